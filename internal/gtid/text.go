@@ -231,7 +231,7 @@ func parseUUID[T string | []byte](s T, i int) (hi, lo uint64, next int, ok bool)
 		case '0' <= c && c <= '9':
 			d = c - '0'
 		case 'a' <= c|0x20 && c|0x20 <= 'f':
-			d = c|0x20 - 'a' + 10
+			d = c | 0x20 - 'a' + 10
 		default:
 			return 0, 0, i, false
 		}

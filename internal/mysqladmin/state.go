@@ -1,0 +1,71 @@
+package mysqladmin
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
+)
+
+// State is what a server says of itself.
+type State struct {
+	ServerID uint32
+	UUID     string // MySQL only
+	// ReadOnly is read_only; SuperReadOnly is MySQL's super_read_only.
+	ReadOnly, SuperReadOnly bool
+	// Executed is everything that the server has executed, as primary or as
+	// replica: MySQL's gtid_executed; on MariaDB what its binlog and
+	// gtid_slave_pos say together. It is empty on a server without GTIDs.
+	Executed gtid.Position
+	// Applied is what the server has executed of what it received: MariaDB's
+	// gtid_slave_pos, in which transactions of the server's own do not show. On
+	// MySQL it is Executed.
+	Applied gtid.Position
+}
+
+// State asks the server for its state, in one round trip.
+func (c *Conn) State(ctx context.Context) (State, error) {
+	mariadb := c.Flavor() == farm.MariaDB
+	sql := "SELECT @@server_id AS id, @@read_only AS ro, @@super_read_only AS sro, @@server_uuid AS uuid, @@gtid_executed AS executed"
+	if mariadb {
+		sql = "SELECT @@server_id AS id, @@read_only AS ro, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS applied"
+	}
+	rows, err := c.Query(ctx, sql)
+	if err != nil {
+		return State{}, fmt.Errorf("read the server's state: %w", err)
+	}
+	if len(rows) != 1 {
+		return State{}, fmt.Errorf("read the server's state: %d rows", len(rows))
+	}
+	return stateOf(mariadb, rows[0])
+}
+
+func stateOf(mariadb bool, row Row) (State, error) {
+	id, err := strconv.ParseUint(row.String("id"), 10, 32)
+	if err != nil {
+		return State{}, fmt.Errorf("server_id: %w", err)
+	}
+	s := State{
+		ServerID:      uint32(id),
+		UUID:          row.String("uuid"),
+		ReadOnly:      isSet(row.String("ro")),
+		SuperReadOnly: isSet(row.String("sro")),
+	}
+	if !mariadb {
+		s.Executed, err = gtid.Parse(farm.MySQL, row.String("executed"))
+		s.Applied = s.Executed
+		return s, err
+	}
+	if s.Applied, err = gtid.Parse(farm.MariaDB, row.String("applied")); err != nil {
+		return s, err
+	}
+	logged, err := gtid.Parse(farm.MariaDB, row.String("logged"))
+	s.Executed = s.Applied.Merge(logged)
+	return s, err
+}
+
+// isSet reads a switch; MariaDB 12 has more words for "on" (NO_LOCK …).
+func isSet(v string) bool { return v != "" && v != "0" && !strings.EqualFold(v, "OFF") }
