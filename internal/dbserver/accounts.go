@@ -1,0 +1,48 @@
+package dbserver
+
+import "farmhand/internal/farm"
+
+// Account is a user name and its password, at any host.
+type Account struct{ User, Password string }
+
+func (a Account) create(grants ...string) []string {
+	who := quote(a.User) + "@'%'"
+	statements := []string{"CREATE USER " + who + " IDENTIFIED BY " + quote(a.Password)}
+	for _, grant := range grants {
+		statements = append(statements, "GRANT "+grant+" TO "+who)
+	}
+	return statements
+}
+
+// MonitorAccount are the statements that make the account with which the
+// proxy watches a server: it reads replication state and the accounts'
+// authentication data, and changes nothing.
+func MonitorAccount(flavor farm.Flavor, a Account) []string {
+	if flavor == farm.MySQL {
+		return a.create("REPLICATION CLIENT ON *.*", "SELECT ON mysql.user")
+	}
+	// MariaDB has split REPLICATION CLIENT in two:
+	// https://mariadb.com/kb/en/grant/#replica-monitor
+	return a.create("BINLOG MONITOR, REPLICA MONITOR ON *.*", "SELECT ON mysql.user", "SELECT ON mysql.global_priv")
+}
+
+// ReplicationAccount are the statements that make the account with which
+// followers read a server's binlog.
+func ReplicationAccount(_ farm.Flavor, a Account) []string {
+	return a.create("REPLICATION SLAVE ON *.*")
+}
+
+// ApplicationAccount are the statements that make a schema and the account
+// that owns it and every schema whose name it begins (SCHEMA_…). The account
+// has no privilege that lets it write to a read-only server (SUPER, READ_ONLY
+// ADMIN): with one a misrouted write would go unseen until it breaks
+// replication.
+func ApplicationAccount(_ farm.Flavor, a Account, schema string) []string {
+	return append(
+		[]string{"CREATE DATABASE IF NOT EXISTS `" + schema + "`"},
+		a.create(
+			"ALL PRIVILEGES ON `"+schema+"`.*",
+			"ALL PRIVILEGES ON `"+schema+`\_%`+"`.*",
+			"PROCESS, RELOAD, FILE, SHOW DATABASES, REPLICATION CLIENT, CREATE USER, EXECUTE ON *.*",
+		)...)
+}

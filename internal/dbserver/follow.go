@@ -1,0 +1,157 @@
+package dbserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"farmhand/internal/farm"
+)
+
+// Source is the server that a follower replicates from, and the account that
+// it does it with.
+type Source struct {
+	Address  netip.AddrPort
+	User     string
+	Password string
+	// Delay makes the follower apply every event at least so much later, in
+	// whole seconds; 0 means at once.
+	Delay time.Duration
+}
+
+// Follow makes the server a replica of source by GTID and refuse writes. It
+// returns when both replication threads run, or with what the server gives as
+// the reason that they do not.
+func (s *Server) Follow(ctx context.Context, source Source) error {
+	if err := s.Exec(ctx, followStatements(s.inst.Flavor, source)...); err != nil {
+		return fmt.Errorf("follow %v: %w", source.Address, err)
+	}
+	return s.awaitThreads(ctx)
+}
+
+// Resume starts the following that an earlier Follow on the same data
+// directory set up: a server starts with it halted.
+func (s *Server) Resume(ctx context.Context) error {
+	statement := "START SLAVE"
+	if s.inst.Flavor == farm.MySQL {
+		statement = "START REPLICA"
+	}
+	if err := s.Exec(ctx, statement); err != nil {
+		return err
+	}
+	return s.awaitThreads(ctx)
+}
+
+// Lead ends following, if the server did, and lets it take writes. Whether it
+// may is the caller's decision.
+func (s *Server) Lead(ctx context.Context) error {
+	statements := []string{"STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=OFF"}
+	if s.inst.Flavor == farm.MySQL {
+		statements = []string{"STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only=OFF", "SET GLOBAL read_only=OFF"}
+	}
+	return s.Exec(ctx, statements...)
+}
+
+// SetDelay changes a follower's Source.Delay.
+func (s *Server) SetDelay(ctx context.Context, delay time.Duration) error {
+	if err := s.Exec(ctx, delayStatements(s.inst.Flavor, delay)...); err != nil {
+		return err
+	}
+	return s.awaitThreads(ctx)
+}
+
+func followStatements(flavor farm.Flavor, source Source) []string {
+	host, port := quote(source.Address.Addr().String()), strconv.Itoa(int(source.Address.Port()))
+	user, password := quote(source.User), quote(source.Password)
+	delay := strconv.Itoa(int(source.Delay.Seconds()))
+	if flavor == farm.MySQL {
+		return []string{
+			"STOP REPLICA",
+			"CHANGE REPLICATION SOURCE TO SOURCE_HOST=" + host + ", SOURCE_PORT=" + port + ", SOURCE_USER=" + user + ", SOURCE_PASSWORD=" + password +
+				", SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_DELAY=" + delay,
+			"SET GLOBAL super_read_only=ON",
+			"START REPLICA",
+		}
+	}
+	return []string{
+		"STOP SLAVE",
+		"CHANGE MASTER TO MASTER_HOST=" + host + ", MASTER_PORT=" + port + ", MASTER_USER=" + user + ", MASTER_PASSWORD=" + password +
+			", MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1, MASTER_DELAY=" + delay,
+		"SET GLOBAL read_only=ON",
+		"START SLAVE",
+	}
+}
+
+func delayStatements(flavor farm.Flavor, delay time.Duration) []string {
+	seconds := strconv.Itoa(int(delay.Seconds()))
+	if flavor == farm.MySQL {
+		return []string{"STOP REPLICA SQL_THREAD", "CHANGE REPLICATION SOURCE TO SOURCE_DELAY=" + seconds, "START REPLICA SQL_THREAD"}
+	}
+	return []string{"STOP SLAVE", "CHANGE MASTER TO MASTER_DELAY=" + seconds, "START SLAVE"}
+}
+
+// quote makes a string literal that reads the same under every sql_mode but
+// NO_BACKSLASH_ESCAPES with a backslash in it, which control connections never
+// set.
+func quote(text string) string {
+	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(text) + "'"
+}
+
+// ReplicaStatus is what the server says of its own following, or ok=false when
+// it follows nobody. Keys are the server's column names.
+func (s *Server) ReplicaStatus(ctx context.Context) (status map[string]string, ok bool, err error) {
+	query := "SHOW SLAVE STATUS"
+	if s.inst.Flavor == farm.MySQL {
+		query = "SHOW REPLICA STATUS"
+	}
+	rows, err := s.Rows(ctx, query)
+	if err != nil || len(rows) == 0 {
+		return nil, false, err
+	}
+	return rows[0], true, nil
+}
+
+// awaitThreads waits up to controlLimit until both replication threads run.
+func (s *Server) awaitThreads(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, controlLimit)
+	defer cancel()
+	tick := time.NewTicker(30 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		status, ok, err := s.ReplicaStatus(ctx)
+		if err != nil {
+			return fmt.Errorf("wait for replication to run: %w", err)
+		}
+		if !ok {
+			return fmt.Errorf("server %s follows nobody", s.Addr())
+		}
+		io, apply, problem := threads(s.inst.Flavor, status)
+		if io == "Yes" && apply == "Yes" {
+			return nil
+		}
+		if apply == "No" && problem != "" {
+			return fmt.Errorf("server %s does not replicate: %s", s.Addr(), problem)
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(fmt.Errorf("server %s does not replicate: receiver %s, applier %s: %s", s.Addr(), io, apply, problem), context.Cause(ctx))
+		case <-s.done:
+			return fmt.Errorf("server %s ended while it was to replicate", s.Addr())
+		case <-tick.C:
+		}
+	}
+}
+
+// threads picks the state of the receiving and the applying thread ("Yes",
+// "No", "Connecting") and the server's reason out of a replica status.
+func threads(flavor farm.Flavor, status map[string]string) (receiver, applier, problem string) {
+	receiver, applier = status["Slave_IO_Running"], status["Slave_SQL_Running"]
+	if flavor == farm.MySQL {
+		receiver, applier = status["Replica_IO_Running"], status["Replica_SQL_Running"]
+	}
+	return receiver, applier, strings.TrimSpace(status["Last_IO_Error"] + " " + status["Last_SQL_Error"])
+}

@@ -1,0 +1,266 @@
+package dbserver
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/exec"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"syscall"
+	"time"
+
+	"farmhand/internal/farm"
+)
+
+// Server is one running server process. Its methods may be called from any
+// goroutine.
+type Server struct {
+	inst   Install
+	config Config
+	secret string
+	pid    int
+	done   chan struct{}
+	err    error // how the process ended; set before done is closed
+
+	stop sync.Once
+}
+
+// Start starts the server of an initialised directory and returns when it
+// answers on its socket and its TCP port. A process that an earlier run left
+// on the directory is stopped first. The error says what was tried and what
+// the server's error log had to say. ctx bounds the start only.
+func Start(ctx context.Context, inst Install, c Config) (*Server, error) {
+	c = c.withDefaults()
+	if err := c.validate(); err != nil {
+		return nil, err
+	}
+	secret, err := os.ReadFile(c.secretFile())
+	if err != nil {
+		return nil, fmt.Errorf("start server in %s: not initialised: %w", c.Dir, err)
+	}
+	if err := stopStale(ctx, c); err != nil {
+		return nil, err
+	}
+	logged, err := fileSize(c.errorLog())
+	if err != nil {
+		return nil, err
+	}
+
+	s := &Server{inst: inst, config: c, secret: string(secret), done: make(chan struct{})}
+	started := make(chan error, 1)
+	go s.run(started)
+	if err := <-started; err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.StartLimit, fmt.Errorf("it did not answer within %v", c.StartLimit))
+	defer cancel()
+	if err := s.awaitAnswer(ctx); err != nil {
+		s.Kill()
+		return nil, fmt.Errorf("start %v server in %s on %s: %w\ncommand: %s\nits error log (%s) says:\n%s",
+			inst.Flavor, c.Dir, c.Addr(), err, strings.Join(s.argv(), " "), c.errorLog(), logSince(c.errorLog(), logged))
+	}
+	return s, nil
+}
+
+func (s *Server) argv() []string {
+	return append(slices.Clone(s.inst.command), arguments(s.inst, s.config)...)
+}
+
+// run owns the process from fork to exit. It holds its OS thread all along:
+// the kernel sends the parent-death signal when the *thread* that forked ends,
+// not the process.
+func (s *Server) run(started chan<- error) {
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer close(s.done)
+
+	output, err := os.OpenFile(s.config.errorLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
+	if err != nil {
+		s.err = fmt.Errorf("open the server's error log: %w", err)
+		started <- s.err
+		return
+	}
+	defer output.Close() //nolint:errcheck // only the child writes to it
+	if err := s.config.own(s.config.errorLog()); err != nil {
+		s.err = err
+		started <- err
+		return
+	}
+	argv := s.argv()
+	cmd := exec.Command(argv[0], argv[1:]...)
+	cmd.Dir = s.config.Dir
+	cmd.Env = environment(s.config)
+	cmd.Stdout, cmd.Stderr = output, output
+	cmd.SysProcAttr = &syscall.SysProcAttr{
+		// The account is changed here and not by the server's own --user, which
+		// would make the kernel forget the parent-death signal.
+		Credential: s.config.Credential,
+		Pdeathsig:  s.config.ParentDeath,
+		// Its own process group: a Ctrl-C at the terminal is for us to act on.
+		Setpgid: true,
+	}
+	if err := cmd.Start(); err != nil {
+		s.err = fmt.Errorf("start %s: %w", argv[0], err)
+		started <- s.err
+		return
+	}
+	s.pid = cmd.Process.Pid
+	if err := recordProcess(s.config.pidFile(), s.pid); err != nil {
+		// Without the record a later run could not find the process again.
+		err = errors.Join(err, cmd.Process.Kill())
+		s.err = errors.Join(err, cmd.Wait())
+		started <- s.err
+		return
+	}
+	started <- nil
+	s.err = cmd.Wait()
+}
+
+// awaitAnswer returns when both the socket and the TCP port send a handshake.
+func (s *Server) awaitAnswer(ctx context.Context) error {
+	tick := time.NewTicker(20 * time.Millisecond)
+	defer tick.Stop()
+	var last error
+	for {
+		if last = greets(ctx, "unix", s.config.Socket); last == nil {
+			if last = greets(ctx, "tcp", s.config.Addr()); last == nil {
+				return nil
+			}
+		}
+		select {
+		case <-s.done:
+			return fmt.Errorf("the server ended: %w", s.exitError())
+		case <-ctx.Done():
+			return fmt.Errorf("%w (last try: %w)", context.Cause(ctx), last)
+		case <-tick.C:
+		}
+	}
+}
+
+// greets checks that a server at the address sends its first packet.
+func greets(ctx context.Context, network, address string) error {
+	conn, err := (&net.Dialer{Timeout: 2 * time.Second}).DialContext(ctx, network, address)
+	if err != nil {
+		return err
+	}
+	defer conn.Close() //nolint:errcheck // nothing was written
+	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
+		return err
+	}
+	// https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_packets_protocol_handshake_v10.html
+	var header [5]byte
+	if _, err := io.ReadFull(conn, header[:]); err != nil {
+		return fmt.Errorf("read greeting: %w", err)
+	}
+	if header[4] != 10 {
+		return fmt.Errorf("greeting starts with 0x%02x, not with protocol version 10", header[4])
+	}
+	return nil
+}
+
+// Done is closed when the process has ended.
+func (s *Server) Done() <-chan struct{} { return s.done }
+
+// Err waits for the process's end and says how it ended: nil for a clean exit.
+func (s *Server) Err() error {
+	<-s.done
+	return s.err
+}
+
+func (s *Server) exitError() error {
+	if err := s.Err(); err != nil {
+		return err
+	}
+	return errors.New("exit status 0")
+}
+
+// Stop asks the server to shut down cleanly, waits for it up to
+// Config.StopLimit or ctx's end, whichever is first, then kills it. It returns
+// when the process is gone; a server that had to be killed is an error.
+func (s *Server) Stop(ctx context.Context) error {
+	var err error
+	s.stop.Do(func() { err = s.shutDown(ctx) })
+	<-s.done
+	return err
+}
+
+func (s *Server) shutDown(ctx context.Context) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, s.config.StopLimit, fmt.Errorf("it did not stop within %v", s.config.StopLimit))
+	defer cancel()
+	if !s.signal(syscall.SIGTERM) {
+		return nil
+	}
+	select {
+	case <-s.done:
+		return forgetProcess(s.config.pidFile())
+	case <-ctx.Done():
+		s.Kill()
+		return fmt.Errorf("server %s killed: %w", s.config.Addr(), context.Cause(ctx))
+	}
+}
+
+// Kill ends the process at once with SIGKILL, as a crash would, and returns
+// when it is gone.
+func (s *Server) Kill() {
+	s.signal(syscall.SIGKILL)
+	<-s.done
+}
+
+// Signal sends the process a signal; false means that it has ended already.
+func (s *Server) Signal(sig syscall.Signal) bool { return s.signal(sig) }
+
+func (s *Server) signal(sig syscall.Signal) bool {
+	select {
+	case <-s.done:
+		return false
+	default:
+	}
+	// The process is reaped by run only, just before done is closed; a pid
+	// freed in that moment is not given out again so soon.
+	return syscall.Kill(s.pid, sig) == nil
+}
+
+// PID is the server's process id.
+func (s *Server) PID() int { return s.pid }
+
+// Addr is host:port of the server.
+func (s *Server) Addr() string { return s.config.Addr() }
+
+// Config is what the server was started with, defaults filled in.
+func (s *Server) Config() Config { return s.config }
+
+// Flavor is whose server it is.
+func (s *Server) Flavor() farm.Flavor { return s.inst.Flavor }
+
+func fileSize(path string) (int64, error) {
+	st, err := os.Stat(path)
+	if errors.Is(err, os.ErrNotExist) {
+		return 0, nil
+	}
+	if err != nil {
+		return 0, fmt.Errorf("look at the error log: %w", err)
+	}
+	return st.Size(), nil
+}
+
+// logSince is what was added to the log at path after offset, shortened to its
+// end; a log that cannot be read says so in its place.
+func logSince(path string, offset int64) string {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	if int64(len(text)) < offset {
+		offset = 0
+	}
+	if text = text[offset:]; len(text) == 0 {
+		return "(nothing)"
+	}
+	return tail(text, 3000)
+}

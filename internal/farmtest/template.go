@@ -1,0 +1,120 @@
+package farmtest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"sync"
+	"syscall"
+	"testing"
+
+	"farmhand/internal/dbserver"
+	"farmhand/internal/farm"
+)
+
+// The accounts on every test server, all at any host.
+var (
+	// App owns schema "app" and schemas "app_…"; it cannot write to a read-only
+	// server.
+	App = dbserver.Account{User: "app", Password: "app"}
+	// Monitor may do what the proxy's own account may, and no more.
+	Monitor = dbserver.Account{User: "farmhand", Password: "farmhand"}
+
+	replicator = dbserver.Account{User: "replicator", Password: "replicator"}
+)
+
+// Schema is the application's schema.
+const Schema = "app"
+
+// templateFormat changes whenever what a template holds does.
+const templateFormat = 1
+
+// redoLog is the test servers' redo log capacity in bytes: small, because
+// templates are copied.
+const redoLog = 16 << 20
+
+var installs = map[farm.Flavor]func() (dbserver.Install, error){
+	farm.MariaDB: sync.OnceValues(func() (dbserver.Install, error) { return find(farm.MariaDB) }),
+	farm.MySQL:   sync.OnceValues(func() (dbserver.Install, error) { return find(farm.MySQL) }),
+}
+
+func find(flavor farm.Flavor) (dbserver.Install, error) {
+	roots := []string{os.Getenv("FARMHAND_MYSQL_ROOT")}
+	if cache, err := os.UserCacheDir(); err == nil {
+		roots = append(roots, filepath.Join(cache, "farmhand", "mysql"))
+	}
+	return dbserver.Find(context.Background(), flavor, append(roots, "/var/lib/farmhand-mysql")...)
+}
+
+// Need returns the installed server program of a flavor, or skips the test
+// with a message that names what is missing.
+func Need(t testing.TB, flavor farm.Flavor) dbserver.Install {
+	t.Helper()
+	get, ok := installs[flavor]
+	if !ok {
+		t.Fatalf("farmtest: unknown flavor %v", flavor)
+	}
+	inst, err := get()
+	if errors.Is(err, dbserver.ErrNotInstalled) {
+		t.Skipf("needs a %v server: %v", flavor, err)
+	}
+	if err != nil {
+		t.Fatalf("farmtest: %v", err)
+	}
+	return inst
+}
+
+// template returns the initialised server directory that test servers of an
+// installed program are copied from, made at its first use on the machine.
+// Test binaries that run at once make it once: a file lock is held meanwhile.
+func template(inst dbserver.Install) (string, error) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		return "", fmt.Errorf("place for templates: %w", err)
+	}
+	base := filepath.Join(cache, "farmhand", "template")
+	if err := os.MkdirAll(base, 0o755); err != nil {
+		return "", fmt.Errorf("place for templates: %w", err)
+	}
+	name := fmt.Sprintf("%v-%s-u%d-f%d", inst.Flavor, inst.Version, os.Getuid(), templateFormat)
+	lock, err := os.OpenFile(filepath.Join(base, name+".lock"), os.O_CREATE|os.O_RDWR, 0o644)
+	if err != nil {
+		return "", fmt.Errorf("lock template: %w", err)
+	}
+	defer lock.Close() //nolint:errcheck // closing lets the lock go
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		return "", fmt.Errorf("lock template: %w", err)
+	}
+	dir := filepath.Join(base, name)
+	if done, err := dbserver.Initialised(dir); err != nil || done {
+		return dir, err
+	}
+	var statements []string
+	statements = append(statements, dbserver.ApplicationAccount(inst.Flavor, App, Schema)...)
+	statements = append(statements, dbserver.MonitorAccount(inst.Flavor, Monitor)...)
+	statements = append(statements, dbserver.ReplicationAccount(inst.Flavor, replicator)...)
+	config := dbserver.Config{Dir: dir, RedoLog: redoLog}
+	if err := dbserver.Initialise(context.Background(), inst, config, statements...); err != nil {
+		return "", err
+	}
+	// Each MySQL server makes its own UUID when it finds none.
+	if err := os.Remove(filepath.Join(dir, "data", "auto.cnf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("finish template: %w", err)
+	}
+	return dir, nil
+}
+
+// copyTemplate makes dir a server directory like the template.
+func copyTemplate(inst dbserver.Install, dir string) error {
+	from, err := template(inst)
+	if err != nil {
+		return fmt.Errorf("template: %w", err)
+	}
+	if err := os.CopyFS(dir, os.DirFS(from)); err != nil {
+		return fmt.Errorf("copy template %s: %w", from, err)
+	}
+	return nil
+}
