@@ -1,0 +1,230 @@
+package auth
+
+import (
+	"context"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+)
+
+// Options are an Authenticator's settings. The zero value of each means its
+// default.
+type Options struct {
+	// DefaultPlugin is the account plugin that unknown users are asked for; it
+	// should be the one that new accounts get on the servers. Default:
+	// mysql_native_password.
+	DefaultPlugin string
+	// StaleFor is how long the last known rows of a user stand in for the
+	// account table while it cannot be read. Default: one hour. Negative: never.
+	StaleFor time.Duration
+	// MaxUsers bounds the number of users whose credentials are remembered.
+	// Default: 10000.
+	MaxUsers int
+}
+
+func (o Options) withDefaults() Options {
+	if _, ok := schemes[o.DefaultPlugin]; !ok {
+		o.DefaultPlugin = nativeName
+	}
+	if o.StaleFor == 0 {
+		o.StaleFor = time.Hour
+	}
+	if o.MaxUsers <= 0 {
+		o.MaxUsers = 10_000
+	}
+	return o
+}
+
+// Authenticator authenticates clients. It is safe for concurrent use and starts
+// no goroutine.
+type Authenticator struct {
+	dir     Directory
+	prover  Prover
+	opts    Options
+	secret  [32]byte // of this process: makes decoys and fingerprints
+	memory  *memory
+	flights flights
+	// passwordKey is made when the first client needs it (0.2 s).
+	passwordKey func() (*passwordKey, error)
+}
+
+// New returns an Authenticator that looks accounts up in dir and proves new
+// credentials by prove.
+func New(dir Directory, prove Prover, opts Options) *Authenticator {
+	opts = opts.withDefaults()
+	a := &Authenticator{
+		dir: dir, prover: prove, opts: opts,
+		memory:      newMemory(opts.MaxUsers),
+		passwordKey: sync.OnceValues(newPasswordKey),
+	}
+	rand.Read(a.secret[:])
+	return a
+}
+
+// Request is what a client said in its handshake response or COM_CHANGE_USER,
+// and how it is connected.
+type Request struct {
+	User, Database string
+	// Host is the client's host as it appears in messages: 'user'@'host'.
+	Host string
+	// Plugin is the client's authentication plugin; empty if it named none.
+	Plugin string
+	// Nonce is the greeting's, NonceLen bytes; Response what the client made of it.
+	Nonce, Response []byte
+	// Secure: nobody can read the link (TLS, unix socket). Loopback: nobody
+	// outside this machine can.
+	Secure, Loopback bool
+	// ClientCanSwitch: the client has CLIENT_PLUGIN_AUTH. Else it can do
+	// mysql_native_password with the greeting's nonce and nothing more.
+	ClientCanSwitch bool
+	// SSLRequired: the proxy's configuration lets nobody in over a link that is
+	// not Secure.
+	SSLRequired bool
+}
+
+// maxUserLen is beyond what servers allow (MariaDB: 128 characters).
+const maxUserLen = 1024
+
+// Authenticate runs the rest of the exchange (AuthSwitchRequest, AuthMoreData)
+// with the client behind link and returns its credential, or a *Refusal to send
+// to it, or another error if the link or ctx broke. The final OK or ERR is the
+// caller's to send. Request and rows are not kept.
+func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) (*Credential, error) {
+	if len(r.Nonce) < NonceLen {
+		return nil, fmt.Errorf("auth: a nonce of %d bytes", len(r.Nonce))
+	}
+	if len(r.User) > maxUserLen {
+		return nil, refuseBadHandshake()
+	}
+	if r.SSLRequired && !r.Secure {
+		return nil, refuseInsecure()
+	}
+	v, err := a.look(ctx, r.User)
+	if err != nil {
+		return nil, err
+	}
+	x := newExchange(a, link, r, v)
+	order := x.order()
+	if len(order) == 0 {
+		return nil, x.refuseUnusable()
+	}
+	if !r.ClientCanSwitch {
+		if !slices.Contains(order, nativeName) {
+			return nil, refuseOldClient()
+		}
+		order = []string{nativeName}
+	}
+	for _, plugin := range order {
+		c, err := schemes[plugin].ask(x)
+		if err != nil {
+			return nil, err
+		}
+		if c != nil && !x.decoy {
+			return a.prove(ctx, v, c, r)
+		}
+		if x.learned {
+			break // the password itself was compared with every account
+		}
+	}
+	if v.unread != nil {
+		return nil, refuseNotReachable(r.User, r.Host, "the primary's account table cannot be read", v.unread)
+	}
+	return nil, refuseDenied(r.User, r.Host, x.usedPassword)
+}
+
+// view is what is known about a user's accounts.
+type view struct {
+	accounts []Account
+	print    [sha256.Size]byte // fingerprint of accounts
+	read     time.Time         // when the reading of accounts began
+	unread   error             // why the table cannot be read now; accounts are the last known, or none
+}
+
+// look reads the rows that apply to user. Its error is ctx's.
+func (a *Authenticator) look(ctx context.Context, user string) (view, error) {
+	v := view{read: time.Now()}
+	rows, err := a.dir.Accounts(ctx, user)
+	if err == nil {
+		v.accounts = applying(rows, user)
+		v.print = a.fingerprint(v.accounts)
+		a.memory.refresh(user, v)
+		return v, nil
+	}
+	if ctx.Err() != nil {
+		return view{}, context.Cause(ctx)
+	}
+	if last, ok := a.memory.last(user); ok && v.read.Sub(last.read) < a.opts.StaleFor {
+		last.unread = err
+		return last, nil
+	}
+	v.unread = err
+	return v, nil
+}
+
+// applying returns the rows of user, else the anonymous ones.
+func applying(rows []Account, user string) []Account {
+	var named, anonymous []Account
+	for _, r := range rows {
+		switch r.User {
+		case "":
+			anonymous = append(anonymous, r)
+		case user:
+			named = append(named, r)
+		}
+	}
+	if user == "" || len(named) == 0 {
+		return anonymous
+	}
+	return named
+}
+
+// fingerprint tells whether rows are the same as before, in whatever order.
+func (a *Authenticator) fingerprint(rows []Account) [sha256.Size]byte {
+	texts := make([]string, len(rows))
+	for i, r := range rows {
+		texts[i] = fmt.Sprintf("%q %q %q %q %t %t", r.User, r.Host, r.Plugin, r.AuthString, r.Locked, r.PasswordExpired)
+	}
+	slices.Sort(texts)
+	return a.mac(strings.Join(texts, "\n"))
+}
+
+func (a *Authenticator) mac(text string) [sha256.Size]byte {
+	m := hmac.New(sha256.New, a.secret[:])
+	m.Write([]byte(text))
+	return [sha256.Size]byte(m.Sum(nil))
+}
+
+// prove makes sure that the primary accepts c, once for each state of the rows.
+func (a *Authenticator) prove(ctx context.Context, v view, c *Credential, r Request) (*Credential, error) {
+	if known := a.memory.find(r.User, v.print, c); known != nil {
+		return known, nil
+	}
+	err := a.flights.do(ctx, flightKey{v.print, c.Key(), r.Database}, func() error {
+		if err := a.prover.Prove(ctx, c, r.Database); err != nil {
+			return err
+		}
+		a.memory.remember(r.User, v, c)
+		return nil
+	})
+	var refused *ServerError
+	switch {
+	case err == nil:
+		return c, nil
+	case errors.As(err, &refused):
+		state := refused.State
+		if len(state) != 5 {
+			state = stateGeneral
+		}
+		return nil, &Refusal{refused.Code, state, refused.Message}
+	case ctx.Err() != nil:
+		return nil, context.Cause(ctx)
+	default:
+		return nil, refuseNotReachable(r.User, r.Host, "the primary cannot be asked to prove the login", err)
+	}
+}
