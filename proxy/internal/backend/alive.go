@@ -1,0 +1,40 @@
+package backend
+
+import (
+	"errors"
+	"io"
+	"net"
+	"syscall"
+)
+
+// errUnexpectedData is what an idle connection with something to read is broken
+// by: the server said something that nobody asked for (a shutdown notice).
+var errUnexpectedData = errors.New("unexpected data from an idle connection")
+
+// alive looks, without waiting, whether the peer has closed an idle connection.
+func alive(conn net.Conn) error {
+	sc, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := sc.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var state error
+	err = raw.Read(func(fd uintptr) bool {
+		var b [1]byte
+		n, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		switch {
+		case n > 0:
+			state = errUnexpectedData
+		case errors.Is(e, syscall.EAGAIN):
+		case e != nil:
+			state = e
+		default:
+			state = io.EOF
+		}
+		return true
+	})
+	return errors.Join(err, state)
+}

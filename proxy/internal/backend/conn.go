@@ -1,0 +1,251 @@
+package backend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"farmhand/internal/farm"
+	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/wire"
+)
+
+// Shape is the set of capabilities that a client's choice decides on a server
+// connection, because they change what the server sends or accepts. Two
+// sessions may use the same connection, one after the other, only where theirs
+// are equal.
+const Shape = wire.ClientFoundRows | wire.ClientNoSchema | wire.ClientODBC | wire.ClientLocalFiles |
+	wire.ClientIgnoreSpace | wire.ClientInteractive | wire.ClientMultiStatements | wire.ClientMultiResults |
+	wire.ClientPSMultiResults | wire.ClientExpiredPasswords | wire.ClientDeprecateEOF |
+	wire.ClientOptionalMetadata | wire.ClientQueryAttributes |
+	wire.MariaDBProgress | wire.MariaDBStmtBulk | wire.MariaDBExtendedMetadata | wire.MariaDBBulkUnitResults
+
+// always is what every server connection asks for, as far as the server has
+// it. Session tracking is the proxy's own: it is taken out again for clients
+// that did not ask for it.
+const always = wire.ClientMySQL | wire.ClientLongFlag | wire.ClientProtocol41 | wire.ClientTransactions |
+	wire.ClientSecureConnection | wire.ClientPluginAuth | wire.ClientPluginAuthLenEnc |
+	wire.ClientConnectAttrs | wire.ClientSessionTrack
+
+// controlLimit bounds what a server may send in the connection phase and in
+// answer to the proxy's own statements, in bytes.
+const controlLimit = 1 << 20
+
+// Conn is an authenticated connection to a server. It belongs to one session or
+// to the pool. What the session has established on it is kept in the fields
+// that the session owns.
+type Conn struct {
+	*wire.Conn
+	Server   farm.Server
+	ThreadID uint32 // the server's id of the connection
+	Caps     wire.Capability
+	MariaDB  bool
+	Secure   bool
+	// Status is the connection's status after login.
+	Status wire.Status
+
+	// Schema is the connection's default schema.
+	Schema string
+	// Synced is the version of the session's state that the connection has; 0
+	// is a clean connection's.
+	Synced uint64
+
+	key     key
+	raw     net.Conn // the socket underneath
+	created time.Time
+	broken  bool
+}
+
+// MarkBroken keeps the connection from going back to the pool: something went
+// wrong on it, or it is in the middle of a response.
+func (c *Conn) MarkBroken() { c.broken = true }
+
+// Broken reports whether the connection was marked.
+func (c *Conn) Broken() bool { return c.broken }
+
+// ConnectError is a failure to get a usable connection from a server: nothing
+// of the client's has been sent.
+type ConnectError struct {
+	Server string
+	Err    error
+}
+
+func (e *ConnectError) Error() string { return fmt.Sprintf("connect to %s: %v", e.Server, e.Err) }
+func (e *ConnectError) Unwrap() error { return e.Err }
+
+// TLS says how connections to servers are encrypted.
+type TLS struct {
+	Config   *tls.Config // nil: never
+	Required bool        // refuse a server without TLS
+}
+
+// link is the auth package's view of a connection.
+type link struct{ c *wire.Conn }
+
+func (l link) ReadPacket() ([]byte, error) { return l.c.ReadPayload(controlLimit) }
+
+func (l link) WritePacket(p []byte) error {
+	l.c.Write(p)
+	return l.c.Flush()
+}
+
+// dial connects to a server and logs in. shape is a subset of Shape. The
+// context bounds the whole.
+func dial(ctx context.Context, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string, tlsOptions TLS) (*Conn, error) {
+	var d net.Dialer
+	raw, err := d.DialContext(ctx, server.Network(), server.Address)
+	if err != nil {
+		return nil, err
+	}
+	// Cancellation becomes a deadline: whatever waits on the connection wakes up.
+	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
+	c, err := login(raw, server, cred, shape, schema, tlsOptions)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	if err != nil {
+		_ = raw.Close()
+		if ctx.Err() != nil && !isServerError(err) {
+			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
+		}
+		return nil, err
+	}
+	return c, nil
+}
+
+func isServerError(err error) bool {
+	var e *wire.Error
+	return errors.As(err, &e)
+}
+
+func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string, tlsOptions TLS) (*Conn, error) {
+	w := wire.NewConn(raw)
+	payload, err := w.ReadPayload(controlLimit)
+	if err != nil {
+		return nil, fmt.Errorf("read greeting: %w", err)
+	}
+	greeting, err := wire.ParseGreeting(payload)
+	if err != nil {
+		return nil, err
+	}
+	c := &Conn{
+		Conn: w, Server: server, ThreadID: greeting.ConnectionID, raw: raw, created: time.Now(), Schema: schema,
+		MariaDB: !greeting.Capabilities.Has(wire.ClientMySQL),
+		Secure:  server.Network() == "unix",
+	}
+	c.Caps = greeting.Capabilities & (always | shape)
+	if schema != "" {
+		c.Caps |= wire.ClientConnectWithDB
+	}
+	response := wire.HandshakeResponse{
+		MaxPacketSize: 1 << 30, Collation: greeting.Collation, User: cred.User, Schema: schema,
+		Attributes: wire.AppendAttributes(nil, "_client_name", "farmhand", "program_name", "farmhand-proxy"),
+	}
+	switch {
+	case tlsOptions.Config == nil || server.Network() == "unix" && !tlsOptions.Required:
+	case greeting.Capabilities.Has(wire.ClientSSL):
+		c.Caps |= wire.ClientSSL
+		response.Capabilities = c.Caps
+		w.Write(response.AppendSSLRequest(nil))
+		if err := w.Flush(); err != nil {
+			return nil, fmt.Errorf("ask for TLS: %w", err)
+		}
+		config := tlsOptions.Config
+		if config.ServerName == "" && !config.InsecureSkipVerify {
+			config = config.Clone()
+			config.ServerName, _, _ = net.SplitHostPort(server.Address)
+		}
+		secured := tls.Client(raw, config)
+		if err := secured.Handshake(); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		if err := w.Upgrade(func(net.Conn) net.Conn { return secured }); err != nil {
+			return nil, err
+		}
+		c.Secure = true
+	case tlsOptions.Required:
+		return nil, errors.New("the server offers no TLS, which tls.servers.mode asks for")
+	}
+	response.Capabilities = c.Caps
+	response.AuthPlugin, response.AuthResponse = cred.FirstResponse(greeting.AuthPlugin, greeting.Nonce, c.Secure)
+	w.Write(response.Append(nil))
+	if err := w.Flush(); err != nil {
+		return nil, fmt.Errorf("send login: %w", err)
+	}
+	last, err := auth.Login(link{w}, cred, response.AuthPlugin, greeting.Nonce, c.Secure)
+	if err != nil {
+		return nil, err
+	}
+	ok, err := wire.ParseOK(last, c.Caps)
+	if err != nil {
+		return nil, fmt.Errorf("read the login's OK: %w", err)
+	}
+	c.Status = ok.Status
+	if err := c.track(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// tracking is the statement that has the server report every change of session
+// state in its OK packets: that, not parsing, is how the proxy follows a
+// session. A reset connection falls back to the server's global values.
+func (c *Conn) tracking() string {
+	if c.MariaDB {
+		return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON"
+	}
+	return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON, SESSION session_track_gtids=OWN_GTID"
+}
+
+func (c *Conn) track() error {
+	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, c.tracking()...))
+	if err := c.Flush(); err != nil {
+		return fmt.Errorf("switch session tracking on: %w", err)
+	}
+	if _, err := c.ReadReply(); err != nil {
+		return fmt.Errorf("switch session tracking on: %w", err)
+	}
+	return nil
+}
+
+// ReadReply reads the OK of a statement of the proxy's own; an ERR is returned
+// as *wire.Error. It is for statements without a result set only.
+func (c *Conn) ReadReply() (wire.OK, error) {
+	p, err := c.ReadPayload(controlLimit)
+	if err != nil {
+		c.broken = true
+		return wire.OK{}, err
+	}
+	switch {
+	case wire.IsError(p):
+		e, err := wire.ParseError(p)
+		if err != nil {
+			c.broken = true
+			return wire.OK{}, err
+		}
+		return wire.OK{}, e
+	case wire.IsOK(p):
+		return wire.ParseOK(p, c.Caps)
+	}
+	c.broken = true
+	return wire.OK{}, fmt.Errorf("OK expected: %w", wire.ErrMalformed)
+}
+
+// reset brings the connection back to the state after login.
+func (c *Conn) reset() error {
+	c.WriteCommand([]byte{byte(wire.ComResetConnection)})
+	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, c.tracking()...))
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	for range 2 {
+		if _, err := c.ReadReply(); err != nil {
+			return err
+		}
+	}
+	c.Synced = 0
+	return nil
+}

@@ -1,0 +1,257 @@
+package wire
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"sync"
+	"time"
+)
+
+// Buffer sizes. A connection starts with the small buffer and takes a large
+// one from a pool while a large packet or result passes through it.
+const (
+	smallBuffer = 4 << 10
+	largeBuffer = 64 << 10
+)
+
+var largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+
+// ErrTooLarge is the error for a payload over the limit that the reader set.
+var ErrTooLarge = errors.New("packet is larger than the limit")
+
+// ErrSequence is the error for a packet out of order.
+var ErrSequence = errors.New("packets out of order")
+
+// Conn reads and writes packets on a connection. It belongs to one goroutine
+// at a time, but for Close, SetDeadline and NetConn.
+//
+// Reads are buffered; Buffered, Fill and Discard let a relay forward packets
+// without copying them. Writes collect until Flush.
+type Conn struct {
+	conn net.Conn
+	// Seq is the sequence number of the next packet that Write numbers, and
+	// what ReadPayload set it to: one after the packet last read.
+	Seq uint8
+
+	buf   []byte
+	large *[]byte // buf's owner while it is from the pool
+	r, w  int
+	out   []byte
+	whole []byte // joined payload of ReadPayload, where it was not in buf in one piece
+}
+
+// NewConn returns a Conn on conn, which it owns from now on.
+func NewConn(conn net.Conn) *Conn { return &Conn{conn: conn} }
+
+// NetConn is the connection underneath.
+func (c *Conn) NetConn() net.Conn { return c.conn }
+
+// Upgrade puts the connection that wrap returns (TLS, compression) in the place
+// of the one underneath. Nothing may be buffered: input that came before the
+// upgrade must not pass for input that came through it.
+func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
+	if c.r != c.w || len(c.out) > 0 {
+		return fmt.Errorf("data before the connection's upgrade: %w", ErrMalformed)
+	}
+	c.conn = wrap(c.conn)
+	return nil
+}
+
+// Close closes the connection underneath. The Conn's buffers stay its owner's.
+func (c *Conn) Close() error { return c.conn.Close() }
+
+// SetDeadline sets the deadline of reads and writes; zero is none.
+func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
+
+// Buffered is the input that has been read but not discarded. It is valid
+// until the next Fill or ReadPayload.
+func (c *Conn) Buffered() []byte { return c.buf[c.r:c.w] }
+
+// Discard drops the first n bytes of Buffered.
+func (c *Conn) Discard(n int) {
+	c.r += n
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	}
+}
+
+// Idle gives a large buffer back to its pool, where nothing is buffered. Call it
+// before a wait that may be long.
+func (c *Conn) Idle() {
+	if c.large != nil && c.r == c.w {
+		largeBuffers.Put(c.large)
+		c.large, c.buf, c.r, c.w = nil, nil, 0, 0
+	}
+	if cap(c.whole) > largeBuffer {
+		c.whole = nil
+	}
+	if cap(c.out) > largeBuffer {
+		c.out = nil
+	}
+}
+
+// Fill reads more input behind what is buffered: at least one byte, or an
+// error. It makes room, up to the size of the large buffer.
+func (c *Conn) Fill() error {
+	if c.buf == nil {
+		c.buf = make([]byte, smallBuffer)
+	}
+	if c.r == c.w {
+		c.r, c.w = 0, 0
+	}
+	if c.r > 0 && c.w == len(c.buf) {
+		c.w = copy(c.buf, c.buf[c.r:c.w])
+		c.r = 0
+	}
+	if c.w == len(c.buf) {
+		if c.large != nil {
+			return io.ErrShortBuffer
+		}
+		c.grow()
+	}
+	n, err := c.conn.Read(c.buf[c.w:])
+	c.w += n
+	if n > 0 {
+		// A read that filled a small buffer to the brim has more behind it.
+		if c.large == nil && c.w == len(c.buf) {
+			c.grow()
+		}
+		return nil
+	}
+	if err == nil {
+		err = io.ErrNoProgress
+	}
+	return err
+}
+
+func (c *Conn) grow() {
+	large := largeBuffers.Get().(*[]byte)
+	n := copy(*large, c.buf[c.r:c.w])
+	c.buf, c.large, c.r, c.w = *large, large, 0, n
+}
+
+// Need reads until at least n bytes are buffered; n is at most the size of the
+// large buffer. An end of input after a part of them is io.ErrUnexpectedEOF.
+func (c *Conn) Need(n int) error {
+	for c.w-c.r < n {
+		if c.r > 0 && len(c.buf)-c.r < n {
+			c.w = copy(c.buf, c.buf[c.r:c.w])
+			c.r = 0
+		}
+		if err := c.Fill(); err != nil {
+			if errors.Is(err, io.EOF) && c.w > c.r {
+				return io.ErrUnexpectedEOF
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// CanHold reports whether a packet with a payload of n bytes fits the large
+// buffer, header included.
+func CanHold(n int) bool { return n+HeaderSize <= largeBuffer }
+
+// ReadPayload reads one payload, joined where it came in several packets, of
+// limit bytes at most. The result is valid until the next read. Seq is set to
+// follow the last packet read.
+func (c *Conn) ReadPayload(limit int) ([]byte, error) {
+	n, err := c.readHeader(limit)
+	if err != nil {
+		return nil, err
+	}
+	if n < MaxPayload && CanHold(n) {
+		if err := c.Need(n); err != nil {
+			return nil, unexpected(err)
+		}
+		p := c.Buffered()[:n]
+		c.Discard(n) // the bytes stay where they are until the next Fill
+		return p, nil
+	}
+	c.whole = c.whole[:0]
+	for {
+		for rest := n; rest > 0; {
+			if c.r == c.w {
+				if err := c.Fill(); err != nil {
+					return nil, unexpected(err)
+				}
+			}
+			part := c.Buffered()
+			part = part[:min(len(part), rest)]
+			c.whole = append(c.whole, part...)
+			rest -= len(part)
+			c.Discard(len(part))
+		}
+		if n < MaxPayload {
+			return c.whole, nil
+		}
+		want := c.Seq
+		if n, err = c.readHeader(limit - len(c.whole)); err != nil {
+			return nil, unexpected(err)
+		}
+		if c.Seq != want+1 {
+			return nil, ErrSequence
+		}
+	}
+}
+
+func (c *Conn) readHeader(limit int) (length int, err error) {
+	if err := c.Need(HeaderSize); err != nil {
+		return 0, err
+	}
+	n, seq := Header(c.Buffered())
+	if n > limit {
+		return 0, fmt.Errorf("%w: %d bytes, limit %d", ErrTooLarge, n, limit)
+	}
+	c.Discard(HeaderSize)
+	c.Seq = seq + 1
+	return n, nil
+}
+
+// Write puts payload behind what waits to be flushed, as packets numbered from
+// Seq.
+func (c *Conn) Write(payload []byte) {
+	c.out, c.Seq = AppendPackets(c.out, payload, c.Seq)
+}
+
+// WriteCommand puts a new command behind what waits to be flushed: its packets
+// are numbered from 0.
+func (c *Conn) WriteCommand(payload []byte) {
+	c.Seq = 0
+	c.Write(payload)
+}
+
+// WriteRaw puts bytes that are packets already behind what waits to be flushed.
+func (c *Conn) WriteRaw(packets []byte) { c.out = append(c.out, packets...) }
+
+// Flush sends what waits.
+func (c *Conn) Flush() error {
+	if len(c.out) == 0 {
+		return nil
+	}
+	_, err := c.conn.Write(c.out)
+	c.out = c.out[:0]
+	return err
+}
+
+// Forward sends what waits and then b, which it does not keep.
+func (c *Conn) Forward(b []byte) error {
+	if len(c.out) > 0 && len(c.out)+len(b) <= smallBuffer {
+		c.out = append(c.out, b...)
+		return c.Flush()
+	}
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	_, err := c.conn.Write(b)
+	return err
+}
+
+func unexpected(err error) error {
+	if errors.Is(err, io.EOF) {
+		return io.ErrUnexpectedEOF
+	}
+	return err
+}
