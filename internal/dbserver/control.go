@@ -2,13 +2,12 @@ package dbserver
 
 import (
 	"context"
-	"database/sql"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"github.com/go-sql-driver/mysql"
+	"farmhand/internal/mysqladmin"
 )
 
 // controlLimit bounds a control exchange, connecting included.
@@ -18,36 +17,19 @@ const controlLimit = 30 * time.Second
 // Initialise made; it exists at localhost only.
 const AdminUser = "root"
 
-// Admin returns a handle on the server as administrator over its socket. It
-// connects when it is first used; the caller closes it.
-func (s *Server) Admin() (*sql.DB, error) {
-	return openAdmin(s.config.Socket, s.secret)
+// Admin is where and as whom the server takes an administrator: over its
+// socket. The password is not for logs.
+func (s *Server) Admin() mysqladmin.Target {
+	return mysqladmin.Target{Network: "unix", Address: s.config.Socket, User: AdminUser, Password: s.secret, Program: "farmhand"}
 }
-
-func openAdmin(socket, secret string) (*sql.DB, error) {
-	c := mysql.NewConfig()
-	c.User, c.Passwd = AdminUser, secret
-	c.Net, c.Addr = "unix", socket
-	c.Timeout, c.ReadTimeout, c.WriteTimeout = controlLimit, controlLimit, controlLimit
-	c.Logger = silent{} // the driver's own log repeats what its errors say
-	connector, err := mysql.NewConnector(c)
-	if err != nil {
-		return nil, fmt.Errorf("administrator's connection to %s: %w", socket, err)
-	}
-	return sql.OpenDB(connector), nil
-}
-
-type silent struct{}
-
-func (silent) Print(...any) {}
 
 // Exec runs statements in order on one administrator's connection and stops
 // at the first error, which names the kind of statement but never its text:
 // that may hold a password.
 func (s *Server) Exec(ctx context.Context, statements ...string) error {
-	return s.control(ctx, func(ctx context.Context, conn *sql.Conn) error {
+	return s.control(ctx, func(ctx context.Context, conn *mysqladmin.Conn) error {
 		for _, statement := range statements {
-			if _, err := conn.ExecContext(ctx, statement); err != nil {
+			if _, err := conn.Exec(ctx, statement); err != nil {
 				return fmt.Errorf("%s: %w", kind(statement), err)
 			}
 		}
@@ -55,64 +37,53 @@ func (s *Server) Exec(ctx context.Context, statements ...string) error {
 	})
 }
 
-// Rows runs one query as administrator and returns its rows as column name to
-// text; NULL is the empty string.
-func (s *Server) Rows(ctx context.Context, query string) ([]map[string]string, error) {
-	var list []map[string]string
-	err := s.control(ctx, func(ctx context.Context, conn *sql.Conn) error {
-		rows, err := conn.QueryContext(ctx, query)
-		if err != nil {
-			return fmt.Errorf("%s: %w", kind(query), err)
-		}
-		list, err = texts(rows)
+// Query runs one query as administrator and returns its rows.
+func (s *Server) Query(ctx context.Context, query string) (rows []mysqladmin.Row, err error) {
+	err = s.control(ctx, func(ctx context.Context, conn *mysqladmin.Conn) (err error) {
+		rows, err = conn.Query(ctx, query)
 		return err
 	})
-	return list, err
+	return rows, err
 }
 
-func (s *Server) control(ctx context.Context, do func(context.Context, *sql.Conn) error) (err error) {
+// State is what the server says of itself.
+func (s *Server) State(ctx context.Context) (state mysqladmin.State, err error) {
+	err = s.control(ctx, func(ctx context.Context, conn *mysqladmin.Conn) (err error) {
+		state, err = conn.State(ctx)
+		return err
+	})
+	return state, err
+}
+
+// Replication is the state of the server's following; ok is false when it
+// follows nobody.
+func (s *Server) Replication(ctx context.Context) (channel mysqladmin.Channel, ok bool, err error) {
+	err = s.control(ctx, func(ctx context.Context, conn *mysqladmin.Conn) error {
+		channels, err := conn.Replication(ctx)
+		if len(channels) > 0 {
+			channel, ok = channels[0], true
+		}
+		return err
+	})
+	return channel, ok, err
+}
+
+func (s *Server) control(ctx context.Context, do func(context.Context, *mysqladmin.Conn) error) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, controlLimit)
 	defer cancel()
-	defer func() {
-		if err != nil {
-			err = fmt.Errorf("server %s: %w", s.Addr(), err)
-		}
-	}()
-	db, err := s.Admin()
+	conn, err := mysqladmin.Dial(ctx, s.Admin())
 	if err != nil {
-		return err
+		return fmt.Errorf("server %s: as administrator: %w", s.Addr(), err)
 	}
-	defer func() { err = errors.Join(err, db.Close()) }()
-	conn, err := db.Conn(ctx)
+	err = do(ctx, conn)
+	// A connection that broke says so again when it is closed.
+	if cerr := conn.Close(); err == nil && cerr != nil && !errors.Is(cerr, mysqladmin.ErrClosed) {
+		err = cerr
+	}
 	if err != nil {
-		return fmt.Errorf("connect as administrator: %w", err)
+		return fmt.Errorf("server %s: %w", s.Addr(), err)
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	return do(ctx, conn)
-}
-
-func texts(rows *sql.Rows) (list []map[string]string, err error) {
-	defer func() { err = errors.Join(err, rows.Close()) }()
-	columns, err := rows.Columns()
-	if err != nil {
-		return nil, err
-	}
-	for rows.Next() {
-		values := make([]sql.NullString, len(columns))
-		targets := make([]any, len(columns))
-		for i := range values {
-			targets[i] = &values[i]
-		}
-		if err := rows.Scan(targets...); err != nil {
-			return nil, err
-		}
-		row := make(map[string]string, len(columns))
-		for i, name := range columns {
-			row[name] = values[i].String
-		}
-		list = append(list, row)
-	}
-	return list, rows.Err()
+	return nil
 }
 
 // kind is a statement's first words.

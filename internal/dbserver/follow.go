@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/mysqladmin"
 )
 
 // Source is the server that a follower replicates from, and the account that
@@ -101,20 +102,6 @@ func quote(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(text) + "'"
 }
 
-// ReplicaStatus is what the server says of its own following, or ok=false when
-// it follows nobody. Keys are the server's column names.
-func (s *Server) ReplicaStatus(ctx context.Context) (status map[string]string, ok bool, err error) {
-	query := "SHOW SLAVE STATUS"
-	if s.inst.Flavor == farm.MySQL {
-		query = "SHOW REPLICA STATUS"
-	}
-	rows, err := s.Rows(ctx, query)
-	if err != nil || len(rows) == 0 {
-		return nil, false, err
-	}
-	return rows[0], true, nil
-}
-
 // awaitThreads waits up to controlLimit until both replication threads run.
 func (s *Server) awaitThreads(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, controlLimit)
@@ -122,36 +109,27 @@ func (s *Server) awaitThreads(ctx context.Context) error {
 	tick := time.NewTicker(30 * time.Millisecond)
 	defer tick.Stop()
 	for {
-		status, ok, err := s.ReplicaStatus(ctx)
+		channel, ok, err := s.Replication(ctx)
 		if err != nil {
 			return fmt.Errorf("wait for replication to run: %w", err)
 		}
 		if !ok {
 			return fmt.Errorf("server %s follows nobody", s.Addr())
 		}
-		io, apply, problem := threads(s.inst.Flavor, status)
-		if io == "Yes" && apply == "Yes" {
+		if mysqladmin.Running(channel.Receiver) && mysqladmin.Running(channel.Applier) {
 			return nil
 		}
-		if apply == "No" && problem != "" {
-			return fmt.Errorf("server %s does not replicate: %s", s.Addr(), problem)
+		problem := fmt.Errorf("server %s does not replicate from %s: receiver %s %v, applier %s %v", s.Addr(), channel.Source,
+			channel.Receiver, channel.ReceiverError, channel.Applier, channel.ApplierError)
+		if !mysqladmin.Running(channel.Applier) && channel.ApplierError.Code != 0 {
+			return problem
 		}
 		select {
 		case <-ctx.Done():
-			return errors.Join(fmt.Errorf("server %s does not replicate: receiver %s, applier %s: %s", s.Addr(), io, apply, problem), context.Cause(ctx))
+			return errors.Join(problem, context.Cause(ctx))
 		case <-s.done:
 			return fmt.Errorf("server %s ended while it was to replicate", s.Addr())
 		case <-tick.C:
 		}
 	}
-}
-
-// threads picks the state of the receiving and the applying thread ("Yes",
-// "No", "Connecting") and the server's reason out of a replica status.
-func threads(flavor farm.Flavor, status map[string]string) (receiver, applier, problem string) {
-	receiver, applier = status["Slave_IO_Running"], status["Slave_SQL_Running"]
-	if flavor == farm.MySQL {
-		receiver, applier = status["Replica_IO_Running"], status["Replica_SQL_Running"]
-	}
-	return receiver, applier, strings.TrimSpace(status["Last_IO_Error"] + " " + status["Last_SQL_Error"])
 }

@@ -79,8 +79,8 @@ func TestServersComeBackAfterAKill(t *testing.T) {
 		f.Primary().Restart(t)
 		f.Primary().Exec(t, "INSERT INTO app.t VALUES (2)")
 		f.WaitCaughtUp(t)
-		if rows := f.Replica(0).Rows(t, "SELECT COUNT(*) AS n FROM app.t"); rows[0]["n"] != "2" {
-			t.Errorf("replica has %s rows, want 2", rows[0]["n"])
+		if rows := f.Replica(0).Query(t, "SELECT COUNT(*) AS n FROM app.t"); rows[0].String("n") != "2" {
+			t.Errorf("replica has %s rows, want 2", rows[0].String("n"))
 		}
 	})
 }
@@ -90,7 +90,7 @@ func TestDelayHoldsReplicasBack(t *testing.T) {
 		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1, Delay: time.Hour})
 		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY)")
 		exists := func() string {
-			return f.Replica(0).Rows(t, "SELECT COUNT(*) AS n FROM information_schema.tables WHERE table_schema='app'")[0]["n"]
+			return f.Replica(0).Query(t, "SELECT COUNT(*) AS n FROM information_schema.tables WHERE table_schema='app'")[0].String("n")
 		}
 		if n := exists(); n != "0" {
 			t.Fatalf("a replica delayed by an hour shows %s new tables", n)

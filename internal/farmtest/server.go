@@ -17,6 +17,7 @@ import (
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
+	"farmhand/internal/mysqladmin"
 )
 
 // Server is one server of a test's farm. It keeps its address, port, socket
@@ -142,11 +143,8 @@ func (s *Server) signal(t testing.TB, sig syscall.Signal) {
 // the test ends.
 func (s *Server) Admin(t testing.TB) *sql.DB {
 	t.Helper()
-	db, err := s.running().Admin()
-	if err != nil {
-		t.Fatalf("farmtest: %v", err)
-	}
-	return closedWith(t, db)
+	admin := s.running().Admin()
+	return openIn(t, admin.Network, admin.Address, dbserver.Account{User: admin.User, Password: admin.Password}, "")
 }
 
 // Open opens the server over TCP as an account of the application's schema.
@@ -202,13 +200,12 @@ func (s *Server) Exec(t testing.TB, statements ...string) {
 	}
 }
 
-// Rows runs a query as administrator and returns its rows as column name to
-// text; NULL is the empty string.
-func (s *Server) Rows(t testing.TB, query string) []map[string]string {
+// Query runs a query as administrator and returns its rows.
+func (s *Server) Query(t testing.TB, query string) []mysqladmin.Row {
 	t.Helper()
 	ctx, cancel := limit()
 	defer cancel()
-	rows, err := s.running().Rows(ctx, query)
+	rows, err := s.running().Query(ctx, query)
 	if err != nil {
 		t.Fatalf("farmtest: %s: %v", s.name, err)
 	}
@@ -253,7 +250,7 @@ func (s *Server) Position(t testing.TB) string {
 	if s.Flavor() == farm.MySQL {
 		query = "SELECT @@gtid_executed AS position"
 	}
-	return s.Rows(t, query)[0]["position"]
+	return s.Query(t, query)[0].String("position")
 }
 
 // WaitPosition returns when a replica has applied a position.
@@ -264,7 +261,7 @@ func (s *Server) WaitPosition(t testing.TB, position string) {
 	if s.Flavor() == farm.MySQL {
 		query = fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', %d) AS outcome", position, seconds)
 	}
-	if outcome := s.Rows(t, query)[0]["outcome"]; outcome != "0" {
+	if outcome := s.Query(t, query)[0].String("outcome"); outcome != "0" {
 		t.Fatalf("farmtest: %s did not reach %s within %d s", s.name, position, seconds)
 	}
 }
@@ -272,11 +269,11 @@ func (s *Server) WaitPosition(t testing.TB, position string) {
 // Counter is a counter of SHOW GLOBAL STATUS, such as Com_select.
 func (s *Server) Counter(t testing.TB, name string) int64 {
 	t.Helper()
-	rows := s.Rows(t, "SHOW GLOBAL STATUS LIKE '"+name+"'")
+	rows := s.Query(t, "SHOW GLOBAL STATUS LIKE '"+name+"'")
 	if len(rows) != 1 {
 		t.Fatalf("farmtest: %s has no status counter %s", s.name, name)
 	}
-	value, err := strconv.ParseInt(rows[0]["Value"], 10, 64)
+	value, err := strconv.ParseInt(rows[0].String("Value"), 10, 64)
 	if err != nil {
 		t.Fatalf("farmtest: %s: status counter %s: %v", s.name, name, err)
 	}
@@ -289,13 +286,13 @@ func (s *Server) OwnEvents(t testing.TB) []string {
 	t.Helper()
 	own := strconv.FormatUint(uint64(s.ServerID()), 10)
 	var found []string
-	for _, log := range s.Rows(t, "SHOW BINARY LOGS") {
-		name := log["Log_name"]
-		for _, event := range s.Rows(t, "SHOW BINLOG EVENTS IN '"+name+"'") {
+	for _, log := range s.Query(t, "SHOW BINARY LOGS") {
+		name := log.String("Log_name")
+		for _, event := range s.Query(t, "SHOW BINLOG EVENTS IN '"+name+"'") {
 			// Every transaction begins with a Gtid event; the logs' own headers
 			// carry the server's id too and mean nothing.
-			if event["Server_id"] == own && strings.HasSuffix(event["Event_type"], "Gtid") {
-				found = append(found, fmt.Sprintf("%s %s:%s %s", s.name, name, event["Pos"], event["Info"]))
+			if event.String("Server_id") == own && strings.HasSuffix(event.String("Event_type"), "Gtid") {
+				found = append(found, fmt.Sprintf("%s %s:%s %s", s.name, name, event.String("Pos"), event.String("Info")))
 			}
 		}
 	}
