@@ -2,6 +2,7 @@ package mysqladmin
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net"
 	"strconv"
@@ -113,7 +114,7 @@ func channelOf(flavor farm.Flavor, row Row) (Channel, error) {
 		UsesGTID:   row.String("Auto_Position") == "1",
 	}
 	if ch.Receiver == "" || ch.Applier == "" {
-		return ch, fmt.Errorf("the server's answer has no replication threads in it")
+		return ch, errors.New("the server's answer has no replication threads in it")
 	}
 	if flavor == farm.MariaDB {
 		using := row.String("Using_Gtid")

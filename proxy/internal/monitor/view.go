@@ -56,6 +56,20 @@ func (v *View) Server(name string) *Server {
 	return nil
 }
 
+// Collations returns the collations of the primary or, while it was never
+// reached, of a replica; nil if no server ever was.
+func (v *View) Collations() *Collations {
+	if v.Primary != nil && v.Primary.Collations != nil {
+		return v.Primary.Collations
+	}
+	for _, s := range v.Replicas {
+		if s.Collations != nil {
+			return s.Collations
+		}
+	}
+	return nil
+}
+
 // Server is what the monitor knows of one server. The facts of the last
 // successful probe (greeting, flavor, position, variables …) stay while a
 // server does not answer.
@@ -110,6 +124,8 @@ type Server struct {
 	// the name the server has for them, and facts that routing needs:
 	// see the names in variables.go. Nil until they have been read once.
 	Variables map[string]string
+	// Collations are those that the server's version has; nil until known.
+	Collations *Collations
 }
 
 // LagAt returns an upper bound of the age of the server's data at the time now,
