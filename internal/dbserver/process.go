@@ -86,7 +86,7 @@ func (s *Server) run(started chan<- error) {
 		started <- s.err
 		return
 	}
-	defer output.Close() //nolint:errcheck // only the child writes to it
+	defer output.Close() // only the child writes to it
 	if err := s.config.own(s.config.errorLog()); err != nil {
 		s.err = err
 		started <- err
@@ -149,7 +149,7 @@ func greets(ctx context.Context, network, address string) error {
 	if err != nil {
 		return err
 	}
-	defer conn.Close() //nolint:errcheck // nothing was written
+	defer conn.Close() // nothing was written
 	if err := conn.SetReadDeadline(time.Now().Add(2 * time.Second)); err != nil {
 		return err
 	}

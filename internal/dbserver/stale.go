@@ -90,7 +90,7 @@ func stopStale(ctx context.Context, c Config) error {
 	if err != nil {
 		return fmt.Errorf("open the process of a server left behind (pid %d): %w", was.PID, err)
 	}
-	defer unix.Close(fd) //nolint:errcheck // read-only
+	defer unix.Close(fd) // read-only
 	is, err := identify(was.PID)
 	if errors.Is(err, fs.ErrNotExist) || err == nil && is != was {
 		return forgetProcess(c.pidFile())

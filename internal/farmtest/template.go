@@ -84,7 +84,7 @@ func template(inst dbserver.Install) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("lock template: %w", err)
 	}
-	defer lock.Close() //nolint:errcheck // closing lets the lock go
+	defer lock.Close() // closing lets the lock go
 	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
 		return "", fmt.Errorf("lock template: %w", err)
 	}
