@@ -45,13 +45,13 @@ func (cachingSHA2) ask(x *exchange) (*Credential, error) {
 		return nil, err
 	}
 	if saysNoPassword(x.response) {
-		return x.withoutPassword(), nil
+		return x.fit(nil), nil
 	}
 	if len(x.response) != sha256.Size {
 		return nil, nil
 	}
 	for _, c := range x.known() {
-		want := cachingScramble(c.secret.password, x.nonce)
+		want := cachingScramble(c.secret().password, x.nonce)
 		if subtle.ConstantTimeCompare(want, x.response) == 1 {
 			return c, x.link.WritePacket([]byte{headerMoreData, cachingFastOK})
 		}
@@ -92,19 +92,19 @@ func (cachingSHA2) answer(c *Credential, ch challenge) ([]byte, error) {
 	if c.empty() {
 		return []byte{0}, nil
 	}
-	return cachingScramble(c.secret.password, ch.data), nil
+	return cachingScramble(c.secret().password, ch.data), nil
 }
 
 func (cachingSHA2) more(c *Credential, ch challenge, data []byte) ([]byte, error) {
 	if len(data) != 1 {
-		return sealPassword(c.secret.password, ch.data, data)
+		return sealPassword(c.secret().password, ch.data, data)
 	}
 	switch data[0] {
 	case cachingFastOK:
 		return nil, nil
 	case cachingFull:
 		if ch.secure {
-			return terminated(c.secret.password), nil
+			return terminated(c.secret().password), nil
 		}
 		return []byte{cachingAskKey}, nil
 	default:

@@ -23,7 +23,7 @@ func (clear) fits(c *Credential, secure bool) error {
 }
 
 func (clear) answer(c *Credential, _ challenge) ([]byte, error) {
-	return terminated(c.secret.password), nil
+	return terminated(c.secret().password), nil
 }
 
 func (clear) more(*Credential, challenge, []byte) ([]byte, error) {

@@ -19,12 +19,13 @@ const MaxPassword = 512
 // password, or SHA1(password), which is enough for mysql_native_password.
 //
 // A Credential is immutable and safe for concurrent use. Its secrets do not
-// appear in any formatting, logging or JSON of it: they are behind a pointer,
-// so not even printing a struct around it shows them.
+// appear in any formatting, logging or JSON of it. They are behind a function
+// because fmt follows pointers in unexported fields of a struct around it when
+// the verb is wrong for them, and calls no method of theirs.
 type Credential struct {
 	// User is the name to log in with.
 	User   string
-	secret *secret
+	secret func() *secret
 }
 
 type secret struct {
@@ -35,13 +36,17 @@ type secret struct {
 
 // PasswordCredential is user's credential with a password, which may be empty.
 func PasswordCredential(user, password string) *Credential {
-	return &Credential{user, &secret{sha1.Sum([]byte(password)), []byte(password), true}}
+	return newCredential(user, secret{sha1.Sum([]byte(password)), []byte(password), true})
 }
 
 // HashCredential is user's credential with stage1 = SHA1(password) only. It
 // answers mysql_native_password and nothing else.
 func HashCredential(user string, stage1 [sha1.Size]byte) *Credential {
-	return &Credential{user, &secret{stage1: stage1}}
+	return newCredential(user, secret{stage1: stage1})
+}
+
+func newCredential(user string, s secret) *Credential {
+	return &Credential{user, func() *secret { return &s }}
 }
 
 // keyOfKeys keeps Key from being a hash of the password that could be attacked.
@@ -52,21 +57,21 @@ var keyOfKeys = func() (k [32]byte) { rand.Read(k[:]); return k }()
 // same password. It is good for this process only and betrays nothing.
 func (c *Credential) Key() [sha256.Size]byte {
 	mac := hmac.New(sha256.New, keyOfKeys[:])
-	mac.Write(c.secret.stage1[:])
+	mac.Write(c.secret().stage1[:])
 	io.WriteString(mac, c.User)
 	return [sha256.Size]byte(mac.Sum(nil))
 }
 
 // Plain reports whether the password itself is known, so that every
 // authentication plugin can be answered.
-func (c *Credential) Plain() bool { return c.secret.plain }
+func (c *Credential) Plain() bool { return c.secret().plain }
 
 // empty reports whether there is no password.
-func (c *Credential) empty() bool { return c.secret.plain && len(c.secret.password) == 0 }
+func (c *Credential) empty() bool { return c.Plain() && len(c.secret().password) == 0 }
 
 // same reports in constant time whether both hold the same password.
 func (c *Credential) same(o *Credential) bool {
-	return subtle.ConstantTimeCompare(c.secret.stage1[:], o.secret.stage1[:]) == 1
+	return subtle.ConstantTimeCompare(c.secret().stage1[:], o.secret().stage1[:]) == 1
 }
 
 // String names the user and hides the rest.

@@ -30,7 +30,7 @@ type ed25519Key [ed25519.PublicKeySize]byte
 
 func (k ed25519Key) matches(password []byte) bool {
 	secret, _ := ed25519Secret(password)
-	public := new(edwards25519.Point).ScalarBaseMult(secret).Bytes()
+	public := ed25519Public(secret)
 	return subtle.ConstantTimeCompare(public, k[:]) == 1
 }
 
@@ -47,7 +47,7 @@ func (mariaEd25519) parse(stored []byte) (key, bool) {
 
 func (mariaEd25519) decoy(seed [32]byte) []byte {
 	secret, _ := ed25519Secret(seed[:])
-	public := new(edwards25519.Point).ScalarBaseMult(secret).Bytes()
+	public := ed25519Public(secret)
 	return base64.RawStdEncoding.AppendEncode(nil, public)
 }
 
@@ -68,7 +68,7 @@ func (mariaEd25519) ask(x *exchange) (*Credential, error) {
 			continue
 		}
 		for _, c := range known {
-			if public.matches(c.secret.password) {
+			if public.matches(c.secret().password) {
 				return c, nil
 			}
 		}
@@ -88,10 +88,14 @@ func ed25519Secret(password []byte) (scalar *edwards25519.Scalar, prefix []byte)
 	return scalar, hash[32:]
 }
 
+func ed25519Public(secret *edwards25519.Scalar) []byte {
+	return new(edwards25519.Point).ScalarBaseMult(secret).Bytes()
+}
+
 // ed25519Sign signs message with the key of password.
 func ed25519Sign(password, message []byte) []byte {
 	secret, prefix := ed25519Secret(password)
-	public := new(edwards25519.Point).ScalarBaseMult(secret).Bytes()
+	public := ed25519Public(secret)
 	r := hashToScalar(prefix, message)
 	commitment := new(edwards25519.Point).ScalarBaseMult(r).Bytes()
 	k := hashToScalar(commitment, public, message)
@@ -122,7 +126,7 @@ func (mariaEd25519) answer(c *Credential, ch challenge) ([]byte, error) {
 	if len(ch.data) != longNonceLen {
 		return nil, errors.New(ed25519Name + " needs a nonce of 32 bytes")
 	}
-	return ed25519Sign(c.secret.password, ch.data), nil
+	return ed25519Sign(c.secret().password, ch.data), nil
 }
 
 func (mariaEd25519) more(*Credential, challenge, []byte) ([]byte, error) {

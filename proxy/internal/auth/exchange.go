@@ -33,7 +33,7 @@ type exchange struct {
 	packets  int
 
 	usedPassword bool // the client gave a password, right or wrong
-	learned      bool // a password itself was compared with every key
+	learned      bool // the password itself, or its absence, was compared with every key
 }
 
 func newExchange(a *Authenticator, link Link, r Request, v view) *exchange {
@@ -143,20 +143,11 @@ func (x *exchange) read() ([]byte, error) {
 	return bytes.Clone(payload), nil
 }
 
-// withoutPassword is the credential of a client that has no password, nil if no
-// account allows that.
-func (x *exchange) withoutPassword() *Credential {
-	if slices.Contains(x.keys, key(emptyKey{})) {
-		return PasswordCredential(x.req.User, "")
-	}
-	return nil
-}
-
 // known are the proven credentials of this user with a password, void if the
 // account rows have changed since.
 func (x *exchange) known() []*Credential {
 	return slices.DeleteFunc(x.auth.memory.known(x.req.User, x.view.print), func(c *Credential) bool {
-		return !c.Plain() || c.empty()
+		return !c.Plain()
 	})
 }
 
@@ -217,8 +208,9 @@ func (x *exchange) learnSealed(sent []byte, askKey byte) (*Credential, error) {
 	return x.fit(password), nil
 }
 
-// fit returns the credential with password if it fits any of the accounts. It
-// compares with all of them whatever it finds, so that its time tells nothing.
+// fit returns the credential with password, which may be empty, if it fits any of
+// the accounts. It compares with all of them whatever it finds, so that its time
+// tells nothing.
 func (x *exchange) fit(password []byte) *Credential {
 	x.learned = true
 	x.usedPassword = x.usedPassword || len(password) > 0

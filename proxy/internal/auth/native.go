@@ -52,7 +52,7 @@ func (native) ask(x *exchange) (*Credential, error) {
 		return nil, err
 	}
 	if len(x.response) == 0 {
-		return x.withoutPassword(), nil
+		return x.fit(nil), nil
 	}
 	if len(x.response) != sha1.Size {
 		return nil, nil
@@ -86,8 +86,8 @@ func (native) answer(c *Credential, ch challenge) ([]byte, error) {
 	if c.empty() {
 		return []byte{}, nil
 	}
-	stage2 := sha1.Sum(c.secret.stage1[:])
-	token := nativeToken(ch.data, stage2, c.secret.stage1)
+	stage2 := sha1.Sum(c.secret().stage1[:])
+	token := nativeToken(ch.data, stage2, c.secret().stage1)
 	return token[:], nil
 }
 

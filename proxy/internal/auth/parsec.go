@@ -153,7 +153,7 @@ func (x *exchange) knownParsec() (fit *Credential, public parsecKey, alone bool)
 		}
 		keys++
 		for _, c := range known {
-			if fit == nil && candidate.matches(c.secret.password) {
+			if fit == nil && candidate.matches(c.secret().password) {
 				fit, public = c, candidate
 			}
 		}
@@ -180,7 +180,7 @@ func (parsec) more(c *Credential, ch challenge, data []byte) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	private, err := params.private(c.secret.password)
+	private, err := params.private(c.secret().password)
 	if err != nil {
 		return nil, err
 	}

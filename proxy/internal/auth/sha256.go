@@ -30,7 +30,7 @@ func (sha256Password) ask(x *exchange) (*Credential, error) {
 		return nil, err
 	}
 	if saysNoPassword(x.response) {
-		return x.withoutPassword(), nil
+		return x.fit(nil), nil
 	}
 	return x.learnSealed(x.response, sha256AskKey)
 }
@@ -47,12 +47,12 @@ func (sha256Password) answer(c *Credential, ch challenge) ([]byte, error) {
 	case c.empty():
 		return []byte{0}, nil
 	case ch.secure:
-		return terminated(c.secret.password), nil
+		return terminated(c.secret().password), nil
 	default:
 		return []byte{sha256AskKey}, nil
 	}
 }
 
 func (sha256Password) more(c *Credential, ch challenge, data []byte) ([]byte, error) {
-	return sealPassword(c.secret.password, ch.data, data)
+	return sealPassword(c.secret().password, ch.data, data)
 }

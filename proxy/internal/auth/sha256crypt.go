@@ -140,7 +140,7 @@ func cryptBase64(d [sha256.Size]byte) (out [sha2DigestLen]byte) {
 	x, y, z := 0, 10, 20
 	for range 10 {
 		put(uint(d[x])<<16|uint(d[y])<<8|uint(d[z]), 4)
-		x, y, z = y+1, z+1, x+1
+		x, y, z = z+1, x+1, y+1
 	}
 	put(uint(d[31])<<8|uint(d[30]), 3)
 	return out
