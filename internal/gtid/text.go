@@ -61,7 +61,6 @@ var (
 	errDash   = errors.New("want a dash")
 	errComma  = errors.New("want a comma or the end")
 	errUUID   = errors.New("want a UUID")
-	errColon  = errors.New("want a colon")
 	errTag    = errors.New("tag is too long")
 )
 
@@ -175,9 +174,6 @@ func parseMySQL[T string | []byte](b *builder, s T) (int, error) {
 		}
 		src := source{hi: hi, lo: lo}
 		i = skipSpace(s, next)
-		if i == len(s) || s[i] != ':' {
-			return i, errColon
-		}
 		for i < len(s) && s[i] == ':' {
 			i = skipSpace(s, i+1)
 			if i < len(s) && isTagStart(s[i]) {
