@@ -33,16 +33,14 @@ func ReplicationAccount(_ farm.Flavor, a Account) []string {
 }
 
 // ApplicationAccount are the statements that make a schema and the account
-// that owns it and every schema whose name it begins (SCHEMA_…). The account
-// has no privilege that lets it write to a read-only server (SUPER, READ_ONLY
-// ADMIN): with one a misrouted write would go unseen until it breaks
-// replication.
-func ApplicationAccount(_ farm.Flavor, a Account, schema string) []string {
-	return append(
-		[]string{"CREATE DATABASE IF NOT EXISTS `" + schema + "`"},
-		a.create(
-			"ALL PRIVILEGES ON `"+schema+"`.*",
-			"ALL PRIVILEGES ON `"+schema+`\_%`+"`.*",
-			"PROCESS, RELOAD, FILE, SHOW DATABASES, REPLICATION CLIENT, CREATE USER, EXECUTE ON *.*",
-		)...)
+// that owns it and every schema whose name begins with its name and "_". The
+// account gets grants ("PRIVILEGE ON OBJECT") too, which must not be such that
+// it can write to a read-only server (SUPER, READ_ONLY ADMIN): a misrouted
+// write would go unseen until it breaks replication.
+func ApplicationAccount(_ farm.Flavor, a Account, schema string, grants ...string) []string {
+	grants = append([]string{
+		"ALL PRIVILEGES ON `" + schema + "`.*",
+		"ALL PRIVILEGES ON `" + schema + `\_%` + "`.*",
+	}, grants...)
+	return append([]string{"CREATE DATABASE IF NOT EXISTS `" + schema + "`"}, a.create(grants...)...)
 }

@@ -24,14 +24,13 @@ type Source struct {
 	Delay time.Duration
 }
 
-// Follow makes the server a replica of source by GTID and refuse writes. It
-// returns when both replication threads run, or with what the server gives as
-// the reason that they do not.
+// Follow makes the server a replica of source by GTID and refuse writes. The
+// source need not answer yet: the server goes on trying every second.
 func (s *Server) Follow(ctx context.Context, source Source) error {
 	if err := s.Exec(ctx, followStatements(s.inst.Flavor, source)...); err != nil {
 		return fmt.Errorf("follow %v: %w", source.Address, err)
 	}
-	return s.awaitThreads(ctx)
+	return nil
 }
 
 // Resume starts the following that an earlier Follow on the same data
@@ -41,10 +40,7 @@ func (s *Server) Resume(ctx context.Context) error {
 	if s.inst.Flavor == farm.MySQL {
 		statement = "START REPLICA"
 	}
-	if err := s.Exec(ctx, statement); err != nil {
-		return err
-	}
-	return s.awaitThreads(ctx)
+	return s.Exec(ctx, statement)
 }
 
 // Lead ends following, if the server did, and lets it take writes. Whether it
@@ -59,10 +55,7 @@ func (s *Server) Lead(ctx context.Context) error {
 
 // SetDelay changes a follower's Source.Delay.
 func (s *Server) SetDelay(ctx context.Context, delay time.Duration) error {
-	if err := s.Exec(ctx, delayStatements(s.inst.Flavor, delay)...); err != nil {
-		return err
-	}
-	return s.awaitThreads(ctx)
+	return s.Exec(ctx, delayStatements(s.inst.Flavor, delay)...)
 }
 
 func followStatements(flavor farm.Flavor, source Source) []string {
@@ -102,8 +95,10 @@ func quote(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(text) + "'"
 }
 
-// awaitThreads waits up to controlLimit until both replication threads run.
-func (s *Server) awaitThreads(ctx context.Context) error {
+// AwaitFollowing waits up to half a minute until both replication threads of a
+// follower run. The error is what the server gives as the reason that they do
+// not.
+func (s *Server) AwaitFollowing(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, controlLimit)
 	defer cancel()
 	tick := time.NewTicker(30 * time.Millisecond)
@@ -127,7 +122,7 @@ func (s *Server) awaitThreads(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return errors.Join(problem, context.Cause(ctx))
-		case <-s.done:
+		case <-s.child.Done():
 			return fmt.Errorf("server %s ended while it was to replicate", s.Addr())
 		case <-tick.C:
 		}

@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/user"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -31,8 +32,8 @@ func Initialised(dir string) (bool, error) {
 
 // Initialise makes a new data directory below c.Dir. The administrator is
 // root@localhost with a random password kept in admin.secret (mode 0600,
-// owned by the server's account); on MariaDB root also comes in without one
-// over the socket as the system's root. statements run once, unlogged, so that
+// owned by the server's account); on MariaDB the system's root and the account
+// that the server runs as also come in without one, over the socket. statements run once, unlogged, so that
 // servers initialised alike share their accounts without sharing a history;
 // each must be a single line. What an interrupted Initialise left is removed
 // first; an initialised directory is an error.
@@ -110,6 +111,7 @@ func initCommand(inst Install, c Config, script string) []string {
 			"--no-defaults", // must be the first
 			"--auth-root-authentication-method=socket",
 			"--skip-test-db",
+			"--auth-root-socket-user=" + accountName(c),
 			"--extra-file=" + script,
 			"--innodb-log-file-size=" + strconv.FormatInt(c.RedoLog, 10),
 		}
@@ -126,6 +128,20 @@ func asRoot(c Config) []string {
 		return []string{"--user=root"}
 	}
 	return nil
+}
+
+// accountName is the name of the account that the server runs as: it gets an
+// administrator's account of the same name, for use over the socket without a
+// password.
+func accountName(c Config) string {
+	uid := os.Geteuid()
+	if c.Credential != nil {
+		uid = int(c.Credential.Uid)
+	}
+	if u, err := user.LookupId(strconv.Itoa(uid)); err == nil {
+		return u.Username
+	}
+	return AdminUser // an account without a name has none to come in by
 }
 
 // own gives path to the account that the server runs as.

@@ -8,13 +8,13 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
 
+	"farmhand/internal/child"
 	"farmhand/internal/farm"
 )
 
@@ -24,9 +24,7 @@ type Server struct {
 	inst   Install
 	config Config
 	secret string
-	pid    int
-	done   chan struct{}
-	err    error // how the process ended; set before done is closed
+	child  *child.Child
 
 	stop sync.Once
 }
@@ -52,11 +50,9 @@ func Start(ctx context.Context, inst Install, c Config) (*Server, error) {
 		return nil, err
 	}
 
-	s := &Server{inst: inst, config: c, secret: string(secret), done: make(chan struct{})}
-	started := make(chan error, 1)
-	go s.run(started)
-	if err := <-started; err != nil {
-		return nil, err
+	s := &Server{inst: inst, config: c, secret: string(secret)}
+	if err := s.launch(); err != nil {
+		return nil, fmt.Errorf("start %v server in %s: %w", inst.Flavor, c.Dir, err)
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, c.StartLimit, fmt.Errorf("it did not answer within %v", c.StartLimit))
 	defer cancel()
@@ -72,54 +68,31 @@ func (s *Server) argv() []string {
 	return append(slices.Clone(s.inst.command), arguments(s.inst, s.config)...)
 }
 
-// run owns the process from fork to exit. It holds its OS thread all along:
-// the kernel sends the parent-death signal when the *thread* that forked ends,
-// not the process.
-func (s *Server) run(started chan<- error) {
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
-	defer close(s.done)
-
+// launch starts the process and records it.
+func (s *Server) launch() (err error) {
 	output, err := os.OpenFile(s.config.errorLog(), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o640)
 	if err != nil {
-		s.err = fmt.Errorf("open the server's error log: %w", err)
-		started <- s.err
-		return
+		return fmt.Errorf("open its error log: %w", err)
 	}
-	defer output.Close() // only the child writes to it
+	defer func() { err = errors.Join(err, output.Close()) }()
 	if err := s.config.own(s.config.errorLog()); err != nil {
-		s.err = err
-		started <- err
-		return
+		return err
 	}
 	argv := s.argv()
 	cmd := exec.Command(argv[0], argv[1:]...)
 	cmd.Dir = s.config.Dir
 	cmd.Env = environment(s.config)
 	cmd.Stdout, cmd.Stderr = output, output
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		// The account is changed here and not by the server's own --user, which
-		// would make the kernel forget the parent-death signal.
-		Credential: s.config.Credential,
-		Pdeathsig:  s.config.ParentDeath,
-		// Its own process group: a Ctrl-C at the terminal is for us to act on.
-		Setpgid: true,
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.config.Credential}
+	if s.child, err = child.Start(cmd, s.config.ParentDeath); err != nil {
+		return err
 	}
-	if err := cmd.Start(); err != nil {
-		s.err = fmt.Errorf("start %s: %w", argv[0], err)
-		started <- s.err
-		return
-	}
-	s.pid = cmd.Process.Pid
-	if err := recordProcess(s.config.pidFile(), s.pid); err != nil {
+	if err := recordProcess(s.config.pidFile(), s.child.PID()); err != nil {
 		// Without the record a later run could not find the process again.
-		err = errors.Join(err, cmd.Process.Kill())
-		s.err = errors.Join(err, cmd.Wait())
-		started <- s.err
-		return
+		s.Kill()
+		return err
 	}
-	started <- nil
-	s.err = cmd.Wait()
+	return nil
 }
 
 // awaitAnswer returns when both the socket and the TCP port send a handshake.
@@ -134,8 +107,8 @@ func (s *Server) awaitAnswer(ctx context.Context) error {
 			}
 		}
 		select {
-		case <-s.done:
-			return fmt.Errorf("the server ended: %w", s.exitError())
+		case <-s.child.Done():
+			return fmt.Errorf("the server ended: %w", s.child.Ended())
 		case <-ctx.Done():
 			return fmt.Errorf("%w (last try: %w)", context.Cause(ctx), last)
 		case <-tick.C:
@@ -165,20 +138,10 @@ func greets(ctx context.Context, network, address string) error {
 }
 
 // Done is closed when the process has ended.
-func (s *Server) Done() <-chan struct{} { return s.done }
+func (s *Server) Done() <-chan struct{} { return s.child.Done() }
 
 // Err waits for the process's end and says how it ended: nil for a clean exit.
-func (s *Server) Err() error {
-	<-s.done
-	return s.err
-}
-
-func (s *Server) exitError() error {
-	if err := s.Err(); err != nil {
-		return err
-	}
-	return errors.New("exit status 0")
-}
+func (s *Server) Err() error { return s.child.Err() }
 
 // Stop asks the server to shut down cleanly, waits for it up to
 // Config.StopLimit or ctx's end, whichever is first, then kills it. It returns
@@ -186,18 +149,18 @@ func (s *Server) exitError() error {
 func (s *Server) Stop(ctx context.Context) error {
 	var err error
 	s.stop.Do(func() { err = s.shutDown(ctx) })
-	<-s.done
+	<-s.child.Done()
 	return err
 }
 
 func (s *Server) shutDown(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, s.config.StopLimit, fmt.Errorf("it did not stop within %v", s.config.StopLimit))
 	defer cancel()
-	if !s.signal(syscall.SIGTERM) {
+	if !s.Signal(syscall.SIGTERM) {
 		return nil
 	}
 	select {
-	case <-s.done:
+	case <-s.child.Done():
 		return forgetProcess(s.config.pidFile())
 	case <-ctx.Done():
 		s.Kill()
@@ -208,26 +171,15 @@ func (s *Server) shutDown(ctx context.Context) error {
 // Kill ends the process at once with SIGKILL, as a crash would, and returns
 // when it is gone.
 func (s *Server) Kill() {
-	s.signal(syscall.SIGKILL)
-	<-s.done
+	s.Signal(syscall.SIGKILL)
+	<-s.child.Done()
 }
 
 // Signal sends the process a signal; false means that it has ended already.
-func (s *Server) Signal(sig syscall.Signal) bool { return s.signal(sig) }
-
-func (s *Server) signal(sig syscall.Signal) bool {
-	select {
-	case <-s.done:
-		return false
-	default:
-	}
-	// The process is reaped by run only, just before done is closed; a pid
-	// freed in that moment is not given out again so soon.
-	return syscall.Kill(s.pid, sig) == nil
-}
+func (s *Server) Signal(sig syscall.Signal) bool { return s.child.Signal(sig) }
 
 // PID is the server's process id.
-func (s *Server) PID() int { return s.pid }
+func (s *Server) PID() int { return s.child.PID() }
 
 // Addr is host:port of the server.
 func (s *Server) Addr() string { return s.config.Addr() }

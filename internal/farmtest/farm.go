@@ -96,7 +96,10 @@ func Start(t testing.TB, options Options) *Farm {
 				return context.Cause(ctx)
 			}
 			s.follows = true
-			return s.running().Follow(ctx, source)
+			if err := s.running().Follow(ctx, source); err != nil {
+				return err
+			}
+			return s.running().AwaitFollowing(ctx)
 		})
 	}
 	if err := group.Wait(); err != nil {

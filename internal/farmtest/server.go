@@ -119,9 +119,7 @@ func (s *Server) Restart(t testing.TB) {
 		t.Fatalf("farmtest: restart %s: %v", s.name, err)
 	}
 	if s.follows {
-		if err := s.running().Resume(ctx); err != nil {
-			t.Fatalf("farmtest: restart %s: %v", s.name, err)
-		}
+		s.StartReplication(t)
 	}
 }
 
@@ -217,7 +215,11 @@ func (s *Server) SetDelay(t testing.TB, delay time.Duration) {
 	t.Helper()
 	ctx, cancel := limit()
 	defer cancel()
-	if err := s.running().SetDelay(ctx, delay); err != nil {
+	err := s.running().SetDelay(ctx, delay)
+	if err == nil {
+		err = s.running().AwaitFollowing(ctx)
+	}
+	if err != nil {
 		t.Fatalf("farmtest: delay %s: %v", s.name, err)
 	}
 }
@@ -237,7 +239,11 @@ func (s *Server) StartReplication(t testing.TB) {
 	t.Helper()
 	ctx, cancel := limit()
 	defer cancel()
-	if err := s.running().Resume(ctx); err != nil {
+	err := s.running().Resume(ctx)
+	if err == nil {
+		err = s.running().AwaitFollowing(ctx)
+	}
+	if err != nil {
 		t.Fatalf("farmtest: start replication on %s: %v", s.name, err)
 	}
 }

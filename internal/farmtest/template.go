@@ -29,6 +29,9 @@ var (
 // Schema is the application's schema.
 const Schema = "app"
 
+// appGrants are what test suites of drivers want beyond a schema of their own.
+const appGrants = "PROCESS, RELOAD, FILE, SHOW DATABASES, REPLICATION CLIENT, CREATE USER, EXECUTE ON *.*"
+
 // templateFormat changes whenever what a template holds does.
 const templateFormat = 1
 
@@ -93,7 +96,7 @@ func template(inst dbserver.Install) (string, error) {
 		return dir, err
 	}
 	var statements []string
-	statements = append(statements, dbserver.ApplicationAccount(inst.Flavor, App, Schema)...)
+	statements = append(statements, dbserver.ApplicationAccount(inst.Flavor, App, Schema, appGrants)...)
 	statements = append(statements, dbserver.MonitorAccount(inst.Flavor, Monitor)...)
 	statements = append(statements, dbserver.ReplicationAccount(inst.Flavor, replicator)...)
 	config := dbserver.Config{Dir: dir, RedoLog: redoLog}
