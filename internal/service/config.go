@@ -200,6 +200,10 @@ func (s source) yamlError(err error) error {
 	if errors.As(err, &mismatch) {
 		message = "expected " + describe(mismatch.DstType) + ", found " + describe(mismatch.SrcType)
 	}
+	var unexpected *yaml.UnexpectedNodeTypeError
+	if errors.As(err, &unexpected) {
+		message = "expected " + describeNode(unexpected.Expected) + ", found " + describeNode(unexpected.Actual)
+	}
 	position := located.GetToken().Position
 	return ConfigErrors{s.at(position.Line, position.Column, "", message)}
 }
@@ -229,9 +233,27 @@ func describe(t reflect.Type) string {
 	return t.String()
 }
 
+// describeNode returns a kind of YAML node in the words of the file.
+func describeNode(t ast.NodeType) string {
+	switch t {
+	case ast.MappingType, ast.MappingValueType:
+		return "keys and values"
+	case ast.SequenceType:
+		return "a list"
+	case ast.StringType, ast.LiteralType:
+		return "text"
+	case ast.IntegerType, ast.FloatType, ast.InfinityType, ast.NanType:
+		return "a number"
+	case ast.BoolType:
+		return "true or false"
+	}
+	return t.YAMLName()
+}
+
 // locate returns where the value at path stands, or else the nearest key above
-// it that is in the file; 0, 0 if none is.
+// it that is in the file; the beginning of the file if none is.
 func (s source) locate(path string) (line, column int) {
+	line, column = 1, 1
 	node := s.root
 	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
 		switch n := node.(type) {
@@ -253,10 +275,17 @@ func (s source) locate(path string) (line, column int) {
 		default:
 			return line, column
 		}
+		// A key says better than what stands below it where a section is; an
+		// item of a list has no key.
 		switch n := node.(type) {
 		case nil:
 			return line, column
-		case *ast.MappingNode, *ast.SequenceNode:
+		case *ast.MappingNode:
+			if _, err := strconv.Atoi(step); err == nil && len(n.Values) > 0 {
+				position := n.Values[0].Key.GetToken().Position
+				line, column = position.Line, position.Column
+			}
+		case *ast.SequenceNode:
 		default:
 			position := n.GetToken().Position
 			line, column = position.Line, position.Column
