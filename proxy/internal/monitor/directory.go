@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"unicode/utf8"
 
 	"farmhand/internal/mysqladmin"
 	"farmhand/proxy/internal/auth"
@@ -58,8 +59,10 @@ func newDirectory(m *Monitor) *directory {
 // Accounts implements auth.Directory. It asks the primary, or while that does
 // not answer, a replica.
 func (m *Monitor) Accounts(ctx context.Context, user string) ([]auth.Account, error) {
-	if len(user) > maxUserName {
-		user = "" // nobody's; the anonymous accounts are everybody's
+	if len(user) > maxUserName || !utf8.ValidString(user) {
+		// Nobody's name, and the server refuses the whole query over it, which
+		// others share. The anonymous accounts are everybody's.
+		user = ""
 	}
 	m.metrics.lookups.Inc()
 	b, err := m.directory.join(user)

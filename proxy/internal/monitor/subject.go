@@ -53,6 +53,7 @@ type subject struct {
 
 	serving time.Time // since when it takes reads; zero while it does not
 	left    time.Time // when it last stopped to
+	fell    bool      // it was down since it last served
 	ramp    time.Time // when its slow start began; zero for none
 }
 
@@ -79,6 +80,7 @@ func (s subject) after(p probe, limit int) subject {
 		s.lastError = p.err.Error()
 		if s.failures >= limit {
 			become(Down)
+			s.fell = true
 		}
 		if !tookTooLong(p.err) || s.status == Down {
 			s.doubt, s.doubtSince = p.err, p.answered
@@ -114,18 +116,19 @@ func (s subject) measured(h *history, moved bool, before gtid.Position) subject 
 }
 
 // served keeps the times of a server's service as its eligibility changes. A
-// pause shorter than blip, as after a false alarm, restarts no slow start;
-// servers that are found well when the monitor begins need none.
+// pause shorter than blip without going down, as after a false alarm, restarts
+// no slow start; servers that are found well when the monitor begins need none.
 func (s subject) served(eligible bool, now time.Time, blip, beginning time.Duration) subject {
 	switch {
 	case eligible && s.serving.IsZero():
 		s.serving = now
 		switch {
-		case s.left.IsZero() && s.first && now.Sub(s.added) < beginning:
+		case s.left.IsZero() && s.first && !s.fell && now.Sub(s.added) < beginning:
 			s.ramp = time.Time{}
-		case s.left.IsZero() || now.Sub(s.left) >= blip:
+		case s.left.IsZero() || s.fell || now.Sub(s.left) >= blip:
 			s.ramp = now
 		}
+		s.fell = false
 	case !eligible && !s.serving.IsZero():
 		s.serving, s.left = time.Time{}, now
 	}
