@@ -222,6 +222,10 @@ func (a *Authenticator) prove(ctx context.Context, v view, c *Credential, r Requ
 			state = stateGeneral
 		}
 		return nil, &Refusal{refused.Code, state, refused.Message}
+	case errors.Is(err, ErrUnfit):
+		denied := refuseDenied(r.User, r.Host, true)
+		denied.Message += ": the primary has no such account for connections from the proxy's host"
+		return nil, denied
 	case ctx.Err() != nil:
 		return nil, context.Cause(ctx)
 	default:

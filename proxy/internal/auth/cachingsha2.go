@@ -83,7 +83,7 @@ func cachingScramble(password, nonce []byte) []byte {
 
 func (cachingSHA2) fits(c *Credential, _ bool) error {
 	if !c.Plain() {
-		return errNeedsPassword
+		return errHashOnly
 	}
 	return nil
 }

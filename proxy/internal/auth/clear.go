@@ -1,6 +1,9 @@
 package auth
 
-import "errors"
+import (
+	"errors"
+	"fmt"
+)
 
 // clear is mysql_clear_password: the password itself, ended by NUL. As a
 // client, the proxy uses it on links that nobody can read only. It is no account
@@ -10,14 +13,12 @@ type clear struct{}
 
 const clearName = "mysql_clear_password"
 
-var errNeedsPassword = errors.New("only SHA1 of the password is known, which suits " + nativeName + " alone")
-
 func (clear) fits(c *Credential, secure bool) error {
 	if !c.Plain() {
-		return errNeedsPassword
+		return errHashOnly
 	}
 	if !secure {
-		return errors.New("a password is not sent in the clear over a link without TLS")
+		return fmt.Errorf("%w: a password is not sent in the clear over a link without TLS", ErrUnfit)
 	}
 	return nil
 }

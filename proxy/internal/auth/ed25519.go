@@ -117,7 +117,7 @@ func hashToScalar(parts ...[]byte) *edwards25519.Scalar {
 
 func (mariaEd25519) fits(c *Credential, _ bool) error {
 	if !c.Plain() {
-		return errNeedsPassword
+		return errHashOnly
 	}
 	return nil
 }

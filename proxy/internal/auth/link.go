@@ -16,6 +16,15 @@ type Link interface {
 	WritePacket(payload []byte) error
 }
 
+// SocketLink is what a Link towards a server over a unix socket also implements.
+// Only sha256_password wants to know: its servers take a socket for a link that
+// can be read, and want the password encrypted there.
+type SocketLink interface {
+	Link
+	// UnixSocket reports whether the link is a unix socket.
+	UnixSocket() bool
+}
+
 // Account is one way into an account of the server: a row of its account table,
 // or one alternative of a row that has several (MariaDB's IDENTIFIED VIA a OR b,
 // MySQL's RETAIN CURRENT PASSWORD): one Account for each.

@@ -12,6 +12,14 @@ import (
 // with two packets each are more than any server sends.
 const maxServerPackets = 16
 
+// ErrUnfit is in the error of a Login whose server asked for a plugin that the
+// credential or the link does not suit. For a credential that fits a row of the
+// account table it means that the server, going by the host that it sees, took
+// another row, or none: for an unknown account a server may ask for any plugin.
+var ErrUnfit = errors.New("the server asks for what the credential cannot give")
+
+var errHashOnly = fmt.Errorf("%w: only SHA1 of the password is known, which suits %s alone", ErrUnfit, nativeName)
+
 // FirstResponse returns the authentication response for the handshake response
 // (or COM_CHANGE_USER) and the plugin that it is for, given the greeting's
 // plugin and nonce. That is another plugin than the greeting's if the credential
@@ -21,7 +29,7 @@ func (c *Credential) FirstResponse(plugin string, nonce []byte, secure bool) (us
 		return nativeName, nil // no server's; it will refuse, or switch
 	}
 	usePlugin = c.firstPlugin(plugin, secure)
-	response, err := answerers[usePlugin].answer(c, challenge{nonce[:NonceLen], secure})
+	response, err := answerers[usePlugin].answer(c, challenge{data: nonce[:NonceLen], secure: secure})
 	if err != nil {
 		return usePlugin, nil // cannot be: these plugins answer any nonce of this length
 	}
@@ -57,7 +65,10 @@ func Login(link Link, c *Credential, plugin string, nonce []byte, secure bool) (
 		return nil, fmt.Errorf("log in: the server's nonce has %d bytes: %w", len(nonce), errMalformed)
 	}
 	name := c.firstPlugin(plugin, secure)
-	ch := challenge{nonce[:NonceLen], secure}
+	ch := challenge{data: nonce[:NonceLen], secure: secure}
+	if l, ok := link.(SocketLink); ok {
+		ch.socket = l.UnixSocket()
+	}
 	for range maxServerPackets {
 		payload, err := link.ReadPacket()
 		if err != nil {
@@ -79,7 +90,7 @@ func Login(link Link, c *Credential, plugin string, nonce []byte, secure bool) (
 		case headerNextAuth:
 			return nil, errors.New("log in: the server asks for a second factor, which the proxy does not have")
 		case headerSwitch:
-			if name, ch, err = parseSwitch(payload[1:], secure); err != nil {
+			if name, ch.data, err = parseSwitch(payload[1:]); err != nil {
 				return nil, fmt.Errorf("log in: %w", err)
 			}
 			reply, err = firstAnswer(c, name, ch)
@@ -107,7 +118,7 @@ func Login(link Link, c *Credential, plugin string, nonce []byte, secure bool) (
 func firstAnswer(c *Credential, name string, ch challenge) ([]byte, error) {
 	how, ok := answerers[name]
 	if !ok {
-		return nil, errors.New("the proxy does not have this plugin")
+		return nil, fmt.Errorf("%w: the proxy does not have this plugin", ErrUnfit)
 	}
 	if err := how.fits(c, ch.secure); err != nil {
 		return nil, err
@@ -117,23 +128,23 @@ func firstAnswer(c *Credential, name string, ch challenge) ([]byte, error) {
 
 // parseSwitch reads an AuthSwitchRequest after its first byte: the plugin's name
 // ended by NUL, and its data. The data is copied: it outlives the packet.
-func parseSwitch(payload []byte, secure bool) (name string, ch challenge, err error) {
+func parseSwitch(payload []byte) (name string, data []byte, err error) {
 	if len(payload) == 0 {
-		return "", ch, errors.New("the server asks for the password hash of MySQL 4.0, which is not supported")
+		return "", nil, errors.New("the server asks for the password hash of MySQL 4.0, which is not supported")
 	}
-	plugin, data, ok := bytes.Cut(payload, []byte{0})
+	plugin, rest, ok := bytes.Cut(payload, []byte{0})
 	if !ok {
-		return "", ch, errMalformed
+		return "", nil, errMalformed
 	}
 	name = string(plugin)
-	ch = challenge{bytes.Clone(data), secure}
+	data = bytes.Clone(rest)
 	switch name {
 	case nativeName, cachingName, sha256Name:
 		// 20 bytes and a NUL, which some servers leave out.
 		if len(data) < NonceLen {
-			return "", ch, errMalformed
+			return "", nil, errMalformed
 		}
-		ch.data = ch.data[:NonceLen]
+		data = data[:NonceLen]
 	}
-	return name, ch, nil
+	return name, data, nil
 }

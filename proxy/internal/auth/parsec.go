@@ -163,7 +163,7 @@ func (x *exchange) knownParsec() (fit *Credential, public parsecKey, alone bool)
 
 func (parsec) fits(c *Credential, _ bool) error {
 	if !c.Plain() {
-		return errNeedsPassword
+		return errHashOnly
 	}
 	return nil
 }

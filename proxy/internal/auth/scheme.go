@@ -37,6 +37,7 @@ type answerer interface {
 type challenge struct {
 	data   []byte // nonce and what may follow it, at least NonceLen bytes
 	secure bool   // nobody can read the link: TLS or a unix socket
+	socket bool   // a unix socket
 }
 
 // schemes are the account plugins that the proxy can authenticate, by the

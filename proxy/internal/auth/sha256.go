@@ -1,7 +1,8 @@
 package auth
 
 // sha256Password is sha256_password: the password itself at every login, in the
-// clear over TLS, encrypted for the server's RSA key elsewhere.
+// clear over TLS, encrypted for the server's RSA key elsewhere, even on a unix
+// socket.
 //
 // https://dev.mysql.com/doc/dev/mysql-server/latest/page_protocol_connection_phase_authentication_methods_authentication_256.html
 type sha256Password struct{}
@@ -37,7 +38,7 @@ func (sha256Password) ask(x *exchange) (*Credential, error) {
 
 func (sha256Password) fits(c *Credential, _ bool) error {
 	if !c.Plain() {
-		return errNeedsPassword
+		return errHashOnly
 	}
 	return nil
 }
@@ -46,7 +47,7 @@ func (sha256Password) answer(c *Credential, ch challenge) ([]byte, error) {
 	switch {
 	case c.empty():
 		return []byte{0}, nil
-	case ch.secure:
+	case ch.secure && !ch.socket:
 		return terminated(c.secret().password), nil
 	default:
 		return []byte{sha256AskKey}, nil
