@@ -53,7 +53,7 @@ func (mariaEd25519) decoy(seed [32]byte) []byte {
 
 func (mariaEd25519) ask(x *exchange) (*Credential, error) {
 	known := x.known()
-	if x.speaksSHA2() || len(known) == 0 {
+	if len(known) == 0 || x.asksPassword(ed25519Name) {
 		return x.learn()
 	}
 	if err := x.challenge(ed25519Name); err != nil {

@@ -156,6 +156,16 @@ func (x *exchange) known() []*Credential {
 // client's consent to send passwords in the clear.
 func (x *exchange) speaksSHA2() bool { return x.req.Plugin == cachingName }
 
+// asksPassword reports whether a client of an account whose plugin makes
+// signatures (ed25519, PARSEC) is asked for the password although a known
+// credential could verify its signature: where nobody can listen, unless it named
+// the plugin itself. The choice must not depend on what is known, or clients that
+// lack the plugin (PHP's mysqlnd, the drivers of MySQL) would be let in until
+// somebody's password is known and never after.
+func (x *exchange) asksPassword(plugin string) bool {
+	return x.speaksSHA2() || (x.req.Secure || x.req.Loopback) && x.req.Plugin != plugin
+}
+
 // learn gets the password itself from a client whose account's plugin gives
 // nothing that would log in elsewhere.
 func (x *exchange) learn() (*Credential, error) {

@@ -110,8 +110,11 @@ func (parsec) decoy(seed [32]byte) []byte {
 }
 
 func (parsec) ask(x *exchange) (*Credential, error) {
+	if x.asksPassword(parsecName) {
+		return x.learn()
+	}
 	fit, public, alone := x.knownParsec()
-	if x.speaksSHA2() || fit == nil {
+	if fit == nil {
 		return x.learn()
 	}
 	if err := x.challenge(parsecName); err != nil {

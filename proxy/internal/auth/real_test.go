@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"strings"
 	"testing"
@@ -17,16 +18,40 @@ import (
 	"farmhand/proxy/internal/wire"
 )
 
-// connLink is a Link over a real connection.
-type connLink struct{ conn *wire.Conn }
+// connLink is the least of a Link over a connection: packets below 64 KiB, read
+// without taking a byte more, so that TLS can follow.
+type connLink struct {
+	net.Conn
+	seq    byte
+	socket bool
+}
 
-func (l connLink) UnixSocket() bool { return l.conn.NetConn().LocalAddr().Network() == "unix" }
+func newConnLink(conn net.Conn) *connLink {
+	return &connLink{Conn: conn, socket: conn.LocalAddr().Network() == "unix"}
+}
 
-func (l connLink) ReadPacket() ([]byte, error) { return l.conn.ReadPayload(1 << 16) }
+func (l *connLink) UnixSocket() bool { return l.socket }
 
-func (l connLink) WritePacket(payload []byte) error {
-	l.conn.Write(payload)
-	return l.conn.Flush()
+func (l *connLink) ReadPacket() ([]byte, error) {
+	var header [wire.HeaderSize]byte
+	if _, err := io.ReadFull(l.Conn, header[:]); err != nil {
+		return nil, err
+	}
+	n, seq := wire.Header(header[:])
+	if n > 1<<16 {
+		return nil, fmt.Errorf("a packet of %d bytes", n)
+	}
+	l.seq = seq + 1
+	payload := make([]byte, n)
+	_, err := io.ReadFull(l.Conn, payload)
+	return payload, err
+}
+
+func (l *connLink) WritePacket(payload []byte) error {
+	packets, seq := wire.AppendPackets(nil, payload, l.seq)
+	l.seq = seq
+	_, err := l.Write(packets)
+	return err
 }
 
 const exchangeLimit = 30 * time.Second
@@ -61,8 +86,8 @@ func (s *realServer) login(network string, c *Credential) error {
 	if err := raw.SetDeadline(time.Now().Add(exchangeLimit)); err != nil {
 		return err
 	}
-	conn := wire.NewConn(raw)
-	payload, err := conn.ReadPayload(1 << 16)
+	link := newConnLink(raw)
+	payload, err := link.ReadPacket()
 	if err != nil {
 		return err
 	}
@@ -79,22 +104,15 @@ func (s *realServer) login(network string, c *Credential) error {
 	}
 	if network == "tls" {
 		answer.Capabilities |= wire.ClientSSL
-		conn.Write(answer.AppendSSLRequest(nil))
-		if err := conn.Flush(); err != nil {
+		if err := link.WritePacket(answer.AppendSSLRequest(nil)); err != nil {
 			return err
 		}
-		wrap := func(c net.Conn) net.Conn {
-			return tls.Client(c, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test server's own certificate
-		}
-		if err := conn.Upgrade(wrap); err != nil {
-			return err
-		}
+		link.Conn = tls.Client(raw, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // the test server's own certificate
 	}
-	conn.Write(answer.Append(nil))
-	if err := conn.Flush(); err != nil {
+	if err := link.WritePacket(answer.Append(nil)); err != nil {
 		return err
 	}
-	ok, err := Login(connLink{conn}, c, greeting.AuthPlugin, greeting.Nonce, secure)
+	ok, err := Login(link, c, greeting.AuthPlugin, greeting.Nonce, secure)
 	if err != nil {
 		return err
 	}
