@@ -201,18 +201,27 @@ func fileSize(path string) (int64, error) {
 	return st.Size(), nil
 }
 
-// logSince is what was added to the log at path after offset, shortened to its
-// end; a log that cannot be read says so in its place.
+// logSince is what was added to the log at path after offset: its errors if
+// there are any, else its end. A log that cannot be read says so in its place.
 func logSince(path string, offset int64) string {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return "(" + err.Error() + ")"
 	}
-	if int64(len(text)) < offset {
-		offset = 0
+	if int64(len(text)) >= offset { // else it was rotated
+		text = text[offset:]
 	}
-	if text = text[offset:]; len(text) == 0 {
+	if len(text) == 0 {
 		return "(nothing)"
+	}
+	var problems []string
+	for line := range strings.Lines(string(text)) {
+		if strings.Contains(line, "[ERROR]") {
+			problems = append(problems, line)
+		}
+	}
+	if len(problems) > 0 {
+		text = []byte(strings.Join(problems, ""))
 	}
 	return tail(text, 3000)
 }

@@ -1,0 +1,144 @@
+// Package config owns the sidecar's configuration: its keys, their defaults
+// and what makes a value acceptable.
+//
+// It holds no secret: passwords are named by the files that they stand in. It
+// reads no flags and no environment.
+package config
+
+import (
+	"fmt"
+	"net/netip"
+	"path/filepath"
+
+	"farmhand/internal/service"
+)
+
+// Config is everything that the sidecar can be told.
+type Config struct {
+	// Role is what this node does; a key of role.Kinds.
+	Role string `yaml:"role"`
+	// Name is the node's own name in its farm.
+	Name  string            `yaml:"name"`
+	MySQL MySQL             `yaml:"mysql"`
+	Log   service.LogConfig `yaml:"log"`
+}
+
+// MySQL is the configuration of the role "mysql".
+type MySQL struct {
+	// Flavor is "mariadb" or "mysql".
+	Flavor string `yaml:"flavor"`
+	// ProgramRoot is a directory with an unpacked MySQL of its own; empty means
+	// the system's programs.
+	ProgramRoot string `yaml:"program_root"`
+	// Directory holds all of the server's files.
+	Directory string `yaml:"directory"`
+	// Listen is the server's ip:port.
+	Listen string `yaml:"listen"`
+	// Socket is the server's unix socket.
+	Socket   string `yaml:"socket"`
+	ServerID uint32 `yaml:"server_id"`
+	// Follow is the primary's ip:port; empty makes this server the primary.
+	Follow string `yaml:"follow"`
+	// RunAs is the system account that the server runs as; empty is the
+	// sidecar's own.
+	RunAs      string       `yaml:"run_as"`
+	BufferPool service.Size `yaml:"buffer_pool"`
+	Accounts   Accounts     `yaml:"accounts"`
+}
+
+// Accounts are the accounts that a new data directory gets; a directory that
+// exists keeps what it has.
+type Accounts struct {
+	// Replication is what followers log in with; it is used for following too.
+	Replication Account `yaml:"replication"`
+	// Monitor is what proxies watch the server with.
+	Monitor Account `yaml:"monitor"`
+	// Application is optional: an application's account and its schema.
+	Application Application `yaml:"application"`
+}
+
+// Account is a name and a file with its password.
+type Account struct {
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+}
+
+// Application is an account with a schema of its own.
+type Application struct {
+	User         string `yaml:"user"`
+	PasswordFile string `yaml:"password_file"`
+	Schema       string `yaml:"schema"`
+}
+
+// Default is the configuration before the file is read.
+func Default() Config {
+	return Config{
+		MySQL: MySQL{
+			Flavor:     "mariadb",
+			BufferPool: 128 << 20,
+			Accounts: Accounts{
+				Replication: Account{User: "replicator"},
+				Monitor:     Account{User: "farmhand"},
+			},
+		},
+		Log: service.DefaultLog(),
+	}
+}
+
+// Load reads the file at path over the defaults.
+func Load(path string) (Config, error) {
+	c := Default()
+	if err := service.Load(path, &c); err != nil {
+		return Config{}, fmt.Errorf("configuration: %w", err)
+	}
+	return c, nil
+}
+
+// Validate says what is wrong.
+func (c *Config) Validate() service.Problems {
+	var p service.Problems
+	p.OneOf("role", c.Role, "mysql")
+	p.Required("name", c.Name)
+	m := c.MySQL
+	p.OneOf("mysql.flavor", m.Flavor, "mariadb", "mysql")
+	absolute(&p, "mysql.directory", m.Directory)
+	absolute(&p, "mysql.socket", m.Socket)
+	place(&p, "mysql.listen", m.Listen)
+	if m.Follow != "" {
+		place(&p, "mysql.follow", m.Follow)
+		if m.Follow == m.Listen {
+			p.Add("mysql.follow", "is the server itself")
+		}
+	}
+	if m.ProgramRoot != "" {
+		absolute(&p, "mysql.program_root", m.ProgramRoot)
+	}
+	if m.ServerID == 0 {
+		p.Add("mysql.server_id", "is missing; it must be 1 or more and unique in the farm")
+	}
+	p.SizeBetween("mysql.buffer_pool", m.BufferPool, 8<<20, 1<<44)
+	accounts := "mysql.accounts."
+	for key, a := range map[string]Account{"replication": m.Accounts.Replication, "monitor": m.Accounts.Monitor} {
+		p.Required(accounts+key+".user", a.User)
+		p.Required(accounts+key+".password_file", a.PasswordFile)
+	}
+	if app := m.Accounts.Application; app != (Application{}) {
+		p.Required(accounts+"application.user", app.User)
+		p.Required(accounts+"application.password_file", app.PasswordFile)
+		p.Required(accounts+"application.schema", app.Schema)
+	}
+	p.Join(c.Log.Validate("log"))
+	return p
+}
+
+func absolute(p *service.Problems, key, path string) {
+	if !filepath.IsAbs(path) {
+		p.Add(key, "%q is not an absolute path", path)
+	}
+}
+
+func place(p *service.Problems, key, address string) {
+	if a, err := netip.ParseAddrPort(address); err != nil || a.Port() == 0 {
+		p.Add(key, "%q is not an ip:port", address)
+	}
+}

@@ -1,0 +1,36 @@
+// Package role is what a node can be: each role is one file here and one line
+// in Kinds.
+//
+// A role is held for the time that its Run takes: it starts what belongs to it
+// and has stopped it when Run returns. It does not decide which role the node
+// has.
+package role
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/report"
+	"farmhand/sidecar/internal/config"
+)
+
+// Tools are what every role is given.
+type Tools struct {
+	Log *zap.Logger
+	// Report passes on the node's state. An error ends the role: a node of
+	// which nobody hears is not held.
+	Report func(report.Report) error
+}
+
+// Role is held by Run until finish ends, then cleanly given up, which the end
+// of now cuts short. The error says why the role could not be held or not be
+// given up cleanly.
+type Role interface {
+	Run(finish, now context.Context) error
+}
+
+// Kinds are all roles, by the name that the configuration gives.
+var Kinds = map[string]func(config.Config, Tools) (Role, error){
+	"mysql": newMySQL,
+}
