@@ -16,9 +16,10 @@ import (
 // Options are an Authenticator's settings. The zero value of each means its
 // default.
 type Options struct {
-	// DefaultPlugin is the account plugin that unknown users are asked for; it
-	// should be the one that new accounts get on the servers. Default:
-	// mysql_native_password.
+	// DefaultPlugin is the account plugin that unknown users are asked for if
+	// Request.GreetingPlugin does not say; it should be the one that new accounts
+	// get on the servers. Default, and instead of a plugin that the proxy does
+	// not have: mysql_native_password.
 	DefaultPlugin string
 	// StaleFor is how long the last known rows of a user stand in for the
 	// account table while it cannot be read. Default: one hour. Negative: never.
@@ -73,6 +74,9 @@ type Request struct {
 	User, Database string
 	// Host is the client's host as it appears in messages: 'user'@'host'.
 	Host string
+	// GreetingPlugin is the plugin that the greeting named, which should be the
+	// servers' own. An unknown user is asked for it.
+	GreetingPlugin string
 	// Plugin is the client's authentication plugin; empty if it named none.
 	Plugin string
 	// Nonce is the greeting's, NonceLen bytes; Response what the client made of it.

@@ -59,11 +59,17 @@ func shape(o outcome) string {
 // An unknown user costs the work of a wrong password: the digest is computed.
 // Counted, because time on a busy machine proves nothing.
 func TestUnknownUserIsAskedWithAKeyThatCostsTheSame(t *testing.T) {
-	a := newAuthenticator(&server{}, Options{DefaultPlugin: cachingName})
-	x := newExchange(a, nil, Request{User: "nobody", Nonce: NewNonce()}, view{})
-	k, ok := x.keys[0].(sha2Key)
-	if len(x.keys) != 1 || !ok || k.rounds != defaultCryptRounds || !x.decoy {
-		t.Fatalf("asked with %+v", x.keys)
+	for _, c := range []struct{ option, greeting string }{
+		{cachingName, ""},
+		{cachingName, "unknown"},
+		{nativeName, cachingName},
+	} {
+		a := newAuthenticator(&server{}, Options{DefaultPlugin: c.option})
+		x := newExchange(a, nil, Request{User: "nobody", Nonce: NewNonce(), GreetingPlugin: c.greeting}, view{})
+		k, ok := x.keys[0].(sha2Key)
+		if len(x.keys) != 1 || !ok || k.rounds != defaultCryptRounds || !x.decoy {
+			t.Fatalf("%+v: asked with %+v", c, x.keys)
+		}
 	}
 }
 

@@ -39,9 +39,9 @@ type front struct {
 	conns map[net.Conn]bool
 }
 
-func newFront(t testing.TB, a *Authenticator, plugin string) *front {
+func newFront(t testing.TB, a *Authenticator, plugin string, public bool) *front {
 	t.Helper()
-	f := &front{auth: a, plugin: plugin, tls: serverTLS(t), conns: make(map[net.Conn]bool)}
+	f := &front{auth: a, plugin: plugin, public: public, tls: serverTLS(t), conns: make(map[net.Conn]bool)}
 	var err error
 	if f.tcp, err = net.Listen("tcp", farmtest.FreePort(t).String()); err != nil {
 		t.Fatal(err)
@@ -249,7 +249,7 @@ func TestRealClients(t *testing.T) {
 	for _, greets := range []string{nativeName, cachingName} {
 		for _, c := range realClients() {
 			t.Run(greets+"/"+c.name, func(t *testing.T) {
-				f := newFront(t, newAuthenticator(far, Options{DefaultPlugin: greets}), greets)
+				f := newFront(t, newAuthenticator(far, Options{DefaultPlugin: greets}), greets, false)
 				for _, network := range []string{"unix", "tls", "tcp"} {
 					for _, plugin := range c.speaks {
 						what := fmt.Sprintf("%s over %s", plugin, network)
@@ -277,8 +277,7 @@ func TestRealClientsSign(t *testing.T) {
 		"go-sql-driver": loginGoDriver, "mariadb": loginMariaDB,
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFront(t, newAuthenticator(far, Options{}), nativeName)
-			f.public = true
+			f := newFront(t, newAuthenticator(far, Options{}), nativeName, true)
 			if err := login(t, f, "tcp", "u", "päss word"); err == nil || !strings.Contains(err.Error(), "learn") {
 				t.Errorf("before the password is known: %v", err)
 			}

@@ -49,7 +49,10 @@ func newExchange(a *Authenticator, link Link, r Request, v view) *exchange {
 	accounts := v.accounts
 	if len(accounts) == 0 {
 		x.decoy = true
-		plugin := a.opts.DefaultPlugin
+		plugin := r.GreetingPlugin
+		if schemes[plugin] == nil {
+			plugin = a.opts.DefaultPlugin
+		}
 		seed := a.mac("decoy " + r.User)
 		accounts = []Account{{User: r.User, Plugin: plugin, AuthString: schemes[plugin].decoy(seed)}}
 	}
