@@ -38,3 +38,7 @@ func alive(conn net.Conn) error {
 	})
 	return errors.Join(err, state)
 }
+
+// Alive looks, without waiting, whether the server has closed the connection
+// or said something unasked. The connection must be between commands.
+func (c *Conn) Alive() error { return alive(c.raw) }

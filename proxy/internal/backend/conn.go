@@ -83,7 +83,13 @@ type TLS struct {
 }
 
 // link is the auth package's view of a connection.
-type link struct{ c *wire.Conn }
+type link struct {
+	c    *wire.Conn
+	unix bool
+}
+
+// UnixSocket implements auth.SocketLink.
+func (l link) UnixSocket() bool { return l.unix }
 
 func (l link) ReadPacket() ([]byte, error) { return l.c.ReadPayload(controlLimit) }
 
@@ -158,12 +164,15 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 			config = config.Clone()
 			config.ServerName, _, _ = net.SplitHostPort(server.Address)
 		}
-		secured := tls.Client(raw, config)
+		var secured *tls.Conn
+		if err := w.Upgrade(func(under net.Conn) net.Conn {
+			secured = tls.Client(under, config)
+			return secured
+		}); err != nil {
+			return nil, err
+		}
 		if err := secured.Handshake(); err != nil {
 			return nil, fmt.Errorf("TLS: %w", err)
-		}
-		if err := w.Upgrade(func(net.Conn) net.Conn { return secured }); err != nil {
-			return nil, err
 		}
 		c.Secure = true
 	case tlsOptions.Required:
@@ -175,7 +184,7 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 	if err := w.Flush(); err != nil {
 		return nil, fmt.Errorf("send login: %w", err)
 	}
-	last, err := auth.Login(link{w}, cred, response.AuthPlugin, greeting.Nonce, c.Secure)
+	last, err := auth.Login(link{w, server.Network() == "unix"}, cred, response.AuthPlugin, greeting.Nonce, c.Secure)
 	if err != nil {
 		return nil, err
 	}
@@ -233,6 +242,31 @@ func (c *Conn) ReadReply() (wire.OK, error) {
 	c.broken = true
 	return wire.OK{}, fmt.Errorf("OK expected: %w", wire.ErrMalformed)
 }
+
+// SetMultiStatements sends a COM_SET_OPTION that allows or forbids several
+// statements in a text.
+func (c *Conn) SetMultiStatements(command []byte, allowed bool) error {
+	c.WriteCommand(command)
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	p, err := c.ReadPayload(controlLimit)
+	if err != nil {
+		return err
+	}
+	if wire.IsError(p) {
+		return fmt.Errorf("COM_SET_OPTION refused by %s", c.Server.Name)
+	}
+	c.key.shape &^= wire.ClientMultiStatements
+	if allowed {
+		c.key.shape |= wire.ClientMultiStatements
+	}
+	return nil
+}
+
+// Reset brings the connection back to the state after login, and returns when
+// the server has done so.
+func (c *Conn) Reset() error { return c.reset() }
 
 // reset brings the connection back to the state after login.
 func (c *Conn) reset() error {

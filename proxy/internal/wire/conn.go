@@ -49,14 +49,34 @@ func NewConn(conn net.Conn) *Conn { return &Conn{conn: conn} }
 func (c *Conn) NetConn() net.Conn { return c.conn }
 
 // Upgrade puts the connection that wrap returns (TLS, compression) in the place
-// of the one underneath. Nothing may be buffered: input that came before the
-// upgrade must not pass for input that came through it.
+// of the one underneath. What was read ahead is what the new layer reads first:
+// a client sends its TLS hello right behind its request for TLS.
 func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
-	if c.r != c.w || len(c.out) > 0 {
-		return fmt.Errorf("data before the connection's upgrade: %w", ErrMalformed)
+	if err := c.Flush(); err != nil {
+		return err
 	}
-	c.conn = wrap(c.conn)
+	under := c.conn
+	if ahead := c.Buffered(); len(ahead) > 0 {
+		under = &readAhead{Conn: c.conn, ahead: append([]byte(nil), ahead...)}
+		c.Discard(len(ahead))
+	}
+	c.conn = wrap(under)
 	return nil
+}
+
+// readAhead is a connection of which some input has been read already.
+type readAhead struct {
+	net.Conn
+	ahead []byte
+}
+
+func (r *readAhead) Read(b []byte) (int, error) {
+	if len(r.ahead) > 0 {
+		n := copy(b, r.ahead)
+		r.ahead = r.ahead[n:]
+		return n, nil
+	}
+	return r.Conn.Read(b)
 }
 
 // Close closes the connection underneath. The Conn's buffers stay its owner's.
