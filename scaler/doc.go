@@ -1,0 +1,3 @@
+// Command scaler runs and looks after farms. Today it runs a whole farm on one
+// machine: "scaler up --local DIR".
+package main
