@@ -59,10 +59,8 @@ func newDirectory(m *Monitor) *directory {
 // Accounts implements auth.Directory. It asks the primary, or while that does
 // not answer, a replica.
 func (m *Monitor) Accounts(ctx context.Context, user string) ([]auth.Account, error) {
-	if len(user) > maxUserName || !utf8.ValidString(user) {
-		// Nobody's name, and the server refuses the whole query over it, which
-		// others share. The anonymous accounts are everybody's.
-		user = ""
+	if !mayBeUser(user) {
+		user = "" // the anonymous accounts are everybody's
 	}
 	m.metrics.lookups.Inc()
 	b, err := m.directory.join(user)
@@ -81,6 +79,16 @@ func (m *Monitor) Accounts(ctx context.Context, user string) ([]auth.Account, er
 		return slices.Clone(b.accounts[""]), nil
 	}
 	return slices.Concat(b.accounts[user], b.accounts[""]), nil
+}
+
+// mayBeUser tells whether there can be an account of that name. Account tables
+// hold names as utf8mb3; a server refuses a whole query, which others share,
+// over a name that cannot be converted to it.
+func mayBeUser(name string) bool {
+	if len(name) > maxUserName || !utf8.ValidString(name) {
+		return false
+	}
+	return !strings.ContainsFunc(name, func(r rune) bool { return r > 0xffff })
 }
 
 // join adds a user to the next query.
