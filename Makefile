@@ -1,0 +1,36 @@
+# What a person can do here. The work is done by scripts/ and the programs.
+.PHONY: run build test lint fuzz bench demo-wordpress clean go
+
+# FLAGS go to "scaler up": make run FLAGS="--port 3307"
+run: build
+	@scripts/install-packages mariadb-server mariadb-backup mariadb-client
+	@scripts/run $(FLAGS)
+
+build: go
+	@mkdir -p bin
+	@go build -o bin/ ./proxy ./sidecar ./scaler
+
+go:
+	@command -v go >/dev/null || { echo "Go 1.26 or newer is missing: https://go.dev/dl/" >&2; exit 1; }
+
+# PACKAGES limits it: make test PACKAGES=./proxy/...
+test: go
+	@scripts/test $(PACKAGES)
+
+lint: go
+	@scripts/lint
+
+# Every fuzz target for FUZZTIME.
+FUZZTIME ?= 30s
+fuzz: go
+	@scripts/fuzz $(FUZZTIME)
+
+bench: build
+	@bench/run
+
+demo-wordpress: build
+	@demo/wordpress
+
+clean:
+	rm -rf bin
+	@echo "the farm's data in .farm is kept; remove it by hand"
