@@ -94,24 +94,8 @@ func readConfig(path string) (data []byte, err error) {
 // errors.
 func Decode(name string, data []byte, into any) error {
 	source := source{name: name, lines: strings.Split(string(data), "\n")}
-	file, err := parser.ParseBytes(data, 0)
-	if err != nil {
+	if err := source.decode(data, into); err != nil {
 		return source.yamlError(err)
-	}
-	if len(file.Docs) > 1 {
-		return ConfigErrors{{File: name, Message: "the file has more than one YAML document; expected one"}}
-	}
-	if len(file.Docs) == 1 {
-		source.root = withoutEmpty(file.Docs[0].Body)
-	}
-	if source.root != nil && source.root.Type() != ast.MappingType && source.root.Type() != ast.MappingValueType {
-		return source.errors(Problems{{Message: "expected keys and values"}})
-	}
-	if source.root != nil {
-		err := yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(source.root, into)
-		if err != nil {
-			return source.yamlError(err)
-		}
 	}
 	if v, ok := into.(Validator); ok {
 		if problems := v.Validate(); len(problems) > 0 {
@@ -119,6 +103,35 @@ func Decode(name string, data []byte, into any) error {
 		}
 	}
 	return nil
+}
+
+// decode parses data, keeps its tree for locate and decodes it.
+func (s *source) decode(data []byte, into any) (err error) {
+	// The YAML library has been seen to panic on what is no YAML. A reload must
+	// not take the sessions of a running program with it.
+	defer func() {
+		if cause := recover(); cause != nil {
+			err = fmt.Errorf("the YAML parser gave up: %v", cause)
+		}
+	}()
+	file, err := parser.ParseBytes(data, 0)
+	if err != nil {
+		return err
+	}
+	if len(file.Docs) > 1 {
+		return errors.New("the file has more than one YAML document; expected one")
+	}
+	if len(file.Docs) == 1 {
+		s.root = file.Docs[0].Body
+	}
+	content, err := plain(s.root)
+	if err != nil || content == nil {
+		return err
+	}
+	if content.Type() != ast.MappingType {
+		return wrong(content, "expected keys and values")
+	}
+	return yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(content, into)
 }
 
 // Locate gives problems that were found after Load their places in the file at
@@ -132,38 +145,58 @@ func Locate(path string, problems Problems) error {
 		return fmt.Errorf("read configuration: %w", err)
 	}
 	source := source{name: path, lines: strings.Split(string(data), "\n")}
-	if file, err := parser.ParseBytes(data, 0); err == nil && len(file.Docs) == 1 {
-		source.root = file.Docs[0].Body
-	}
+	// What cannot be parsed any more leaves the problems without a place, but
+	// they are still the problems.
+	_ = source.decode(data, new(struct{}))
 	return source.errors(problems)
 }
 
-// withoutEmpty removes the keys without a value from a mapping, at any depth: a
-// section all of whose keys are comments means the defaults, but the decoder
-// would set the struct to zero.
-func withoutEmpty(n ast.Node) ast.Node {
+// plain returns n without the keys that have no value, at any depth: a section
+// all of whose keys are comments means the defaults, but the decoder would set
+// the struct to zero. It leaves n as it is, for errors to point into.
+//
+// It refuses tags, anchors, aliases and merge keys: a configuration that is read
+// top to bottom needs none, and the decoder has been seen to panic on odd ones.
+func plain(n ast.Node) (ast.Node, error) {
 	switch n := n.(type) {
-	case nil, *ast.NullNode:
-		return nil
+	case nil, *ast.NullNode, *ast.CommentGroupNode:
+		return nil, nil
 	case *ast.MappingNode:
-		values := n.Values[:0]
+		full := *n
+		full.Values = make([]*ast.MappingValueNode, 0, len(n.Values))
 		for _, pair := range n.Values {
-			if value := withoutEmpty(pair.Value); value != nil {
+			if _, ok := pair.Key.(*ast.StringNode); !ok {
+				return nil, wrong(pair.Key, "expected the name of a key")
+			}
+			value, err := plain(pair.Value)
+			if err != nil {
+				return nil, err
+			}
+			if value != nil {
+				pair := *pair
 				pair.Value = value
-				values = append(values, pair)
+				full.Values = append(full.Values, &pair)
 			}
 		}
-		n.Values = values
+		return &full, nil
 	case *ast.SequenceNode:
-		for i, value := range n.Values {
-			if kept := withoutEmpty(value); kept != nil {
-				n.Values[i] = kept
+		full := *n
+		full.Values = make([]ast.Node, len(n.Values))
+		for i, item := range n.Values {
+			value, err := plain(item)
+			if err != nil {
+				return nil, err
 			}
+			if value == nil {
+				return nil, wrong(item, "expected a value")
+			}
+			full.Values[i] = value
 		}
-	case *ast.CommentGroupNode:
-		return nil
+		return &full, nil
+	case *ast.StringNode, *ast.LiteralNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
+		return n, nil
 	}
-	return n
+	return nil, wrong(n, "expected a plain value, a list or keys and values; tags, anchors and aliases are not supported")
 }
 
 // source is the text and the tree of a configuration file.
@@ -285,7 +318,7 @@ func (s source) locate(path string) (line, column int) {
 				position := n.Values[0].Key.GetToken().Position
 				line, column = position.Line, position.Column
 			}
-		case *ast.SequenceNode:
+		case *ast.SequenceNode, *ast.NullNode:
 		default:
 			position := n.GetToken().Position
 			line, column = position.Line, position.Column

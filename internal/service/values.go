@@ -122,5 +122,9 @@ func scalar(n ast.Node, expected string) (string, error) {
 }
 
 func wrong(n ast.Node, format string, args ...any) error {
-	return &yaml.SyntaxError{Message: fmt.Sprintf(format, args...), Token: n.GetToken()}
+	err := &yaml.SyntaxError{Message: fmt.Sprintf(format, args...)}
+	if n != nil {
+		err.Token = n.GetToken()
+	}
+	return err
 }
