@@ -61,6 +61,22 @@ func (e events) acceptedEpoch(t *testing.T, epoch farm.Epoch) event {
 	return event
 }
 
+// afterGap is acceptedEpoch after a moment in which there was no file, which a
+// busy machine may stretch until it is reported.
+func (e events) afterGap(t *testing.T, epoch farm.Epoch) event {
+	t.Helper()
+	for {
+		event := e.next(t)
+		if event.refused != nil && event.refused.Reason == Vanished {
+			continue
+		}
+		if event.accepted == nil || event.accepted.Clusters["main"].Epoch != epoch {
+			t.Fatalf("got: %v; want epoch %d accepted", event, epoch)
+		}
+		return event
+	}
+}
+
 func (e events) refusedFor(t *testing.T, reason Reason) event {
 	t.Helper()
 	event := e.next(t)
@@ -85,7 +101,7 @@ func content(epoch farm.Epoch, primary string) []byte {
 }
 
 // quick has no poll, so that a test sees what the events alone achieve.
-var quick = timing{debounce: 5 * time.Millisecond, settle: 20 * time.Millisecond, poll: time.Hour, blindPoll: time.Hour}
+var quick = timing{debounce: 5 * time.Millisecond, settle: 200 * time.Millisecond, poll: time.Hour, blindPoll: time.Hour}
 
 func watch(t *testing.T, path string, timing timing, require ...string) (*Watcher, events) {
 	t.Helper()
@@ -189,6 +205,7 @@ func TestWatchKeepsTheLastGoodFile(t *testing.T) {
 		"a loop":      {Unreadable, func(t *testing.T, path string) { must(t, os.Remove(path)); must(t, os.Symlink(path, path)) }},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			dir := filepath.Join(t.TempDir(), "etc")
 			must(t, os.Mkdir(dir, 0o755))
 			path := filepath.Join(dir, "topology.json")
@@ -205,13 +222,13 @@ func TestWatchKeepsTheLastGoodFile(t *testing.T) {
 				t.Errorf("the error does not name the file: %v", refusal)
 			}
 			// More events for the same bad content are no news …
-			put(t, path+".else", nil)
+			put(t, filepath.Join(dir, "something else"), nil)
 			w.Reload()
 
 			// … the same good file again is, and so is a better one.
 			must(t, os.RemoveAll(path))
-			put(t, path, good)
-			if again := told.acceptedEpoch(t, 5); again.old != again.accepted || w.Current() != in {
+			swap(t, path, good)
+			if again := told.afterGap(t, 5); again.old != again.accepted || w.Current() != in {
 				t.Fatal("the file is good again, but not with the same topology")
 			}
 			swap(t, path, content(6, "db2"))
@@ -245,19 +262,19 @@ func TestWatchStartsWithoutAFile(t *testing.T) {
 		t.Fatalf("current is %v; want none", w.Current())
 	}
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755)) // the directory comes later
-	put(t, path, content(1, "db1"))
+	swap(t, path, content(1, "db1"))
 	told.acceptedEpoch(t, 1)
 
 	must(t, os.RemoveAll(filepath.Join(top, "etc"))) // goes
 	told.refusedFor(t, Vanished)
 	must(t, os.MkdirAll(filepath.Dir(path), 0o755)) // and comes back
-	put(t, path, content(2, "db1"))
+	swap(t, path, content(2, "db1"))
 	told.acceptedEpoch(t, 2)
 
 	must(t, os.Rename(filepath.Dir(path), filepath.Dir(path)+".old")) // is replaced
 	must(t, os.Mkdir(filepath.Dir(path), 0o755))
-	put(t, path, content(3, "db1"))
-	told.acceptedEpoch(t, 3)
+	swap(t, path, content(3, "db1"))
+	told.afterGap(t, 3)
 }
 
 // TestWatchFollowsLinks swaps a whole directory by one link, as a Kubernetes
@@ -318,15 +335,8 @@ func TestWatchPolls(t *testing.T) {
 	told.acceptedEpoch(t, 1)
 	must(t, os.Rename(filepath.Join(top, "a"), filepath.Join(top, "a.old")))
 	must(t, os.Rename(filepath.Join(top, "a.new"), filepath.Join(top, "a")))
-	// Between the two renames the file is gone; a slow machine may report it.
-	event := told.next(t)
-	if event.refused != nil && event.refused.Reason == Vanished {
-		event = told.next(t)
-	}
-	if event.accepted == nil || event.accepted.Clusters["main"].Epoch != 2 {
-		t.Fatalf("got: %v; want epoch 2 accepted", event)
-	}
-	put(t, path, content(3, "db1"))
+	told.afterGap(t, 2)
+	swap(t, path, content(3, "db1"))
 	told.acceptedEpoch(t, 3)
 }
 
