@@ -1,0 +1,169 @@
+package classify
+
+// call looks at the word or quoted name t, which stands before an opening
+// parenthesis. Unless its place or the table of functions says that it is
+// harmless it may be a stored function, which may write.
+func (s *scan) call(prev, t token) {
+	name := s.text(t)
+	quoted := t.kind == tokenQuoted
+	qualified := prev.op == '.'
+	if !quoted && !qualified {
+		if keywords[t.word].group || s.groups(prev, t) {
+			return
+		}
+	}
+	if !qualified && s.columnList(prev) {
+		return
+	}
+	if quoted || qualified {
+		s.unknownCall = true
+		return
+	}
+	switch builtIn(name, s.sql[s.pos] != '(', &s.mode) {
+	case notBuiltIn:
+		s.unknownCall = true
+	case asksInsertID:
+		ahead := s.lexer
+		ahead.next()
+		if ahead.next().op == ')' {
+			s.flags |= LastInsertID
+		} else {
+			s.demand(Write, SetsInsertID)
+		}
+	case asksConnection:
+		s.flags |= ConnectionID
+	case asksStatement:
+		s.flags |= Diagnostics
+	case asksServer:
+		s.demand(Primary, OneServersAnswer)
+	case takesLock:
+		s.demand(Write, UsesNamedLock)
+		s.flags |= TakesLock
+	case releasesLock:
+		s.demand(Write, UsesNamedLock)
+		s.flags |= ReleasesLock
+	case waits:
+		s.demand(Write, Waits)
+	case usesSequence:
+		s.demand(Write, UsesSequence)
+	}
+}
+
+// groups reports whether the place of the word t says that the parenthesis
+// behind it is no call's: a call cannot follow what precedes.
+func (s *scan) groups(prev, t token) bool {
+	name := s.text(t)
+	switch {
+	case prev.word == kwAs: // a type in CAST, or a derived table's columns
+		return true
+	case prev.op == ')':
+		return equalFold(name, "AGAINST")
+	case prev.kind == tokenString:
+		return t.word == kwColumns // of JSON_TABLE
+	case prev.op == '=' || prev.op == '<' || prev.op == '>':
+		return t.word == kwAny || t.word == kwSome
+	case prev.word == kwSelect:
+		return t.word == kwSqlNoCache || t.word == kwSqlCache || t.word == kwSqlBufferResult
+	case !s.mode.MariaDB:
+		return t.word == kwLateral || t.word == kwOf // reserved there only
+	}
+	return false
+}
+
+// columnList reports whether the parenthesis at hand holds names only and
+// belongs to a common table expression (name (a, b) AS (…)) or to a derived
+// table ((…) name (a, b), AS name (a, b)).
+func (s *scan) columnList(prev token) bool {
+	ahead := s.lexer
+	ahead.next() // (
+	for {
+		if t := ahead.next(); t.kind != tokenQuoted && (t.kind != tokenWord || keywords[t.word].group) {
+			return false
+		}
+		switch t := ahead.next(); t.op {
+		case ',':
+		case ')':
+			if prev.op == ')' || prev.word == kwAs {
+				return true
+			}
+			return ahead.next().word == kwAs && ahead.next().op == '('
+		default:
+			return false
+		}
+	}
+}
+
+// name looks at an identifier: the schemas and tables that are the server's
+// own, and a sequence's pseudo-columns.
+func (s *scan) name(prev token, name []byte) {
+	switch p := places[placeIndex.lookup(name)]; p.kind {
+	case placeNone:
+		if len(name) > 7 && equalFold(name[:7], "INNODB_") {
+			s.demand(Primary, OneServersAnswer)
+		}
+	case placeSchema:
+		if s.at(s.pos) == '.' || s.peek().op == '.' {
+			s.flags |= ReadsSystem
+			if p.live {
+				s.demand(Primary, OneServersAnswer)
+			}
+		}
+	case placeTable:
+		s.demand(Primary, OneServersAnswer)
+		if equalFold(name, "USER_VARIABLES") {
+			s.flags |= ReadsUserVariable
+		}
+	case placeSequence:
+		if prev.op == '.' {
+			s.demand(Write, UsesSequence)
+		}
+	}
+}
+
+type placeKind uint8
+
+const (
+	placeNone     placeKind = iota
+	placeSchema             // a schema of the server's own
+	placeTable              // a table whose rows are one server's
+	placeSequence           // the pseudo-column of a sequence
+)
+
+// place is a name that says where an answer comes from.
+type place struct {
+	name string
+	kind placeKind
+	live bool // everything in the schema is one server's
+}
+
+var places = []place{
+	{},
+	{"INFORMATION_SCHEMA", placeSchema, false},
+	{"PERFORMANCE_SCHEMA", placeSchema, true},
+	{"MYSQL", placeSchema, true},
+	{"SYS", placeSchema, true},
+
+	{"PROCESSLIST", placeTable, true},
+	{"GLOBAL_STATUS", placeTable, true},
+	{"SESSION_STATUS", placeTable, true},
+	{"GLOBAL_VARIABLES", placeTable, true},
+	{"CLIENT_STATISTICS", placeTable, true},
+	{"USER_STATISTICS", placeTable, true},
+	{"INDEX_STATISTICS", placeTable, true},
+	{"TABLE_STATISTICS", placeTable, true},
+	{"METADATA_LOCK_INFO", placeTable, true},
+	{"OPTIMIZER_TRACE", placeTable, true},
+	{"PROFILING", placeTable, true},
+	{"QUERY_CACHE_INFO", placeTable, true},
+	{"QUERY_RESPONSE_TIME", placeTable, true},
+	{"THREAD_POOL_GROUPS", placeTable, true},
+	{"THREAD_POOL_QUEUES", placeTable, true},
+	{"THREAD_POOL_STATS", placeTable, true},
+	{"THREAD_POOL_WAITS", placeTable, true},
+	{"USER_VARIABLES", placeTable, true},
+
+	{"NEXTVAL", placeSequence, true},
+	{"CURRVAL", placeSequence, true},
+}
+
+var placeIndex = newWordIndex(len(places), func(i int) string { return places[i].name })
