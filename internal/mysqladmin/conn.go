@@ -31,8 +31,10 @@ type Target struct {
 	Address        string // host:port or the socket's path
 	User, Password string
 	// TLS is nil for a connection in the clear; otherwise a server without TLS
-	// is refused.
-	TLS *tls.Config
+	// is refused, unless TLSOptional is set. A configuration without a server
+	// name is for the target's host.
+	TLS         *tls.Config
+	TLSOptional bool
 	// Program is told to the server as the connection's program_name.
 	Program string
 }
@@ -77,12 +79,28 @@ func (c *Conn) handshake(t Target) error {
 	}
 	c.mysql, err = client.ConnectWithDialer(context.Background(), t.Network, t.Address, t.User, t.Password, "", replay,
 		func(conn *client.Conn) error {
-			conn.SetTLSConfig(t.TLS)
+			conn.SetTLSConfig(t.tlsFor(greeting))
 			conn.SetAttributes(map[string]string{"program_name": t.Program})
 			// go-mysql's own default is a collation that MariaDB does not have.
 			return conn.SetCollation("utf8mb4_general_ci")
 		})
 	return err
+}
+
+// tlsFor is the TLS configuration to use with a server; nil is in the clear.
+func (t *Target) tlsFor(g Greeting) *tls.Config {
+	const clientSSL = 1 << 11 // CLIENT_SSL
+	if t.TLS == nil || t.TLSOptional && g.Capabilities&clientSSL == 0 {
+		return nil
+	}
+	if t.TLS.ServerName != "" {
+		return t.TLS
+	}
+	c := t.TLS.Clone()
+	if host, _, err := net.SplitHostPort(t.Address); err == nil {
+		c.ServerName = host
+	}
+	return c
 }
 
 // replayConn gives back the greeting that was read ahead, then the connection's

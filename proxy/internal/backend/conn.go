@@ -160,7 +160,7 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 			return nil, fmt.Errorf("ask for TLS: %w", err)
 		}
 		config := tlsOptions.Config
-		if config.ServerName == "" && !config.InsecureSkipVerify {
+		if config.ServerName == "" {
 			config = config.Clone()
 			config.ServerName, _, _ = net.SplitHostPort(server.Address)
 		}

@@ -277,22 +277,6 @@ func (s *scan) operand(prev, t token) {
 	}
 }
 
-// opens reports whether the next token is an opening parenthesis.
-func (s *scan) opens() bool {
-	for i := s.pos; i < len(s.sql); i++ {
-		switch c := s.sql[i]; {
-		case c == '(':
-			return true
-		case is(c, isSpace):
-		case c == '/' || c == '-' || c == '#' || c == '*':
-			return s.peek().op == '('
-		default:
-			return false
-		}
-	}
-	return false
-}
-
 // keyword looks at the keywords that make a query more than a read. They are
 // all reserved by both servers, or mean nothing without the word behind them.
 func (s *scan) keyword(prev, t token) {

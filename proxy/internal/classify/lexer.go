@@ -109,6 +109,22 @@ func (l *lexer) peek() token {
 	return ahead.next()
 }
 
+// opens reports whether the next token is an opening parenthesis.
+func (l *lexer) opens() bool {
+	for i := l.pos; i < len(l.sql); i++ {
+		switch c := l.sql[i]; {
+		case c == '(':
+			return true
+		case is(c, isSpace):
+		case c == '/' || c == '-' || c == '#' || c == '*':
+			return l.peek().op == '('
+		default:
+			return false
+		}
+	}
+	return false
+}
+
 // next reads the next token. After tokenEnd or tokenBad it returns the same
 // again.
 func (l *lexer) next() token {
@@ -139,135 +155,6 @@ func (l *lexer) next() token {
 		l.pos, t.end = t.start, len(l.sql)
 	}
 	return t
-}
-
-// skip moves over white space and comments. False: the comment does not end.
-func (l *lexer) skip() bool {
-	for l.pos < len(l.sql) {
-		c := l.sql[l.pos]
-		switch {
-		case is(c, isSpace):
-			l.pos++
-		case c == '#':
-			if !l.skipLine() {
-				return false
-			}
-		case c == '-' && l.at(l.pos+1) == '-' && (l.pos+2 >= len(l.sql) || l.sql[l.pos+2] <= ' ' || l.sql[l.pos+2] == 0x7f):
-			if !l.skipLine() {
-				return false
-			}
-		case c == '/' && l.at(l.pos+1) == '*':
-			if !l.skipBlock() {
-				return false
-			}
-		case c == '*' && l.inVersion && l.at(l.pos+1) == '/':
-			l.pos += 2
-			l.inVersion = false
-		default:
-			return true
-		}
-	}
-	return true
-}
-
-// skipLine moves behind a comment that ends with its line. The servers also
-// end it at a NUL byte, which is not worth following: false.
-func (l *lexer) skipLine() bool {
-	for i := l.pos; i < len(l.sql); i++ {
-		switch l.sql[i] {
-		case '\n':
-			l.pos = i + 1
-			return true
-		case 0:
-			return false
-		}
-	}
-	l.pos = len(l.sql)
-	return true
-}
-
-// skipBlock moves behind a /* … */ comment, or into one whose content is code.
-func (l *lexer) skipBlock() bool {
-	i := l.pos + 2
-	marked, mariadb := l.at(i) == '!', false
-	if l.at(i) == 'M' && l.at(i+1) == '!' && l.mode.MariaDB {
-		marked, mariadb = true, true
-		i++
-	}
-	if !marked {
-		return l.skipPlain(i)
-	}
-	i++
-	digits, version := 0, 0
-	for digits < 6 && is(l.at(i+digits), isDigit) {
-		version = version*10 + int(l.at(i+digits)-'0')
-		digits++
-	}
-	if digits < 5 {
-		l.pos, l.inVersion = i, true
-		return true
-	}
-	if l.runs(version, mariadb) {
-		l.pos, l.inVersion = i+digits, true
-		return true
-	}
-	return l.skipNested(i)
-}
-
-// runs reports whether the server takes the content of /*!version … */ for
-// code. MariaDB skips the versions that only MySQL ever had, except in /*M!.
-func (l *lexer) runs(version int, mariadb bool) bool {
-	if l.mode.Version == 0 {
-		return true
-	}
-	if version > l.mode.Version {
-		return false
-	}
-	return !l.mode.MariaDB || mariadb || version < 50700 || version > 99999
-}
-
-// skipPlain moves behind the */ of a comment that cannot nest. A comment with
-// optimizer hints may quote names; one that quotes a */ is read in two ways.
-func (l *lexer) skipPlain(i int) bool {
-	hints := l.at(i) == '+'
-	quote := byte(0)
-	for ; i < len(l.sql); i++ {
-		c := l.sql[i]
-		switch {
-		case c == '*' && l.at(i+1) == '/':
-			if quote != 0 {
-				return false
-			}
-			l.pos = i + 2
-			return true
-		case !hints:
-		case quote == c:
-			quote = 0
-		case quote == 0 && (c == '`' || c == '"' || c == '\''):
-			quote = c
-		}
-	}
-	return false
-}
-
-// skipNested moves behind a version comment that this server does not run; one
-// level of comments may stand in it.
-func (l *lexer) skipNested(i int) bool {
-	for depth := 1; i < len(l.sql); i++ {
-		switch {
-		case l.sql[i] == '*' && l.at(i+1) == '/':
-			depth--
-			i++
-			if depth == 0 {
-				l.pos = i + 1
-				return true
-			}
-		case l.sql[i] == '/' && l.at(i+1) == '*' && depth == 1:
-			depth++
-			i++
-		}
-	}
-	return false
 }
 
 // word reads a bare identifier, a keyword, or a literal that begins like one.
@@ -302,82 +189,6 @@ func (l *lexer) word(t *token, afterDot bool) {
 	if !afterDot && !high {
 		t.word = lookupKeyword(l.sql[t.start:i])
 	}
-}
-
-// digitString reads x'41' or b'01', which know no escapes.
-func (l *lexer) digitString(t *token, c byte) {
-	binary := c == 'b' || c == 'B'
-	i := l.pos + 2
-	for is(l.at(i), isHex) && (!binary || l.sql[i] == '0' || l.sql[i] == '1') {
-		i++
-	}
-	if l.at(i) != '\'' {
-		t.kind = tokenBad
-		return
-	}
-	t.kind, t.end = tokenHex, i+1
-	l.pos = i + 1
-}
-
-// number reads what begins with a digit: a number, or an identifier.
-func (l *lexer) number(t *token) {
-	i := l.pos
-	if l.sql[i] == '0' && (l.at(i+1) == 'x' || l.at(i+1) == 'b') {
-		j := i + 2
-		for is(l.at(j), isHex) && (l.sql[i+1] == 'x' || l.sql[j] == '0' || l.sql[j] == '1') {
-			j++
-		}
-		if j > i+2 && !is(l.at(j), isWord) {
-			t.kind, t.end = tokenHex, j
-			l.pos = j
-			return
-		}
-	}
-	for is(l.at(i), isDigit) {
-		i++
-	}
-	switch c := l.at(i); {
-	case c == '.':
-		l.fraction(t, i+1)
-	case !is(c, isWord):
-		t.kind, t.end = tokenNumber, i
-		l.pos = i
-	case (c == 'e' || c == 'E') && exponent(l, i) > 0:
-		t.kind, t.end = tokenNumber, exponent(l, i)
-		l.pos = t.end
-	default:
-		l.word(t, true)
-	}
-}
-
-// fraction reads the digits behind the point of a number, from i on.
-func (l *lexer) fraction(t *token, i int) {
-	for is(l.at(i), isDigit) {
-		i++
-	}
-	if c := l.at(i); c == 'e' || c == 'E' {
-		if i = exponent(l, i); i == 0 {
-			t.kind = tokenBad // a syntax error to the servers
-			return
-		}
-	}
-	t.kind, t.end = tokenNumber, i
-	l.pos = i
-}
-
-// exponent returns where the exponent that begins at i ends, or 0 if it is none.
-func exponent(l *lexer, i int) int {
-	i++
-	if c := l.at(i); c == '+' || c == '-' {
-		i++
-	}
-	if !is(l.at(i), isDigit) {
-		return 0
-	}
-	for is(l.at(i), isDigit) {
-		i++
-	}
-	return i
 }
 
 // symbol reads a token that begins with neither a digit nor a letter.

@@ -11,6 +11,8 @@
 // it runs on.
 package classify
 
+import "strings"
+
 // Class says where a text may run. A multi-statement text has the class of its
 // most demanding statement.
 type Class uint8
@@ -40,6 +42,18 @@ const (
 	// Console is SHOW FARMHAND …: the proxy's own console answers it.
 	Console
 )
+
+var classNames = [...]string{
+	Empty: "empty", Read: "read", SessionState: "session state", BeginReadOnly: "begin read only", Begin: "begin",
+	End: "end of transaction", Primary: "primary", Write: "write", Console: "console",
+}
+
+func (c Class) String() string {
+	if int(c) >= len(classNames) {
+		return "unknown class"
+	}
+	return classNames[c]
+}
 
 // Flags are facts about a text, gathered over all its statements.
 type Flags uint32
@@ -106,11 +120,33 @@ const (
 	UnknownFunction
 	// CallsProcedure: CALL, or a compound statement (BEGIN NOT ATOMIC …).
 	CallsProcedure
-	// ReadsSystem: names information_schema, performance_schema, mysql or sys.
+	// ReadsSystem: names a table of information_schema, performance_schema, mysql or sys.
 	ReadsSystem
 )
 
-// Consistency is a freshness level that a hint asks for.
+var flagNames = [...]string{
+	"MultiStatement", "Locking", "Diagnostics", "LastInsertID", "ReadsUserVariable", "AssignsUserVariable",
+	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
+	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
+	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
+}
+
+// String returns the names of the flags, parted by spaces.
+func (f Flags) String() string {
+	var b strings.Builder
+	for i, name := range flagNames {
+		if f&(1<<i) == 0 {
+			continue
+		}
+		if b.Len() > 0 {
+			b.WriteByte(' ')
+		}
+		b.WriteString(name)
+	}
+	return b.String()
+}
+
+// Target is where a hint sends a text.
 type Target uint8
 
 // What a leading hint asks for.

@@ -19,6 +19,8 @@ type Config struct {
 	// TLS is how to connect over TCP; nil is in the clear. Unix sockets are
 	// always in the clear.
 	TLS *tls.Config
+	// TLSOptional lets a server without TLS be spoken to in the clear.
+	TLSOptional bool
 	// Interval is the time between two probes of a server; 500 ms.
 	Interval time.Duration
 	// Timeout bounds one probe, connecting included, and one account look-up's

@@ -150,7 +150,7 @@ func (m *Monitor) dial(ctx context.Context, s farm.Server) (*mysqladmin.Conn, er
 		Program:  "farmhand-proxy-monitor",
 	}
 	if t.Network == "tcp" {
-		t.TLS = m.config.TLS
+		t.TLS, t.TLSOptional = m.config.TLS, m.config.TLSOptional
 	}
 	return mysqladmin.Dial(ctx, t)
 }

@@ -1,0 +1,328 @@
+// Package daemon wires the proxy's parts together and runs them: what the
+// configuration says becomes listeners, a monitor, a pool and sessions, and a
+// changed topology or configuration is brought to them while they run.
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"slices"
+	"strconv"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.uber.org/zap"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/service"
+	"farmhand/internal/topology"
+	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/config"
+	"farmhand/proxy/internal/console"
+	"farmhand/proxy/internal/frontend"
+	"farmhand/proxy/internal/monitor"
+	"farmhand/proxy/internal/route"
+	"farmhand/proxy/internal/session"
+)
+
+// idleRelease is how long a session keeps server connections that nothing of it
+// depends on.
+const idleRelease = 100 * time.Millisecond
+
+// Daemon is a proxy that is ready to run.
+type Daemon struct {
+	path    string
+	config  *config.Config
+	policy  atomic.Pointer[session.Policy]
+	build   service.Build
+	log     *zap.Logger
+	level   zap.AtomicLevel
+	metrics *prometheus.Registry
+
+	watcher  *topology.Watcher
+	monitor  *monitor.Monitor
+	pool     *backend.Pool
+	registry *session.Registry
+	deps     session.Deps
+	edge     edge
+	admin    *service.Admin
+	draining atomic.Bool
+	started  time.Time
+}
+
+// New makes the parts of a proxy from the configuration file at path, which was
+// read into c. It opens the listening sockets, so that an address that is taken
+// is known at once; nothing is served before Run.
+func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, level zap.AtomicLevel, metrics *prometheus.Registry, activated []*os.File) (*Daemon, error) {
+	d := &Daemon{
+		path: path, config: c, build: service.ReadBuild("farmhand-proxy"), log: log, level: level, metrics: metrics,
+		registry: session.NewRegistry(), started: time.Now(),
+	}
+	password, err := c.Monitor.Password()
+	if err != nil {
+		return nil, err
+	}
+	d.policy.Store(policy(c))
+	servers, err := frontend.ServerTLS(c.TLS.Servers)
+	if err != nil {
+		return nil, err
+	}
+	optional := c.TLS.Servers.Mode == config.TLSPreferred
+	d.monitor = monitor.New(monitor.Config{
+		User: c.Monitor.User, Password: password, TLS: servers, TLSOptional: optional,
+		Interval: time.Duration(c.Health.Interval), Timeout: time.Duration(c.Health.Timeout), Failures: c.Health.Failures,
+		SlowStart: slowStart(c), Log: log.Named("monitor"), Metrics: metrics,
+	})
+	d.pool = backend.NewPool(backend.Options{
+		IdlePerUser: c.Pool.IdlePerUser, IdleTimeout: time.Duration(c.Pool.IdleTimeout), MaxLifetime: time.Duration(c.Pool.MaxLifetime),
+		ConnectTimeout: time.Duration(c.Pool.ConnectTimeout), ResetTimeout: time.Duration(c.Pool.ConnectTimeout),
+		TLS: backend.TLS{Config: servers, Required: servers != nil && !optional}, Report: d.monitor.Report,
+	}, metrics)
+	d.deps = session.Deps{
+		Farm: d.monitor, Pool: d.pool, Registry: d.registry,
+		Auth:      auth.New(d.monitor, prover{d}, auth.Options{StaleFor: time.Hour}),
+		Waiting:   &session.Waiting{Limit: c.Writes.MaxWaiting, PerUser: c.Writes.MaxWaitingPerUser},
+		Metrics:   session.NewMetrics(metrics),
+		Policy:    d.policy.Load,
+		Log:       log.Named("session"),
+		Collation: d.collation,
+	}
+	digests := console.NewDigests(c.Digests.Max)
+	if c.Digests.Max > 0 {
+		d.deps.Digests = digests
+	}
+	d.deps.Console = &console.Console{
+		Version: d.build.String(), Started: d.started, Cluster: c.Cluster, View: d.monitor.View,
+		Sessions: d.registry.Sessions, Counts: d.pool.Counts, Digests: digests, Totals: d.totals,
+	}
+	if d.watcher, err = topology.NewWatcher(c.Topology, topology.Options{Require: []string{c.Cluster}, Observer: newObserver(d)}); err != nil {
+		return nil, err
+	}
+	if err := d.edge.open(ctx, d, activated); err != nil {
+		return nil, err
+	}
+	if d.admin, err = service.NewAdmin(ctx, service.AdminOptions{
+		Config: c.Admin, Build: d.build, Metrics: metrics, Level: level, Log: log, Ready: d.ready,
+	}); err != nil {
+		return nil, errors.Join(err, d.edge.close())
+	}
+	return d, nil
+}
+
+// slowStart translates the configuration's 0, no slow start, into the monitor's.
+func slowStart(c *config.Config) time.Duration {
+	if c.Health.SlowStart == 0 {
+		return -1
+	}
+	return time.Duration(c.Health.SlowStart)
+}
+
+// policy is what of the configuration concerns sessions.
+func policy(c *config.Config) *session.Policy {
+	denied, admins := slices.Clone(c.Hints.DeniedUsers), slices.Clone(c.Console.Admins)
+	return &session.Policy{
+		PrimaryReads:   route.PrimaryReads(c.Reads.Primary),
+		MaxLag:         time.Duration(c.Reads.MaxLag),
+		ReadYourWrites: c.Reads.Consistency == config.Session,
+		ReadRetries:    c.Reads.Retries,
+		WriteWait:      time.Duration(c.Writes.Wait),
+		ClassifySize:   int(c.Limits.ClassifySize),
+		PacketSize:     int(c.Limits.PacketSize),
+		IdleRelease:    idleRelease,
+		PreparedLimit:  c.Limits.PreparedStatements,
+		HintsAllowed: func(user string) bool {
+			return c.Hints.Enabled && !slices.Contains(denied, user)
+		},
+		MayAskConsole: func(user string) bool { return slices.Contains(admins, user) },
+	}
+}
+
+// prover logs in to the primary, to prove a credential; the connection stays
+// for the session that follows.
+type prover struct{ d *Daemon }
+
+// Prove implements auth.Prover.
+func (p prover) Prove(ctx context.Context, c *auth.Credential, schema string) error {
+	v := p.d.monitor.View()
+	server := v.Primary
+	if server == nil || server.Status == monitor.Down {
+		// While the primary is away, a replica has the same accounts.
+		for _, r := range v.Replicas {
+			if r.Eligible {
+				server = r
+				break
+			}
+		}
+	}
+	if server == nil {
+		return fmt.Errorf("no server can be asked: %s", primaryAway(v))
+	}
+	conn, err := p.d.pool.Get(ctx, server.Server, c, 0, "")
+	if err != nil {
+		return err
+	}
+	p.d.pool.Put(conn)
+	_ = schema // the session asks for it, and answers for it with the server's own error
+	return nil
+}
+
+func primaryAway(v *monitor.View) string {
+	if v.Primary == nil {
+		return "the topology names no primary"
+	}
+	return v.Primary.Name + " is " + v.Primary.Status.String() + ": " + v.Primary.LastError
+}
+
+// collation gives the names of a collation id.
+func (d *Daemon) collation(id uint16) (charset, name string, ok bool) {
+	all := d.monitor.View().Collations()
+	if all == nil || id == 0 {
+		return "", "", false
+	}
+	c, ok := all.ByID(id)
+	return c.Charset, c.Name, ok
+}
+
+// ready says whether the proxy can serve.
+func (d *Daemon) ready() []service.Condition {
+	v := d.monitor.View()
+	fit := 0
+	for _, r := range v.Replicas {
+		if r.Eligible {
+			fit++
+		}
+	}
+	writable := v.Primary != nil && v.Primary.Writable
+	detail := primaryAway(v)
+	if v.Primary != nil {
+		detail = v.Primary.Name + " is " + v.Primary.Status.String()
+	}
+	return []service.Condition{
+		{Name: "accepting", OK: !d.draining.Load(), Detail: "sessions: " + strconv.Itoa(len(d.registry.Sessions()))},
+		{Name: "server", OK: writable || fit > 0, Detail: fmt.Sprintf("%s; %d of %d replicas serve reads", detail, fit, len(v.Replicas))},
+	}
+}
+
+// totals are the counters that SHOW FARMHAND STATUS shows.
+func (d *Daemon) totals() []console.Total {
+	families, err := d.metrics.Gather()
+	if err != nil {
+		return []console.Total{{Name: "metrics", Value: err.Error()}}
+	}
+	var out []console.Total
+	for _, f := range families {
+		for _, m := range f.GetMetric() {
+			name := f.GetName()
+			const prefix = "farmhand_proxy_"
+			if len(name) <= len(prefix) || name[:len(prefix)] != prefix || m.GetCounter() == nil {
+				continue
+			}
+			name = name[len(prefix):]
+			for _, l := range m.GetLabel() {
+				name += " " + l.GetName() + "=" + l.GetValue()
+			}
+			out = append(out, console.Total{Name: name, Value: strconv.FormatFloat(m.GetCounter().GetValue(), 'f', -1, 64)})
+		}
+	}
+	return out
+}
+
+// Run serves until finish ends, drains, and returns when every session is gone
+// or now ends.
+func (d *Daemon) Run(finish, now context.Context, ready func()) error {
+	// The parts go on while sessions drain.
+	parts := service.NewGroup(context.WithoutCancel(finish))
+	parts.Go("topology", d.watcher.Run)
+	parts.Go("monitor", d.monitor.Run)
+	parts.Go("pool", d.pool.Run)
+	parts.Go("admin", d.admin.Run)
+	sessions, endSessions := context.WithCancelCause(context.WithoutCancel(finish))
+	accepting, stopAccepting := context.WithCancelCause(context.WithoutCancel(finish))
+	defer stopAccepting(nil)
+	parts.Go("clients", func(context.Context) error { return d.edge.serve(accepting, sessions) })
+	err := d.edge.announce(finish)
+	if err == nil {
+		ready()
+		err = d.edge.waitForEnd(finish, parts.Context())
+	}
+	d.draining.Store(true)
+	d.edge.stop()
+	d.drain(now)
+	endSessions(errShutdown)
+	stopAccepting(errShutdown)
+	parts.Stop(errShutdown)
+	return errors.Join(err, parts.Wait(), d.edge.close())
+}
+
+var errShutdown = errors.New("the proxy stops")
+
+// drain ends sessions as they become idle, until none is left, the time is up or
+// now ends.
+func (d *Daemon) drain(now context.Context) {
+	limit := time.NewTimer(time.Duration(d.config.DrainTimeout))
+	defer limit.Stop()
+	again := time.NewTicker(20 * time.Millisecond)
+	defer again.Stop()
+	left := d.registry.Drain()
+	d.log.Info("draining", zap.Int("sessions", left), zap.Duration("limit", time.Duration(d.config.DrainTimeout)))
+	for left > 0 {
+		select {
+		case <-now.Done():
+			d.log.Warn("drain cut short", zap.Int("sessions", left))
+			d.registry.End()
+			return
+		case <-limit.C:
+			d.log.Warn("drain took too long", zap.Int("sessions", left))
+			d.registry.End()
+			return
+		case <-again.C:
+			left = d.registry.Drain()
+		}
+	}
+}
+
+// Reload reads the configuration again and brings what can change without a
+// restart into force: reads, writes, limits of sessions, hints, console, the log
+// level, and the certificates. A bad file changes nothing.
+func (d *Daemon) Reload() {
+	c, err := config.Load(d.path)
+	if err == nil {
+		if problems := c.Files(); len(problems) > 0 {
+			err = service.Locate(d.path, problems)
+		}
+	}
+	if err != nil {
+		d.log.Error("configuration not taken, the old one stays in force", zap.Error(err))
+		return
+	}
+	if err := d.level.UnmarshalText([]byte(c.Log.Level)); err != nil {
+		d.log.Error("log level not changed", zap.Error(err))
+	}
+	d.policy.Store(policy(c))
+	if err := d.edge.reload(c); err != nil {
+		d.log.Error("certificates not taken, the old ones stay in force", zap.Error(err))
+	}
+	d.watcher.Reload()
+	d.log.Info("configuration taken", zap.String("path", d.path))
+}
+
+// setTopology brings a cluster into force.
+func (d *Daemon) setTopology(t *farm.Topology) {
+	cluster, ok := t.Clusters[d.config.Cluster]
+	if !ok {
+		return // the watcher refuses a file without it
+	}
+	d.monitor.SetCluster(&cluster)
+	in := map[string]string{}
+	if cluster.Primary != nil {
+		in[cluster.Primary.Name] = cluster.Primary.Address
+	}
+	for _, s := range cluster.Replicas {
+		in[s.Name] = s.Address
+	}
+	d.pool.Keep(func(server, address string) bool { return in[server] == address })
+}

@@ -1,0 +1,175 @@
+package daemon
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"io/fs"
+	"net"
+	"os"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/proxy/internal/config"
+	"farmhand/proxy/internal/frontend"
+	"farmhand/proxy/internal/session"
+	"farmhand/proxy/internal/wire"
+)
+
+// handshakes bounds the logins in progress; a client that is slow at it gives
+// way to a new one.
+const handshakes = 1000
+
+// edge is where clients come in, and what a successor takes over.
+type edge struct {
+	d           *Daemon
+	listeners   *frontend.Listeners
+	gate        *frontend.Gate
+	front       frontend.Handshake
+	tls         atomic.Pointer[tls.Config]
+	trusted     frontend.Trusted
+	predecessor *frontend.Predecessor // until it has let go
+	control     string                // path of the hand-over's socket
+	handover    *frontend.Handover
+}
+
+// open opens the listening sockets: those that systemd passed, those of a proxy
+// that runs with the same configuration, or new ones.
+func (e *edge) open(ctx context.Context, d *Daemon, activated []*os.File) error {
+	c := d.config
+	e.d = d
+	shown, err := frontend.ClientTLS(c.TLS.Clients, time.Now())
+	if err != nil {
+		return err
+	}
+	e.tls.Store(shown)
+	if e.trusted, err = frontend.ParseTrusted(c.ProxyProtocol.Trusted); err != nil {
+		return err
+	}
+	e.gate = frontend.NewGate(frontend.Bounds{Connections: c.Limits.Connections, PerUser: c.Limits.ConnectionsPerUser, Handshakes: handshakes})
+	e.front = frontend.Handshake{
+		Farm: d.monitor, Auth: d.deps.Auth, TLS: e.tls.Load, Version: c.ServerVersion, Timeout: time.Duration(c.Limits.HandshakeTimeout),
+		Secure: c.TLS.Clients.Mode == config.TLSRequired || c.TLS.Clients.Mode == config.TLSVerify,
+	}
+	inherited, err := frontend.Activated(activated)
+	if err != nil {
+		return err
+	}
+	if e.control, err = c.ControlSocket(); err != nil {
+		return err
+	}
+	if len(inherited) == 0 {
+		e.predecessor, err = frontend.TakeOver(ctx, e.control)
+		switch {
+		case errors.Is(err, frontend.ErrNoPredecessor):
+		case err != nil:
+			return err
+		default:
+			d.log.Info("taking over from a running proxy", zap.Int("pid", e.predecessor.PID))
+			inherited = e.predecessor.Inherited
+		}
+	}
+	specs := make([]frontend.Spec, len(c.Listen))
+	for i, l := range c.Listen {
+		specs[i] = frontend.Spec{Network: l.Network(), Address: l.Address()}
+		if l.Network() == "unix" {
+			specs[i].Mode = fs.FileMode(l.SocketMode())
+		}
+	}
+	e.listeners, err = frontend.Listen(ctx, specs, inherited)
+	return err
+}
+
+// announce tells a predecessor that this proxy serves, and waits for successors
+// of its own.
+func (e *edge) announce(ctx context.Context) error {
+	if e.predecessor != nil {
+		if err := e.predecessor.Ready(ctx); err != nil {
+			return err
+		}
+	}
+	var err error
+	e.handover, err = frontend.NewHandover(ctx, e.control, e.listeners)
+	return err
+}
+
+// waitForEnd returns when the proxy is to finish: it was told to, a part failed,
+// or a successor has taken over.
+func (e *edge) waitForEnd(finish, parts context.Context) error {
+	ctx, cancel := context.WithCancel(finish)
+	defer cancel()
+	stop := context.AfterFunc(parts, cancel)
+	defer stop()
+	if e.handover.Serve(ctx, func(err error) { e.d.log.Warn("hand-over failed", zap.Error(err)) }) {
+		e.d.log.Info("a successor has taken over")
+	}
+	return nil
+}
+
+// stop ends the accepting.
+func (e *edge) stop() { e.listeners.Stop() }
+
+// close gives the sockets up.
+func (e *edge) close() error {
+	if e.listeners == nil {
+		return nil
+	}
+	return e.listeners.Close()
+}
+
+// reload takes new certificates into use.
+func (e *edge) reload(c *config.Config) error {
+	shown, err := frontend.ClientTLS(c.TLS.Clients, time.Now())
+	if err != nil {
+		return err
+	}
+	e.tls.Store(shown)
+	e.gate.SetBounds(frontend.Bounds{Connections: c.Limits.Connections, PerUser: c.Limits.ConnectionsPerUser, Handshakes: handshakes})
+	return nil
+}
+
+// serve accepts clients until the listeners are stopped, and waits for their
+// sessions.
+func (e *edge) serve(ctx, sessions context.Context) error {
+	return e.listeners.Serve(ctx, func() frontend.Trusted { return e.trusted },
+		func(err error) { e.d.log.Warn("accept failed", zap.Error(err)) },
+		func(_ context.Context, client *frontend.Accepted) { e.client(sessions, client) })
+}
+
+// client serves one client from its first byte to its last.
+func (e *edge) client(ctx context.Context, conn *frontend.Accepted) {
+	d := e.d
+	ticket, err := e.gate.Enter(time.Now(), func() { _ = conn.Close() })
+	if err != nil {
+		d.log.Warn("client refused", zap.Error(err))
+		refuse(conn, &wire.Error{Code: 1040, State: "08004", Message: "Too many connections"})
+		return
+	}
+	defer ticket.Leave()
+	id := d.registry.NextID()
+	client, err := e.front.Greet(ctx, id, conn)
+	if err != nil {
+		d.log.Debug("login failed", zap.Error(err))
+		return
+	}
+	if err := ticket.LoggedIn(client.User); err != nil {
+		client.Conn.Write(wire.AppendError(nil, &wire.Error{
+			Code: 1203, State: "42000", Message: "User " + client.User + " already has more than 'max_user_connections' active connections",
+		}))
+		_ = client.Conn.Flush() // it is being refused
+		return
+	}
+	s := session.New(d.deps, id, *client)
+	s.Serve(ctx, client.Schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) })
+}
+
+// refuse sends an error in the place of a greeting, as far as the socket takes
+// it at once.
+func refuse(conn net.Conn, e *wire.Error) {
+	_ = conn.SetDeadline(time.Now().Add(100 * time.Millisecond))
+	payload := wire.AppendError(nil, &wire.Error{Code: e.Code, Message: e.Message}) // before the handshake there is no SQLSTATE
+	packet, _ := wire.AppendPackets(nil, payload, 0)
+	_, _ = conn.Write(packet)
+}

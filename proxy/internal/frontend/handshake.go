@@ -1,0 +1,265 @@
+package frontend
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"net"
+	"time"
+
+	"farmhand/internal/farm"
+	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/compress"
+	"farmhand/proxy/internal/monitor"
+	"farmhand/proxy/internal/session"
+	"farmhand/proxy/internal/wire"
+)
+
+// handshakePacket bounds what a client may send before it is authenticated, in
+// bytes; connection attributes are the most of it.
+const handshakePacket = 64 << 10
+
+// own are the capabilities that are between the client and the proxy, whatever
+// the servers have.
+const own = wire.ClientSSL | wire.ClientCompress | wire.ClientZstd
+
+// notOffered are capabilities of servers that the proxy does not offer:
+// metadata that a server believes to be in a client's cache may have been sent
+// by another server.
+const notOffered = wire.MariaDBCacheMetadata | wire.MariaDBComMulti | wire.ClientMultiFactor | wire.ClientCapabilityExtension
+
+// Handshake greets clients, secures their connections and authenticates them.
+type Handshake struct {
+	Farm session.Farm
+	Auth *auth.Authenticator
+	// TLS gives what is shown to clients now, nil where it is not offered.
+	// Secure: nobody is let in over TCP without it.
+	TLS    func() *tls.Config
+	Secure bool
+	// Timeout is for everything from the connection to the end of the login.
+	Timeout time.Duration
+	// Version is what clients are greeted with before any server was reached;
+	// empty has them wait for one.
+	Version string
+}
+
+// Greet runs the handshake up to the point where the client waits for its OK:
+// an error is a *wire.Error that the client has been sent, or the connection's.
+// The context bounds it as well. On success the connection's deadline is
+// cleared, and Accept is still to be called.
+func (h *Handshake) Greet(ctx context.Context, id uint32, p *Accepted) (*session.Client, error) {
+	conn := wire.NewConn(p)
+	deadline := time.Now().Add(h.Timeout)
+	if err := conn.SetDeadline(deadline); err != nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithDeadlineCause(ctx, deadline, fmt.Errorf("the handshake took longer than %v", h.Timeout))
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = p.SetDeadline(time.Unix(1, 0)) })
+	client, err := h.greet(ctx, conn, id, p)
+	if !stop() && err == nil {
+		err = context.Cause(ctx)
+	}
+	var refused *wire.Error
+	if errors.As(err, &refused) {
+		conn.Write(wire.AppendError(nil, refused))
+		if e := conn.Flush(); e != nil {
+			return nil, errors.Join(err, e)
+		}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return client, conn.SetDeadline(time.Time{})
+}
+
+func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Accepted) (*session.Client, error) {
+	greeting, err := h.greeting(ctx, id)
+	if err != nil {
+		return nil, err
+	}
+	conn.Seq = 0
+	conn.Write(greeting.Append(nil))
+	if err := conn.Flush(); err != nil {
+		return nil, err
+	}
+	badHandshake := &wire.Error{Code: 1043, State: "08S01", Message: "Bad handshake"}
+	read := func() (*wire.HandshakeResponse, bool, error) {
+		payload, err := conn.ReadPayload(handshakePacket)
+		if errors.Is(err, wire.ErrTooLarge) {
+			return nil, false, badHandshake
+		}
+		if err != nil {
+			return nil, false, fmt.Errorf("read handshake response: %w", err)
+		}
+		r, sslRequest, err := wire.ParseHandshakeResponse(payload)
+		if err != nil {
+			return nil, false, badHandshake
+		}
+		return r, sslRequest, nil
+	}
+	response, sslRequest, err := read()
+	if err != nil {
+		return nil, err
+	}
+	local := p.Transport == Unix
+	secure := local
+	if sslRequest {
+		config := h.TLS()
+		if config == nil {
+			return nil, badHandshake
+		}
+		var secured *tls.Conn
+		if err := conn.Upgrade(func(under net.Conn) net.Conn {
+			secured = tls.Server(under, config)
+			return secured
+		}); err != nil {
+			return nil, err
+		}
+		if err := secured.HandshakeContext(ctx); err != nil {
+			return nil, fmt.Errorf("TLS: %w", err)
+		}
+		secure = true
+		if response, sslRequest, err = read(); err != nil {
+			return nil, err
+		}
+		if sslRequest {
+			return nil, badHandshake
+		}
+	}
+	// Only now is it certain what a trusted proxy said before the client.
+	host, remote := "localhost", "unix socket"
+	if !local {
+		remote = p.Remote().String()
+		if a := p.Remote().Addr(); !a.IsLoopback() {
+			host = a.String()
+		}
+	}
+	client := &session.Client{
+		Conn: conn, Caps: response.Capabilities & greeting.Capabilities, User: response.User, Host: host, Remote: remote,
+		Schema: response.Schema, Collation: uint16(response.Collation), Nonce: greeting.Nonce, GreetingPlugin: greeting.AuthPlugin, Secure: secure, Loopback: p.Loopback(),
+	}
+	if !client.Caps.Has(wire.ClientConnectWithDB) {
+		client.Schema = ""
+	}
+	if client.Caps.Has(wire.ClientZstd) {
+		client.ZstdLevel = int(response.ZstdLevel)
+	}
+	client.Credential, err = h.Auth.Authenticate(ctx, session.AuthLink{Conn: conn}, auth.Request{
+		User: response.User, Database: client.Schema, Host: host, GreetingPlugin: greeting.AuthPlugin, Plugin: response.AuthPlugin, Nonce: greeting.Nonce,
+		Response: response.AuthResponse, Secure: secure, Loopback: p.Loopback(),
+		ClientCanSwitch: client.Caps.Has(wire.ClientPluginAuth), SSLRequired: h.Secure && !local,
+	})
+	var refusal *auth.Refusal
+	if errors.As(err, &refusal) {
+		return nil, &wire.Error{Code: refusal.Code, State: refusal.State, Message: refusal.Message}
+	}
+	return client, err
+}
+
+// greeting makes the proxy's greeting from a server's.
+func (h *Handshake) greeting(ctx context.Context, id uint32) (*wire.Greeting, error) {
+	g := &wire.Greeting{ConnectionID: id, Nonce: auth.NewNonce()[:wire.NonceSize], Status: wire.StatusAutocommit, AuthPlugin: "mysql_native_password"}
+	server, err := h.anyServer(ctx)
+	switch {
+	case server != nil:
+		g.Version, g.AuthPlugin, g.Collation = server.Greeting.Version, server.Greeting.AuthPlugin, server.Greeting.Collation
+		g.Capabilities = wire.Capability(server.Greeting.Capabilities)
+		if server.Flavor == farm.MariaDB && server.VersionNumber < 110000 {
+			// MariaDB 10 puts this before its version, for replicas that take
+			// 10 for a version before 5.
+			g.Version = "5.5.5-" + g.Version
+		}
+	case h.Version != "":
+		g.Version, g.Collation = h.Version, 45
+		g.Capabilities = wire.ClientMySQL | wire.ClientFoundRows | wire.ClientLongFlag | wire.ClientConnectWithDB | wire.ClientODBC |
+			wire.ClientLocalFiles | wire.ClientIgnoreSpace | wire.ClientProtocol41 | wire.ClientInteractive | wire.ClientTransactions |
+			wire.ClientSecureConnection | wire.ClientMultiStatements | wire.ClientMultiResults | wire.ClientPSMultiResults |
+			wire.ClientPluginAuth | wire.ClientConnectAttrs | wire.ClientPluginAuthLenEnc
+	default:
+		return nil, &wire.Error{Code: 2003, State: "HY000", Message: "Farmhand: no database server has been reached yet. " + err.Error()}
+	}
+	g.Capabilities &^= own | notOffered
+	g.Capabilities |= wire.ClientPluginAuth | wire.ClientSecureConnection | wire.ClientCompress
+	if h.TLS() != nil {
+		g.Capabilities |= wire.ClientSSL
+	}
+	if g.Capabilities.Has(wire.ClientMySQL) {
+		g.Capabilities |= wire.ClientZstd
+	}
+	return g, nil
+}
+
+// anyServer waits for a server that has been reached: the primary if possible,
+// whose version and capabilities the session's statements will mostly meet.
+func (h *Handshake) anyServer(ctx context.Context) (*monitor.Server, error) {
+	for {
+		v := h.Farm.View()
+		known := func(s *monitor.Server) bool { return s != nil && s.Greeting.Version != "" }
+		if known(v.Primary) {
+			return v.Primary, nil
+		}
+		for _, s := range v.Replicas {
+			if known(s) {
+				return s, nil
+			}
+		}
+		if h.Version != "" {
+			return nil, nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil, unreached(v)
+		case <-h.Farm.Changed(v.Generation):
+		case <-time.After(h.Timeout / 2):
+			return nil, unreached(v)
+		}
+	}
+}
+
+func unreached(v *monitor.View) error {
+	text := "The topology names no server"
+	if v.Primary != nil {
+		text = v.Primary.Name + ": " + orStatus(v.Primary)
+	}
+	for _, s := range v.Replicas {
+		text += "; " + s.Name + ": " + orStatus(s)
+	}
+	return errors.New(text)
+}
+
+func orStatus(s *monitor.Server) string {
+	if s.LastError != "" {
+		return s.LastError
+	}
+	return s.Status.String()
+}
+
+// Accept sends the OK that ends the handshake, and has everything after it
+// compressed if the client asked for that.
+func Accept(c *session.Client, status wire.Status) error {
+	c.Conn.Write(wire.AppendOK(nil, &wire.OK{Status: status}, c.Caps))
+	if err := c.Conn.Flush(); err != nil {
+		return err
+	}
+	algorithm, level := compress.Zlib, 0
+	switch {
+	case c.Caps.Has(wire.ClientCompress):
+	case c.Caps.Has(wire.ClientZstd):
+		algorithm, level = compress.Zstd, c.ZstdLevel
+	default:
+		return nil
+	}
+	var failed error
+	err := c.Conn.Upgrade(func(conn net.Conn) net.Conn {
+		compressed, err := compress.New(conn, algorithm, level)
+		if err != nil {
+			failed = err
+			return conn
+		}
+		c.ResetSequence = compressed.ResetSequence
+		return compressed
+	})
+	return errors.Join(err, failed)
+}

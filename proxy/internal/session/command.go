@@ -1,0 +1,315 @@
+package session
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"farmhand/internal/gtid"
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/route"
+	"farmhand/proxy/internal/wire"
+)
+
+// prefixSize is how much of a streamed command is looked at.
+const prefixSize = 16 << 10
+
+// command reads and serves one command. An error ends the session.
+func (s *Session) command(ctx context.Context) error {
+	if s.client.ResetSequence != nil {
+		s.client.ResetSequence()
+	}
+	length, seq := wire.Header(s.conn.Buffered())
+	if seq != 0 {
+		return s.fatal(&wire.Error{Code: 1156, State: "08S01", Message: "Got packets out of order"})
+	}
+	if length == 0 {
+		return s.fatal(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
+	}
+	if length > s.policy.ClassifySize || length == wire.MaxPayload {
+		return s.longCommand(ctx, length)
+	}
+	payload, err := s.conn.ReadPayload(s.policy.ClassifySize)
+	if err != nil {
+		return err
+	}
+	return s.dispatch(ctx, payload, 0)
+}
+
+// longCommand serves a command that is too long to be kept: its first packet's
+// head is looked at, the rest is streamed.
+func (s *Session) longCommand(ctx context.Context, length int) error {
+	n := min(length, prefixSize)
+	if err := s.conn.Need(wire.HeaderSize + n); err != nil {
+		return err
+	}
+	s.conn.Seq = 1
+	if length > s.policy.PacketSize {
+		return s.fatal(&wire.Error{Code: codePacket, State: "08S01", Message: "Got a packet bigger than 'max_allowed_packet' bytes"})
+	}
+	// The prefix must outlive the buffer, which the rest goes through.
+	prefix := slices.Clone(s.conn.Buffered()[wire.HeaderSize : wire.HeaderSize+n])
+	switch c := wire.Command(prefix[0]); c {
+	case wire.ComQuery, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtSendLong:
+		return s.dispatch(ctx, prefix, length)
+	default:
+		if err := s.skipStream(); err != nil {
+			return err
+		}
+		return s.sendError(&wire.Error{Code: codePacket, State: "08S01", Message: fmt.Sprintf(
+			"Farmhand: a %v of more than %d bytes is not served (limits.classify_size)", c, s.policy.ClassifySize)})
+	}
+}
+
+// fatal answers with an error and ends the session.
+func (s *Session) fatal(e *wire.Error) error {
+	_, seq := wire.Header(s.conn.Buffered())
+	s.conn.Seq = seq + 1
+	_ = s.sendError(e)
+	return e
+}
+
+// skip reads a streamed command to its end; firstPacket 0 is one that was read.
+func (s *Session) skip(firstPacket int) error {
+	if firstPacket == 0 {
+		return nil
+	}
+	return s.skipStream()
+}
+
+// dispatch serves a command. payload is the whole of it or, where firstPacket is
+// not 0, the head of its first packet of that size, still in the client
+// connection's buffer.
+func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int) error {
+	command := wire.Command(payload[0])
+	s.shared.setCommand(&command)
+	switch command {
+	case wire.ComQuery:
+		return s.query(ctx, payload, firstPacket)
+	case wire.ComStmtPrepare:
+		return s.prepare(ctx, payload)
+	case wire.ComStmtExecute, wire.ComStmtBulkExecute:
+		if command == wire.ComStmtBulkExecute && !s.client.Caps.Has(wire.MariaDBStmtBulk) {
+			break
+		}
+		return s.execute(ctx, payload, firstPacket)
+	case wire.ComStmtSendLong:
+		return s.sendLongData(ctx, payload, firstPacket)
+	case wire.ComStmtClose:
+		return s.closeStatement(payload)
+	case wire.ComStmtReset:
+		return s.resetStatement(ctx, payload)
+	case wire.ComStmtFetch:
+		return s.fetch(ctx, payload)
+	case wire.ComQuit:
+		return errEnd
+	case wire.ComPing:
+		return s.sendOK()
+	case wire.ComInitDB:
+		m := classify.Meaning{Class: classify.SessionState, Flags: classify.UsesSchema}
+		d := s.decide(&m, nil)
+		return s.run(ctx, &request{command: command, payload: payload, meaning: m, target: d.Target, read: true})
+	case wire.ComChangeUser:
+		return s.changeUser(ctx, payload)
+	case wire.ComResetConnection:
+		return s.resetConnection()
+	case wire.ComSetOption:
+		return s.setOption(ctx, payload)
+	case wire.ComProcessKill:
+		if len(payload) < 5 {
+			break
+		}
+		id, err := wire.StatementID(payload)
+		if err != nil {
+			return err
+		}
+		return s.kill(ctx, classify.KillStatement{ID: uint64(id)}, payload, nil)
+	case wire.ComFieldList, wire.ComStatistics, wire.ComProcessInfo, wire.ComDebug, wire.ComRefresh, wire.ComCreateDB, wire.ComDropDB:
+		m := classify.Meaning{Class: classify.Write}
+		d := s.decide(&m, nil)
+		return s.run(ctx, &request{command: command, payload: payload, meaning: m, target: d.Target})
+	case wire.ComShutdown, wire.ComBinlogDump, wire.ComBinlogDumpGTID, wire.ComTableDump, wire.ComRegisterSlave, wire.ComClone:
+		return s.sendError(&wire.Error{Code: codeNotThrough, State: "42000", Message: fmt.Sprintf(
+			"Farmhand: %v is about one server; connect to that server directly", command)})
+	}
+	return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
+}
+
+// decide routes a statement.
+func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
+	st := &s.state
+	f := route.Facts{
+		InTransaction:   s.transaction != nil && !s.nextTransaction,
+		NextTransaction: s.transaction != nil && s.nextTransaction,
+		AutocommitOff:   st.autocommitOff,
+		Serializable:    st.serializable,
+		ReadOnlyDefault: st.readOnly,
+		HasLast:         s.last != nil,
+		Pinned:          st.pinned(),
+		HintsAllowed:    m.Hint.Present && s.policy.HintsAllowed(s.client.User),
+	}
+	if m.Class == classify.Read {
+		f.NamesTemporary = st.namesTemporary(sql)
+		f.NamesUnknown = m.Flags&classify.ReadsUserVariable != 0 && st.namesUnknown(sql)
+	}
+	if m.Hint.Malformed {
+		s.Metrics.malformedHints.Inc()
+	}
+	d := route.Decide(m, &f)
+	if d.Target == route.Anywhere && m.Flags&classify.SetsSession != 0 && s.setsString(sql) {
+		return route.Decision{Target: route.Primary, Reason: "gives a user variable a string"}
+	}
+	return d
+}
+
+// prepareTarget is where a statement is prepared that will run at target.
+func prepareTarget(t route.Target) route.Target {
+	if t == route.Console {
+		return route.Primary
+	}
+	return t
+}
+
+// query serves COM_QUERY.
+func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) error {
+	offset, err := wire.QueryText(payload, s.client.Caps)
+	if err != nil {
+		return s.fatal(&wire.Error{Code: 1835, State: "HY000", Message: "Malformed communication packet"})
+	}
+	sql := payload[offset:]
+	m := classify.Classify(sql, s.state.mode)
+	if firstPacket > 0 {
+		s.cutMeaning(&m)
+	}
+	if m.Class == classify.Console {
+		return s.console(sql)
+	}
+	if m.Flags&classify.Kills != 0 && m.Flags&classify.MultiStatement == 0 && firstPacket == 0 {
+		if k, ok := classify.Kill(sql, s.state.mode); ok {
+			return s.kill(ctx, k, payload, sql)
+		}
+	}
+	if m.Flags&classify.ConnectionID != 0 && firstPacket == 0 {
+		if text, changed := classify.RewriteConnectionID(slices.Clone(payload[:offset]), sql, s.state.mode, s.id); changed {
+			payload, sql = text, text[offset:]
+		}
+	}
+	d := s.decide(&m, sql)
+	s.Metrics.statement(&m, d.Target)
+	if s.Digests != nil && firstPacket == 0 {
+		s.Digests.Count(sql, s.state.mode, d.Target == route.Replica)
+	}
+	r := request{
+		command: wire.ComQuery, payload: payload, sql: sql, meaning: m, target: d.Target,
+		read: repeatable(m.Class), maxLag: s.hintLag(&m), firstPacket: firstPacket,
+	}
+	if d.Target == route.Last {
+		r.fixed, r.read = s.last, false
+		if s.lastRows != nil && bytes.Contains(bytes.ToUpper(sql), []byte("FOUND_ROWS")) {
+			r.fixed = s.lastRows
+		}
+	}
+	if firstPacket > 0 {
+		r.read = false
+	}
+	return s.run(ctx, &r)
+}
+
+// cutMeaning makes the meaning of a text of which only the head was seen as
+// demanding as any rest could make it.
+func (s *Session) cutMeaning(m *classify.Meaning) {
+	m.Class = classify.Write
+	switch m.Verb {
+	case classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete, classify.VerbSelect:
+		m.Flags |= classify.AssignsUserVariable
+		if s.client.Caps.Has(wire.ClientMultiStatements) {
+			m.Flags |= classify.OpaqueSession
+		}
+	default:
+		m.Flags |= classify.OpaqueSession
+	}
+}
+
+// hintLag is the age of data that a hint allows a read; 0 without one.
+func (s *Session) hintLag(m *classify.Meaning) time.Duration {
+	if m.Hint.Present && !m.Hint.Malformed && s.policy.HintsAllowed(s.client.User) {
+		return time.Duration(m.Hint.MaxLag)
+	}
+	return 0
+}
+
+// setOption runs COM_SET_OPTION, which changes what the session's connections
+// must be like.
+func (s *Session) setOption(ctx context.Context, payload []byte) error {
+	if len(payload) < 3 {
+		return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
+	}
+	caps := s.client.Caps
+	switch uint16(payload[1]) | uint16(payload[2])<<8 {
+	case 0:
+		caps |= wire.ClientMultiStatements
+	case 1:
+		caps &^= wire.ClientMultiStatements
+	default:
+		return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
+	}
+	for _, c := range []*backend.Conn{s.primary, s.replica} {
+		if c == nil {
+			continue
+		}
+		if err := c.SetMultiStatements(payload, caps.Has(wire.ClientMultiStatements)); err != nil {
+			if c == s.transaction || s.state.bound() != "" {
+				return s.lost(c, s.state.bound())
+			}
+			s.discard(c, "broken")
+		}
+	}
+	s.client.Caps = caps
+	// The server answers with EOF, or with OK where that stands for it.
+	status := s.status &^ (wire.StatusMoreResults | wire.StatusSessionStateChanged)
+	if s.client.Caps.Has(wire.ClientDeprecateEOF) {
+		ok := wire.OK{Header: 0xfe, Status: status}
+		s.conn.Write(wire.AppendOK(nil, &ok, s.client.Caps))
+	} else {
+		s.conn.Write(wire.AppendEOF(nil, wire.EOF{Status: status}))
+	}
+	return s.conn.Flush()
+}
+
+// resetConnection runs COM_RESET_CONNECTION: the session is as it was after the
+// login, but for its schema.
+func (s *Session) resetConnection() error {
+	schema := s.state.schema
+	if err := s.wipe(); err != nil {
+		return err
+	}
+	// The server falls back to its global character set, not to the one of the
+	// handshake.
+	s.start(schema, 0)
+	return s.sendOK()
+}
+
+// wipe clears everything of the session that servers hold. What others could
+// notice (locks, an open transaction) is gone when it returns.
+func (s *Session) wipe() error {
+	for _, held := range []**backend.Conn{&s.primary, &s.replica} {
+		c := *held
+		if c == nil {
+			continue
+		}
+		if s.transaction == c || c == s.primary && s.state.bound() != "" {
+			if err := c.Reset(); err != nil {
+				s.discard(c, "reset failed")
+				continue
+			}
+		}
+		s.release(held)
+	}
+	clear(s.statements)
+	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastRows = nil, nil, false, nil, nil
+	s.position = gtid.Position{}
+	return nil
+}

@@ -1,0 +1,215 @@
+package session
+
+import (
+	"bytes"
+	"strings"
+
+	"farmhand/proxy/internal/classify"
+)
+
+// learn takes from a statement that the server executed what the server does
+// not report: SET NAMES, user variables, temporary tables, locks.
+func (s *Session) learn(r *request) {
+	m := &r.meaning
+	const interesting = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable |
+		classify.CreatesTemporary | classify.DropsTemporary | classify.TakesLock | classify.ReleasesLock |
+		classify.LocksTables | classify.UnlocksTables | classify.XA | classify.CallsProcedure |
+		classify.PreparesText | classify.DeallocatesText | classify.ImplicitCommit
+	if m.Flags&interesting == 0 {
+		return
+	}
+	st := &s.state
+	sql := r.text()
+	if m.Flags&classify.MultiStatement != 0 {
+		s.learnMulti(m, sql)
+		return
+	}
+	if m.Flags&classify.OpaqueSession != 0 {
+		st.opaque = "changed the session in a way that cannot be carried to other connections (" + clip(sql) + ")"
+	}
+	if m.Flags&classify.CallsProcedure != 0 {
+		st.opaque = "called a procedure, which may have changed the session"
+	}
+	if m.Flags&classify.SetsSession != 0 {
+		s.learnSet(sql)
+	}
+	if m.Flags&classify.AssignsUserVariable != 0 {
+		st.assigned(sql)
+	}
+	if m.Flags&(classify.CreatesTemporary|classify.DropsTemporary) != 0 {
+		st.temporaryTables(sql)
+	}
+	if m.Flags&classify.TakesLock != 0 {
+		st.locks++
+	}
+	if m.Flags&classify.ReleasesLock != 0 {
+		s.learnRelease(sql)
+	}
+	switch {
+	case m.Flags&classify.LocksTables != 0:
+		st.tables = true
+	case m.Flags&classify.UnlocksTables != 0:
+		st.tables = false
+	case st.tables && (m.Class == classify.Begin || m.Class == classify.BeginReadOnly):
+		st.tables = false // BEGIN releases table locks
+	}
+	if m.Flags&classify.XA != 0 {
+		st.xa = !xaEnds(sql)
+	}
+	if m.Flags&classify.PreparesText != 0 {
+		s.textPrepared(sql, true)
+	}
+	if m.Flags&classify.DeallocatesText != 0 {
+		s.textPrepared(sql, false)
+	}
+}
+
+// learnFailed takes from a statement that failed what it may have done all the
+// same.
+func (s *Session) learnFailed(r *request) {
+	m := &r.meaning
+	if m.Flags&classify.MultiStatement != 0 {
+		s.learnMulti(m, r.text())
+		return
+	}
+	if m.Flags&classify.AssignsUserVariable != 0 {
+		s.state.assigned(r.text())
+	}
+	if m.Flags&classify.TakesLock != 0 {
+		s.state.locks++
+	}
+	if m.Flags&(classify.CallsProcedure|classify.ExecutesText) != 0 && m.Flags&classify.OpaqueSession != 0 {
+		s.state.opaque = "a statement that failed may have changed the session (" + clip(r.text()) + ")"
+	}
+}
+
+// learnMulti binds a session to the primary after a multi-statement text that
+// did more than read and write: which of its statements ran, and in which
+// state, is not followed.
+func (s *Session) learnMulti(m *classify.Meaning, sql []byte) {
+	const binds = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable | classify.CreatesTemporary |
+		classify.TakesLock | classify.LocksTables | classify.XA | classify.CallsProcedure | classify.PreparesText
+	if m.Flags&binds != 0 {
+		s.state.opaque = "a text of several statements changed the session (" + clip(sql) + ")"
+	}
+}
+
+// learnSet takes from a SET statement what the server does not report: the
+// collation of SET NAMES, and user variables.
+func (s *Session) learnSet(sql []byte) {
+	st := &s.state
+	classify.Assignments(sql, st.mode, func(a classify.Assignment) bool {
+		switch a.Kind {
+		case classify.Names:
+			s.charsetChanges()
+			for _, name := range []string{"character_set_client", "character_set_connection", "character_set_results", "collation_connection"} {
+				st.drop(name)
+			}
+			text := "NAMES " + string(a.Value)
+			if len(a.Collation) > 0 {
+				text += " COLLATE " + string(a.Collation)
+			}
+			st.set("NAMES", text)
+		case classify.CharacterSet:
+			// It takes the connection's collation from the schema of that moment.
+			st.opaque = "said SET CHARACTER SET"
+		case classify.UserVariable:
+			name := strings.ToLower(string(a.Name))
+			if !a.Known || len(a.Value) > 4096 {
+				st.unknown(name)
+				break
+			}
+			delete(st.unknownVariables, name)
+			st.set("@"+name, "@`"+strings.ReplaceAll(name, "`", "``")+"`="+string(a.Value))
+		case classify.SystemVariable:
+			switch strings.ToLower(string(a.Name)) {
+			case "character_set_client", "character_set_connection", "collation_connection", "sql_mode":
+				s.charsetChanges()
+			}
+		}
+		return true
+	})
+}
+
+// charsetChanges treats the user variables that were set from string literals
+// as known to the primary only (which is where such a SET runs): on a
+// connection that is given them later the literals would mean something else.
+func (s *Session) charsetChanges() {
+	st := &s.state
+	for i := 0; i < len(st.entries); {
+		e := st.entries[i]
+		if strings.HasPrefix(e.name, "@") && strings.ContainsAny(e.sql[len(e.name):], `'"`) {
+			st.unknown(e.name[1:]) // drops the entry
+			continue
+		}
+		i++
+	}
+}
+
+// setsString tells whether a SET gives a user variable a string: it runs on the
+// primary, so that its value is there whatever becomes of it.
+func (s *Session) setsString(sql []byte) bool {
+	found := false
+	classify.Assignments(sql, s.state.mode, func(a classify.Assignment) bool {
+		found = found || a.Kind == classify.UserVariable && bytes.ContainsAny(a.Value, `'"`)
+		return !found
+	})
+	return found
+}
+
+func (s *Session) learnRelease(sql []byte) {
+	if bytes.Contains(bytes.ToUpper(sql), []byte("RELEASE_ALL_LOCKS")) {
+		s.state.locks = 0
+	} else if s.state.locks > 0 {
+		s.state.locks--
+	}
+}
+
+// xaEnds tells whether an XA statement ends the branch on the connection.
+func xaEnds(sql []byte) bool {
+	words := bytes.Fields(bytes.ToUpper(sql))
+	if len(words) < 2 {
+		return false
+	}
+	switch string(words[1]) {
+	case "COMMIT", "ROLLBACK", "RECOVER":
+		return true
+	}
+	return false
+}
+
+// textPrepared follows PREPARE and DEALLOCATE PREPARE.
+func (s *Session) textPrepared(sql []byte, prepared bool) {
+	_, name, _, ok := classify.Prepared(sql, s.state.mode)
+	if !ok {
+		s.state.opaque = "prepared a statement in a way that cannot be followed"
+		return
+	}
+	key := strings.ToLower(string(name))
+	if !prepared {
+		delete(s.state.textStatements, key)
+		return
+	}
+	if s.state.textStatements == nil {
+		s.state.textStatements = map[string]bool{}
+	}
+	s.state.textStatements[key] = true
+}
+
+// text is the statement's text, of a prepared statement as well.
+func (r *request) text() []byte {
+	if r.stmt != nil && r.sql == nil {
+		return r.stmt.text
+	}
+	return r.sql
+}
+
+// clip shortens a text for a message.
+func clip(sql []byte) string {
+	const limit = 60
+	s := strings.Join(strings.Fields(string(sql[:min(len(sql), 4*limit)])), " ")
+	if len(s) > limit {
+		s = s[:limit] + "…"
+	}
+	return s
+}

@@ -1,0 +1,509 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"syscall"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/relay"
+	"farmhand/proxy/internal/route"
+	"farmhand/proxy/internal/wire"
+)
+
+// request is one command on its way to a server.
+type request struct {
+	command wire.Command
+	payload []byte // the whole command; nil where it is streamed
+	sql     []byte // its text, of COM_QUERY and COM_STMT_PREPARE
+	meaning classify.Meaning
+	target  route.Target
+	// read: it changes nothing, so it may run again elsewhere while the client
+	// has got nothing of the answer.
+	read   bool
+	maxLag time.Duration
+	stmt   *statement // of a prepared statement's command
+	// fixed is the only connection that can run the command, where there is one.
+	fixed *backend.Conn
+	// bind makes the payload that a connection is sent, where it is not
+	// payload itself.
+	bind func(c *backend.Conn) ([]byte, error)
+	// firstPacket is the size of the command's first packet where it is
+	// streamed: header and payload are still in the client connection's buffer.
+	firstPacket int
+}
+
+// run sends a command to a server and relays the answer. It returns nil when
+// the client got an answer, be it an error; an error ends the session.
+func (s *Session) run(ctx context.Context, r *request) error {
+	began := time.Now()
+	var avoid []string
+	target := r.target
+	for {
+		c, err := r.fixed, error(nil)
+		if c != nil {
+			err = s.sync(c)
+		} else {
+			c, err = s.acquire(ctx, target, avoid, r.maxLag)
+		}
+		if err != nil {
+			return s.refuse(ctx, r, err, target)
+		}
+		if err := s.usableForWrite(c, r); err != nil {
+			continue // it died while idle: nothing depended on it, or acquire says so
+		}
+		onPrimary := c == s.primary
+		outcome, err := s.attempt(ctx, c, r)
+		switch outcome {
+		case answered:
+			s.Metrics.observe(onPrimary, time.Since(began))
+			return err
+		case again:
+			s.Metrics.retries.Inc()
+			avoid = append(avoid, c.Server.Name)
+			if len(avoid) > s.policy.ReadRetries {
+				return s.sendError(noServer("this read failed on every server tried (%v): %v", avoid, err))
+			}
+			if target == route.Anywhere {
+				target = route.Replica
+			}
+		case elsewhere:
+			s.Metrics.retries.Inc()
+			target = route.Primary
+		}
+	}
+}
+
+// refuse answers a command for which there is no connection.
+func (s *Session) refuse(ctx context.Context, r *request, err error, target route.Target) error {
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if errors.Is(err, errEnd) {
+			return err
+		}
+		if target == route.Transaction || r.fixed != nil {
+			// sync has discarded the connection.
+			e = &wire.Error{Code: codeLost, State: "HY000", Message: "Farmhand: the connection that the session depended on was lost: " + err.Error()}
+			_ = s.sendError(e)
+			return errEnd
+		}
+		e = noServer("%v", err)
+	}
+	if r.firstPacket > 0 {
+		if err := s.skipStream(); err != nil {
+			return err
+		}
+	}
+	return s.sendError(e)
+}
+
+// usableForWrite looks whether a held connection was closed by the server while
+// nobody used it, before something is sent that cannot be sent again.
+func (s *Session) usableForWrite(c *backend.Conn, r *request) error {
+	if r.read || r.fixed != nil || s.transaction == c {
+		return nil
+	}
+	if err := c.Alive(); err != nil {
+		if s.state.bound() != "" {
+			return nil // the write fails and says why
+		}
+		s.discard(c, "closed by the server")
+		return err
+	}
+	return nil
+}
+
+// outcome is how an attempt to run a command ended.
+type outcome uint8
+
+const (
+	answered  outcome = iota // the client has its answer, or the session ends with the error
+	again                    // the server failed and nothing reached the client: run it on another
+	elsewhere                // the replica refused: ask the primary
+)
+
+// attempt sends the command on c and relays the answer.
+func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (outcome, error) {
+	payload := r.payload
+	if r.bind != nil {
+		var err error
+		if payload, err = r.bind(c); err != nil {
+			return s.bindFailed(ctx, c, r, err)
+		}
+	}
+	s.shared.running.set(c)
+	defer s.shared.running.set(nil)
+	h := &s.handler
+	*h = handler{s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version}
+	h.tracker.Begin(r.command, c.Caps)
+	sent, err := s.send(c, r, payload)
+	if err != nil {
+		return s.broken(ctx, c, r, err, sent, false)
+	}
+	if h.tracker.Done() { // a command without an answer
+		return answered, nil
+	}
+	forwarded, err := relay.Response(c.Conn, s.conn, &h.tracker, h)
+	var server *relay.ServerError
+	switch {
+	case err == nil:
+		s.after(c, r)
+		return answered, nil
+	case errors.Is(err, relay.ErrStopped):
+		if h.gone {
+			s.Farm.Report(c.Server.Name, h.tracker.Err)
+			s.discard(c, "server shut down")
+			return again, h.tracker.Err
+		}
+		return elsewhere, h.tracker.Err
+	case errors.As(err, &server):
+		if server.Torn {
+			s.reportLoss(ctx, c, err)
+			s.discard(c, "broken")
+			return answered, fmt.Errorf("in the middle of a packet: %w", err)
+		}
+		return s.broken(ctx, c, r, err, true, forwarded > 0)
+	}
+	// The client is gone, and the server connection is in the middle of an answer.
+	s.discard(c, "client gone")
+	return answered, err
+}
+
+// send writes the command. sent is false where it is certain that no byte
+// reached the server.
+func (s *Session) send(c *backend.Conn, r *request, payload []byte) (sent bool, err error) {
+	if r.firstPacket > 0 {
+		return true, s.stream(c, r, payload)
+	}
+	c.WriteCommand(payload)
+	err = c.Flush()
+	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)) {
+		// The peer had closed before: the kernel took nothing of a small command.
+		return len(payload) > 64<<10, err
+	}
+	return true, err
+}
+
+// reportLoss tells the monitor of a broken connection, unless it was the proxy
+// that broke it.
+func (s *Session) reportLoss(ctx context.Context, c *backend.Conn, err error) {
+	if ctx.Err() == nil {
+		s.Farm.Report(c.Server.Name, err)
+	}
+}
+
+// broken decides what follows when the connection to the server broke during a
+// command. begun: the client got a part of the answer.
+func (s *Session) broken(ctx context.Context, c *backend.Conn, r *request, err error, sent, begun bool) (outcome, error) {
+	s.reportLoss(ctx, c, err)
+	bound := s.state.bound()
+	inTransaction := s.transaction == c
+	wasPrimary := c == s.primary
+	name := c.Server.Name
+	s.discard(c, "broken")
+	if ctx.Err() != nil {
+		return answered, context.Cause(ctx)
+	}
+	ends := inTransaction || r.fixed != nil || wasPrimary && bound != ""
+	if !begun && !ends && (r.read || !sent) {
+		return again, err
+	}
+	e := &wire.Error{Code: codeLost, State: "HY000"}
+	switch {
+	case begun:
+		e.Message = fmt.Sprintf("Farmhand: the connection to %s was lost in the middle of the answer: %v", name, err)
+	case r.read:
+		e.Message = fmt.Sprintf("Farmhand: the connection to %s was lost during a read: %v", name, err)
+	default:
+		e.Message = fmt.Sprintf("Farmhand: the connection to %s was lost after the statement was sent: its outcome is unknown. It was not sent again: %v", name, err)
+	}
+	if inTransaction {
+		e.Message += ". A transaction was open"
+	}
+	s.conn.Write(wire.AppendError(nil, e))
+	if err := s.conn.Flush(); err != nil {
+		return answered, err
+	}
+	if ends {
+		// A direct connection would be gone now, and with it the rest of what the
+		// session had: what follows must not run as if it were still there.
+		return answered, errEnd
+	}
+	return answered, nil
+}
+
+// bindFailed handles a statement that could not be prepared on a connection.
+func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, err error) (outcome, error) {
+	var refused *wire.Error
+	if errors.As(err, &refused) {
+		if c == s.replica && s.transaction != c {
+			return elsewhere, err
+		}
+		return answered, s.sendError(refused)
+	}
+	return s.broken(ctx, c, r, err, false, false)
+}
+
+// after learns from a complete answer.
+func (s *Session) after(c *backend.Conn, r *request) {
+	h := &s.handler
+	t := &h.tracker
+	if t.Err == nil || t.Results > 0 {
+		c.Status = t.OK.Status
+		s.status = t.OK.Status
+	}
+	m := &r.meaning
+	if t.Err == nil {
+		s.learn(r)
+	} else {
+		s.learnFailed(r)
+	}
+	if s.state.version != c.Synced && c.Synced == h.version {
+		// What changed, changed on this connection: the others lack it now.
+		c.Synced = s.state.version
+	}
+	switch {
+	case s.status&wire.StatusInTransaction != 0 || s.status&wire.StatusInTransactionReadOnly != 0:
+		if t.Err == nil || s.transaction != nil {
+			s.transaction, s.nextTransaction = c, false
+		}
+	case t.Err != nil && s.transaction == c:
+		// An error carries no status; the transaction counts as open until the
+		// server says that it is not.
+	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
+		s.transaction, s.nextTransaction = c, true
+	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty):
+		// The transaction that SET TRANSACTION is about is still to come.
+	default:
+		s.transaction, s.nextTransaction = nil, false
+	}
+	if m.Flags&classify.Diagnostics == 0 && leavesDiagnostics(r.command) {
+		s.last = c
+		if h.rows {
+			s.lastRows = c
+		}
+	}
+}
+
+func leavesDiagnostics(c wire.Command) bool {
+	switch c {
+	case wire.ComQuery, wire.ComStmtPrepare, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtFetch, wire.ComInitDB:
+		return true
+	}
+	return false
+}
+
+// handler looks at the packets of an answer on their way to the client.
+type handler struct {
+	s         *Session
+	conn      *backend.Conn
+	request   *request
+	tracker   wire.Tracker
+	onReplica bool
+	rows      bool   // the answer has a result set
+	gone      bool   // the server said that it is going away
+	packets   int    // seen so far; the first one that an answer has is among them
+	version   uint64 // the state's version when the answer began
+	out       []byte
+}
+
+// Packet implements relay.Handler.
+func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byte) {
+	h.packets++
+	switch event {
+	case wire.ResultOK:
+		return h.ok(payload)
+	case wire.ResultError:
+		return h.failed()
+	case wire.Prepared:
+		return h.prepared(payload)
+	}
+	return relay.Forward, nil
+}
+
+// ok takes the state changes out of an OK packet, and makes of it what the
+// client would have got without the proxy's session tracking.
+func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
+	ok := &h.tracker.OK
+	h.rows = h.rows || ok.Header == 0xfe
+	if ok.LastInsertID != 0 {
+		h.s.lastInsertID = ok.LastInsertID
+	}
+	if ok.Status&wire.StatusSessionStateChanged == 0 || ok.Header == 0xfe && len(payload) < 7 {
+		return relay.Forward, nil
+	}
+	if err := h.s.changes(ok.Changes, h.conn); err != nil {
+		h.s.log.Warn("session tracking information cannot be read", zap.String("server", h.conn.Server.Name), zap.Error(err))
+		h.s.state.opaque = "the server's session tracking could not be read"
+	}
+	out := *ok
+	if h.s.client.Caps.Has(wire.ClientSessionTrack) {
+		out.Changes = h.s.clientChanges(out.Changes)
+	}
+	h.out = wire.AppendOK(h.out[:0], &out, h.s.client.Caps)
+	return relay.Replace, h.out
+}
+
+// failed decides whether the client is to see an error.
+func (h *handler) failed() (relay.Verdict, []byte) {
+	if h.packets > 1 || !h.request.read || h.s.transaction == h.conn {
+		return relay.Forward, nil
+	}
+	switch code := h.tracker.Err.Code; code {
+	case 1053, 1927, 3169, 4031: // shutdown, connection killed, session killed, disconnected
+		h.gone = true
+		return relay.Stop, nil
+	default:
+		if h.onReplica && mayDiffer(code) {
+			return relay.Stop, nil
+		}
+	}
+	return relay.Forward, nil
+}
+
+// mayDiffer tells the errors that the primary may not have: a replica that is
+// behind in schemas, accounts or definitions, or that is read-only. What the
+// statement's own text or the passing of time brings about is the same
+// everywhere.
+func mayDiffer(code uint16) bool {
+	switch code {
+	case 1064, // syntax
+		1317, 1969, 3024, // interrupted, time limits
+		1105, 1205, 1213, // unknown, lock wait, deadlock
+		1037, 1038, 1041, // out of memory
+		1104, 3572: // would examine too many rows, NOWAIT
+		return false
+	}
+	return true
+}
+
+// changes learns from the session state information of an OK packet.
+func (s *Session) changes(info []byte, c *backend.Conn) error {
+	flavor := farm.MySQL
+	if c.MariaDB {
+		flavor = farm.MariaDB
+	}
+	return wire.Changes(info, func(ch wire.Change) bool {
+		switch ch.Kind {
+		case wire.ChangeSchema:
+			s.state.schema = string(ch.Value)
+			c.Schema = s.state.schema
+		case wire.ChangeGTIDs:
+			s.advance(flavor, ch.Value)
+		case wire.ChangeSystemVariable:
+			if string(ch.Name) == "last_gtid" {
+				s.advance(flavor, ch.Value)
+			} else {
+				s.state.variable(string(ch.Name), string(ch.Value))
+			}
+		}
+		return true
+	})
+}
+
+// advance moves the position that the session's reads must see.
+func (s *Session) advance(flavor farm.Flavor, text []byte) {
+	p, err := gtid.ParseBytes(flavor, text)
+	if err != nil {
+		s.log.Warn("position cannot be read", zap.ByteString("gtid", text), zap.Error(err))
+		s.state.opaque = "the server's position could not be read"
+		return
+	}
+	if e := s.Farm.View().Epoch; e != s.epoch {
+		s.epoch = e
+	}
+	s.position = s.position.Merge(p)
+}
+
+// clientTracked are the variables that servers report to a client that tracks
+// session state, by default.
+var clientTracked = map[string]bool{
+	"autocommit": true, "character_set_client": true, "character_set_connection": true,
+	"character_set_results": true, "time_zone": true,
+}
+
+// clientChanges is what of the changes a client that tracks session state would
+// have been told without the proxy.
+func (s *Session) clientChanges(info []byte) []byte {
+	var out []byte
+	_ = wire.Changes(info, func(ch wire.Change) bool { // changes has read it without an error
+		if ch.Kind == wire.ChangeSchema || ch.Kind == wire.ChangeSystemVariable && clientTracked[string(ch.Name)] {
+			out = wire.AppendChange(out, ch)
+		}
+		return true
+	})
+	return out
+}
+
+// sendError answers the current command with an error of the proxy's.
+func (s *Session) sendError(e *wire.Error) error {
+	s.conn.Write(wire.AppendError(nil, e))
+	return s.conn.Flush()
+}
+
+// sendOK answers the current command with an OK of the proxy's.
+func (s *Session) sendOK() error {
+	ok := wire.OK{Status: s.status &^ (wire.StatusMoreResults | wire.StatusSessionStateChanged | wire.StatusCursorExists | wire.StatusLastRowSent)}
+	s.conn.Write(wire.AppendOK(nil, &ok, s.client.Caps))
+	return s.conn.Flush()
+}
+
+// stream forwards a command that is too long to be kept: its first packet's
+// head, which prefix replaces, and then the rest as it comes.
+func (s *Session) stream(c *backend.Conn, r *request, prefix []byte) error {
+	s.conn.Discard(wire.HeaderSize + len(prefix))
+	s.conn.Seq = 1
+	c.WriteRaw(wire.AppendHeader(nil, r.firstPacket, 0))
+	c.WriteRaw(prefix)
+	failed := c.Flush()
+	forward := func(b []byte) {
+		if failed == nil {
+			failed = c.Forward(b)
+		}
+	}
+	for rest := r.firstPacket - len(prefix); rest > 0; {
+		if len(s.conn.Buffered()) == 0 {
+			if err := s.conn.Fill(); err != nil {
+				return errors.Join(errEnd, err)
+			}
+		}
+		b := s.conn.Buffered()
+		b = b[:min(len(b), rest)]
+		forward(b)
+		rest -= len(b)
+		s.conn.Discard(len(b))
+	}
+	total := r.firstPacket
+	for n := r.firstPacket; n == wire.MaxPayload; {
+		var err error
+		if n, err = relay.Packet(s.conn, forward); err != nil {
+			return errors.Join(errEnd, err)
+		}
+		if total += n; total > s.policy.PacketSize {
+			return errors.Join(errEnd, fmt.Errorf("command of more than %d bytes", s.policy.PacketSize))
+		}
+	}
+	return failed
+}
+
+// skipStream reads a command that nobody takes, to its end.
+func (s *Session) skipStream() error {
+	for n := wire.MaxPayload; n == wire.MaxPayload; {
+		var err error
+		if n, err = relay.Packet(s.conn, func([]byte) {}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,430 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
+	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/monitor"
+	"farmhand/proxy/internal/route"
+	"farmhand/proxy/internal/wire"
+)
+
+// Farm is what a session sees of the cluster; the monitor.
+type Farm interface {
+	View() *monitor.View
+	// Changed is closed when there is a view newer than generation.
+	Changed(generation uint64) <-chan struct{}
+	// Report tells of a failure on the data path.
+	Report(server string, err error)
+}
+
+// Policy is what the configuration says about sessions. It is immutable; a
+// session takes the current one at every statement.
+type Policy struct {
+	PrimaryReads     route.PrimaryReads
+	MaxLag           time.Duration
+	ReadYourWrites   bool
+	ReadRetries      int           // servers tried for a read before it is given up
+	WriteWait        time.Duration // how long a write waits for a primary
+	ClassifySize     int           // bytes of a command that are kept to be classified and, for a read, repeated
+	PacketSize       int           // bytes of a command at the most
+	IdleRelease      time.Duration // connections without session state go back to the pool after it
+	PreparedLimit    int           // statements that a session may have prepared
+	HintsAllowed     func(user string) bool
+	MayAskConsole    func(user string) bool
+	HandshakeTimeout time.Duration
+}
+
+// Deps are the parts of the proxy that all sessions share.
+type Deps struct {
+	Farm     Farm
+	Pool     *backend.Pool
+	Auth     *auth.Authenticator
+	Registry *Registry
+	Waiting  *Waiting
+	Console  Console
+	Digests  Digests // nil: statements are not counted by digest
+	Metrics  *Metrics
+	Policy   func() *Policy
+	Log      *zap.Logger
+	// Collation gives the names of a collation id, for what a client says in
+	// its handshake.
+	Collation func(id uint16) (charset, collation string, ok bool)
+}
+
+// Console answers SHOW FARMHAND statements.
+type Console interface {
+	// Query answers with a table of text. all tells whether the asker may see
+	// other users' sessions. An error's text is for the person who asked.
+	Query(sql string, ask Ask) (*Table, error)
+}
+
+// Ask is who asks the console, and how a text would be routed for it.
+type Ask struct {
+	User  string
+	All   bool
+	ID    uint32
+	Route func(sql string) Explained
+}
+
+// Table is a result set of text; a nil cell is NULL.
+type Table struct {
+	Columns []string
+	Rows    [][]string
+}
+
+// Digests counts statements by their normalised text.
+type Digests interface {
+	Count(sql []byte, mode classify.Mode, onReplica bool)
+}
+
+// Client is an authenticated client.
+type Client struct {
+	Conn           *wire.Conn
+	Caps           wire.Capability
+	User           string
+	Host           string // as it appears in messages
+	Remote         string // its address, for people
+	Schema         string
+	Collation      uint16
+	Credential     *auth.Credential
+	Nonce          []byte // the greeting's, which COM_CHANGE_USER is answered with
+	GreetingPlugin string // the greeting's authentication plugin
+	Secure         bool
+	Loopback       bool
+	ZstdLevel      int // that the client asked for
+	// ResetSequence starts the compressed protocol's sequence anew, which a
+	// command does; nil without compression.
+	ResetSequence func()
+}
+
+// Session is one client's session.
+type Session struct {
+	Deps
+	id     uint32
+	client Client
+	conn   *wire.Conn // the client's
+	log    *zap.Logger
+	policy *Policy // of the current command
+
+	state  state
+	status wire.Status // as the client saw it last
+
+	primary *backend.Conn // nil until needed
+	replica *backend.Conn
+	// transaction is the one of the two that a transaction is open on.
+	transaction *backend.Conn
+	// nextTransaction: SET TRANSACTION waits on transaction for the next one.
+	nextTransaction bool
+	// last ran the last statement that left diagnostics.
+	last *backend.Conn
+	// lastRows ran the last statement that gave a result set, which FOUND_ROWS()
+	// is about.
+	lastRows *backend.Conn
+	// lastInsertID is what LAST_INSERT_ID() gives on the primary connection.
+	lastInsertID uint64
+
+	position gtid.Position // what the session's reads must see
+	epoch    farm.Epoch    // of position
+
+	statements map[uint32]*statement
+	nextID     uint32
+	lastStmt   *statement // what statement id -1 means (MariaDB)
+
+	handler handler
+	scratch []byte
+
+	shared shared // what other goroutines see
+}
+
+// errEnd ends a session without an error.
+var errEnd = errors.New("session ended")
+
+// New returns the session of an authenticated client, registered under a
+// connection id that the greeting announced.
+func New(d Deps, id uint32, c Client) *Session {
+	s := &Session{
+		Deps: d, id: id, client: c, conn: c.Conn, statements: map[uint32]*statement{},
+		log: d.Log.With(zap.Uint32("conn", id)),
+	}
+	s.handler.s = s
+	s.policy = d.Policy()
+	s.start("", c.Collation)
+	return s
+}
+
+// ID is the connection id that the client was told.
+func (s *Session) ID() uint32 { return s.id }
+
+// start sets the state of a new session, or of one after COM_CHANGE_USER.
+func (s *Session) start(schema string, collation uint16) {
+	v := s.Farm.View()
+	s.state.clear()
+	s.state.schema = schema
+	s.status = wire.StatusAutocommit
+	if p := v.Primary; p != nil && p.VersionNumber > 0 {
+		s.defaults(p)
+	} else {
+		for _, r := range v.Replicas {
+			if r.VersionNumber > 0 {
+				s.defaults(r)
+				break
+			}
+		}
+	}
+	if charset, name, ok := s.Collation(collation); ok {
+		s.state.set("NAMES", "NAMES "+charset+" COLLATE "+name)
+		s.state.mode.Charset = charsetOf(charset)
+	}
+	s.position, s.lastInsertID = gtid.Position{}, 0
+}
+
+// defaults takes what a new session starts with from a server's global
+// variables.
+func (s *Session) defaults(server *monitor.Server) {
+	s.state.mode.MariaDB = server.Flavor == farm.MariaDB
+	s.state.mode.Version = server.VersionNumber
+	modes := server.Variables["sql_mode"]
+	s.state.mode.ANSIQuotes = hasMode(modes, "ANSI_QUOTES")
+	s.state.mode.NoBackslashEscapes = hasMode(modes, "NO_BACKSLASH_ESCAPES")
+	s.state.mode.IgnoreSpace = hasMode(modes, "IGNORE_SPACE") || s.client.Caps.Has(wire.ClientIgnoreSpace)
+	if v := server.Variables["autocommit"]; v == "0" || v == "OFF" {
+		s.state.autocommitOff = true
+		s.status &^= wire.StatusAutocommit
+	}
+	for _, name := range []string{"tx_isolation", "transaction_isolation"} {
+		if server.Variables[name] == "SERIALIZABLE" {
+			s.state.serializable = true
+		}
+	}
+}
+
+// Client is what the session knows of its client; for the login only.
+func (s *Session) Client() *Client { return &s.client }
+
+// Serve serves the client until it leaves, is killed, or ctx ends. First it
+// makes schema the session's, and calls accept, which tells the client that it
+// is logged in. The client's connection is closed when it returns.
+func (s *Session) Serve(ctx context.Context, schema string, accept func(wire.Status) error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	s.Registry.add(s, cancel)
+	// Cancellation becomes a deadline on the connections: whatever the session
+	// waits for wakes up.
+	stop := context.AfterFunc(ctx, s.interrupt)
+	defer func() {
+		stop()
+		s.Registry.remove(s)
+		s.releaseAll()
+		_ = s.conn.Close()
+	}()
+	if e := s.UseSchema(ctx, schema); e != nil {
+		_ = s.sendError(e) // the session ends either way
+		return
+	}
+	if err := accept(s.status); err != nil {
+		return
+	}
+	err := s.serve(ctx)
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, errEnd) {
+		s.farewell(cause)
+	}
+	if err != nil && !errors.Is(err, errEnd) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
+		s.log.Debug("session ended", zap.String("user", s.client.User), zap.Error(err))
+	}
+}
+
+// farewell tells the client why the session ends, where it is between commands.
+func (s *Session) farewell(cause error) {
+	var e *wire.Error
+	if !errors.As(cause, &e) || !s.shared.betweenCommands() {
+		return
+	}
+	_ = s.conn.SetDeadline(time.Now().Add(time.Second))
+	s.conn.Seq = 0
+	s.conn.Write(wire.AppendError(nil, e))
+	_ = s.conn.Flush()
+}
+
+func (s *Session) serve(ctx context.Context) error {
+	for {
+		if err := s.await(ctx); err != nil {
+			return err
+		}
+		s.policy = s.Policy()
+		err := s.command(ctx)
+		s.shared.setCommand(nil)
+		if err != nil {
+			return err
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// await waits for the next command's header. Connections without session state
+// are given back while the client is idle.
+func (s *Session) await(ctx context.Context) error {
+	if len(s.conn.Buffered()) >= wire.HeaderSize {
+		return nil
+	}
+	s.shared.publish(s)
+	s.conn.Idle()
+	if s.holds() {
+		err := s.waitHeader(ctx, s.policy.IdleRelease)
+		if !isTimeout(err) {
+			return err
+		}
+		s.releaseIdle()
+		s.shared.publish(s)
+	}
+	err := s.waitHeader(ctx, s.idleLimit())
+	if isTimeout(err) {
+		return fmt.Errorf("idle for longer than wait_timeout: %w", errEnd)
+	}
+	return err
+}
+
+func (s *Session) waitHeader(ctx context.Context, limit time.Duration) error {
+	if err := s.deadline(ctx, time.Now().Add(limit)); err != nil {
+		return err
+	}
+	err := s.conn.Need(wire.HeaderSize)
+	if e := s.deadline(ctx, time.Time{}); err == nil {
+		err = e
+	}
+	return err
+}
+
+// deadline sets the client connection's deadline, unless the session is being
+// ended, which has set one already.
+func (s *Session) deadline(ctx context.Context, t time.Time) error {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return s.conn.SetDeadline(t)
+}
+
+// interrupt wakes the session from whatever it waits for.
+func (s *Session) interrupt() {
+	s.shared.mu.Lock()
+	defer s.shared.mu.Unlock()
+	past := time.Unix(1, 0)
+	_ = s.conn.SetDeadline(past)
+	for _, c := range s.shared.conns {
+		_ = c.SetDeadline(past)
+	}
+}
+
+func isTimeout(err error) bool {
+	var e net.Error
+	return errors.As(err, &e) && e.Timeout()
+}
+
+// defaultIdle is wait_timeout's default.
+const defaultIdle = 8 * time.Hour
+
+// idleLimit is how long the client may be idle: the session's wait_timeout, or
+// interactive_timeout where the client said that it is interactive.
+func (s *Session) idleLimit() time.Duration {
+	for i := range s.state.entries {
+		var seconds int
+		if s.state.entries[i].name == "wait_timeout" {
+			if _, err := fmt.Sscanf(s.state.entries[i].sql, "SESSION wait_timeout=%d", &seconds); err == nil && seconds > 0 {
+				return time.Duration(seconds) * time.Second
+			}
+		}
+	}
+	if p := s.Farm.View().Primary; p != nil {
+		name := "wait_timeout"
+		if s.client.Caps.Has(wire.ClientInteractive) {
+			name = "interactive_timeout"
+		}
+		var seconds int
+		if _, err := fmt.Sscanf(p.Variables[name], "%d", &seconds); err == nil && seconds > 0 {
+			return time.Duration(seconds) * time.Second
+		}
+	}
+	return defaultIdle
+}
+
+// holds tells whether the session holds connections.
+func (s *Session) holds() bool { return s.primary != nil || s.replica != nil }
+
+// releaseIdle gives back the connections that nothing of the session depends
+// on.
+func (s *Session) releaseIdle() {
+	if s.transaction != nil || s.state.bound() != "" || len(s.statements) > 0 {
+		return
+	}
+	if s.primary != nil && s.primary != s.last && s.primary != s.lastRows && s.lastInsertID == 0 {
+		s.release(&s.primary)
+	}
+	if s.replica != nil && s.replica != s.last && s.replica != s.lastRows {
+		s.release(&s.replica)
+	}
+}
+
+// release gives a held connection back to the pool.
+func (s *Session) release(held **backend.Conn) {
+	c := *held
+	if c == nil {
+		return
+	}
+	*held = nil
+	s.forget(c)
+	s.Pool.Put(c)
+}
+
+// forget takes every reference to a connection out of the session.
+func (s *Session) forget(c *backend.Conn) {
+	if s.primary == c {
+		s.primary = nil
+	}
+	if s.replica == c {
+		s.replica = nil
+	}
+	if s.last == c {
+		s.last = nil
+	}
+	if s.lastRows == c {
+		s.lastRows = nil
+	}
+	if s.transaction == c {
+		s.transaction, s.nextTransaction = nil, false
+	}
+	for _, st := range s.statements {
+		st.forget(c)
+	}
+	s.shared.removeConn(c)
+}
+
+// discard closes a connection that must not be used again.
+func (s *Session) discard(c *backend.Conn, reason string) {
+	s.forget(c)
+	c.MarkBroken()
+	s.Pool.Close(c, reason)
+}
+
+func (s *Session) releaseAll() {
+	s.release(&s.primary)
+	s.release(&s.replica)
+}
+
+// random is a number in [0, 1).
+func random() float64 { return rand.Float64() }

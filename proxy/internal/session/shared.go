@@ -1,0 +1,204 @@
+package session
+
+import (
+	"context"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/wire"
+)
+
+// Info is what others see of a session.
+type Info struct {
+	ID          uint32
+	User        string
+	Remote      string
+	Schema      string
+	Started     time.Time
+	Command     string    // the command under way; empty between commands
+	Since       time.Time // when it began, or the last one ended
+	Primary     string    // server of the primary connection, empty without one
+	Replica     string
+	Transaction string // server that a transaction is open on
+	Pin         string // why the session's statements stay on the primary connection
+	Queries     uint64
+}
+
+// shared is the part of a session that other goroutines read.
+type shared struct {
+	queries atomic.Uint64
+
+	mu      sync.Mutex
+	info    Info
+	conns   []*backend.Conn // held, to be interrupted
+	command bool
+
+	running running
+}
+
+// running is the connection that runs a command of the client's now, nil for
+// none. Whoever kills holds the lock while it does, which keeps the session
+// from going on: a KILL that is late would hit the next command.
+type running struct {
+	sync.Mutex
+	conn *backend.Conn
+}
+
+func (r *running) set(c *backend.Conn) {
+	r.Lock()
+	defer r.Unlock()
+	r.conn = c
+}
+
+func (h *shared) addConn(c *backend.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns = append(h.conns, c)
+}
+
+func (h *shared) removeConn(c *backend.Conn) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.conns = slices.DeleteFunc(h.conns, func(o *backend.Conn) bool { return o == c })
+}
+
+// setCommand says that a command begins, or, with nil, that it is over.
+func (h *shared) setCommand(name *wire.Command) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.command = name != nil
+	h.info.Since = time.Now()
+	h.info.Command = ""
+	if name != nil {
+		h.info.Command = name.String()
+		h.queries.Add(1)
+	}
+}
+
+func (h *shared) betweenCommands() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return !h.command
+}
+
+// publish brings what others see up to date.
+func (h *shared) publish(s *Session) {
+	server := func(c *backend.Conn) string {
+		if c == nil {
+			return ""
+		}
+		return c.Server.Name
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.info.Started.IsZero() {
+		h.info.Started = time.Now()
+		h.info.Since = h.info.Started
+	}
+	h.info.ID, h.info.User, h.info.Remote, h.info.Schema = s.id, s.client.User, s.client.Remote, s.state.schema
+	h.info.Primary, h.info.Replica, h.info.Transaction = server(s.primary), server(s.replica), server(s.transaction)
+	h.info.Pin = s.state.bound()
+}
+
+func (h *shared) snapshot() Info {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	i := h.info
+	i.Queries = h.queries.Load()
+	return i
+}
+
+// Registry knows the sessions by their connection ids. Its methods may be
+// called by any goroutine.
+type Registry struct {
+	next atomic.Uint32
+
+	mu       sync.Mutex
+	sessions map[uint32]*registered
+}
+
+type registered struct {
+	*Session
+	cancel context.CancelCauseFunc
+}
+
+// firstID is above the ids that servers give their connections, which begin
+// with 1, so that a KILL of one of a server's is not taken for one of a
+// session's.
+const firstID = 1 << 31
+
+// NewRegistry returns an empty registry.
+func NewRegistry() *Registry {
+	return &Registry{sessions: map[uint32]*registered{}}
+}
+
+// NextID returns the connection id for a new client.
+func (r *Registry) NextID() uint32 { return firstID | r.next.Add(1) }
+
+func (r *Registry) add(s *Session, cancel context.CancelCauseFunc) {
+	s.shared.publish(s)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.sessions[s.id] = &registered{s, cancel}
+}
+
+func (r *Registry) remove(s *Session) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.sessions, s.id)
+}
+
+func (r *Registry) find(id uint32) *registered {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.sessions[id]
+}
+
+// Sessions returns what is seen of every session, by id.
+func (r *Registry) Sessions() []Info {
+	r.mu.Lock()
+	all := make([]*Session, 0, len(r.sessions))
+	for _, s := range r.sessions {
+		all = append(all, s.Session)
+	}
+	r.mu.Unlock()
+	infos := make([]Info, len(all))
+	for i, s := range all {
+		infos[i] = s.shared.snapshot()
+	}
+	slices.SortFunc(infos, func(a, b Info) int { return int(a.ID) - int(b.ID) })
+	return infos
+}
+
+// errShutdown is what an idle session is told when the proxy stops.
+var errShutdown = &wire.Error{Code: 1053, State: "08S01", Message: "Server shutdown in progress (the Farmhand proxy stops)"}
+
+// Drain ends the sessions that are idle and in no transaction, and returns how
+// many are left.
+func (r *Registry) Drain() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	left := 0
+	for _, s := range r.sessions {
+		s.shared.mu.Lock()
+		idle := !s.shared.command && s.shared.info.Transaction == "" && s.shared.info.Pin == ""
+		s.shared.mu.Unlock()
+		if idle {
+			s.cancel(errShutdown)
+		}
+		left++
+	}
+	return left
+}
+
+// End ends every session, whatever it is doing.
+func (r *Registry) End() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, s := range r.sessions {
+		s.cancel(errShutdown)
+	}
+}

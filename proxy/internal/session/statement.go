@@ -1,0 +1,357 @@
+package session
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/relay"
+	"farmhand/proxy/internal/wire"
+)
+
+// maxStatementText bounds the texts of a session's prepared statements, in
+// bytes: they are kept to prepare them on other servers.
+const maxStatementText = 64 << 20
+
+// lastStatement is the statement id by which MariaDB's clients mean the one that
+// was prepared last.
+const lastStatement = 0xffffffff
+
+// statement is a prepared statement of the binary protocol. The client knows it
+// by an id of the proxy's; it is prepared on a server when it first runs there.
+type statement struct {
+	id      uint32
+	text    []byte
+	meaning classify.Meaning
+	params  uint16
+	columns uint16
+	types   []byte // of the parameters, as the client sent them last
+	on      []prepared
+
+	long    *backend.Conn // has long data for the next execution
+	longErr *wire.Error   // why it has not
+	cursor  *backend.Conn // has an open cursor
+}
+
+// prepared is a statement on a connection.
+type prepared struct {
+	conn  *backend.Conn
+	id    uint32
+	typed bool // it has seen the parameters' types
+}
+
+func (st *statement) onConn(c *backend.Conn) *prepared {
+	for i := range st.on {
+		if st.on[i].conn == c {
+			return &st.on[i]
+		}
+	}
+	return nil
+}
+
+// forget takes a connection that is gone out of the statement.
+func (st *statement) forget(c *backend.Conn) {
+	st.on = slices.DeleteFunc(st.on, func(p prepared) bool { return p.conn == c })
+	if st.long == c {
+		st.long, st.longErr = nil, &wire.Error{Code: codeLost, State: "HY000", Message: "Farmhand: the connection to " + c.Server.Name + ", which had the parameter data sent by COM_STMT_SEND_LONG_DATA, was lost"}
+	}
+	if st.cursor == c {
+		st.cursor = nil
+	}
+}
+
+// prepare runs COM_STMT_PREPARE.
+func (s *Session) prepare(ctx context.Context, payload []byte) error {
+	sql := payload[1:]
+	total := len(sql)
+	for _, st := range s.statements {
+		total += len(st.text)
+	}
+	if len(s.statements) >= s.policy.PreparedLimit || total > maxStatementText {
+		return s.sendError(&wire.Error{Code: 1461, State: "42000", Message: fmt.Sprintf(
+			"Farmhand: the session has %d prepared statements with %d bytes of text, which is the limit (limits.prepared_statements)", len(s.statements), total)})
+	}
+	m := classify.Classify(sql, s.state.mode)
+	if m.Flags&classify.ConnectionID != 0 {
+		if text, changed := classify.RewriteConnectionID([]byte{byte(wire.ComStmtPrepare)}, sql, s.state.mode, s.id); changed {
+			payload, sql = text, text[1:]
+			m = classify.Classify(sql, s.state.mode)
+		}
+	}
+	d := s.decide(&m, sql)
+	r := request{
+		command: wire.ComStmtPrepare, payload: payload, sql: sql, target: prepareTarget(d.Target),
+		// To prepare changes nothing, whatever the statement.
+		read: true,
+	}
+	// The statement's own flags say what its execution does, not its preparation.
+	r.meaning.Class = classify.Read
+	return s.run(ctx, &r)
+}
+
+// prepared is shown the answer to COM_STMT_PREPARE: the client gets an id of the
+// proxy's.
+func (h *handler) prepared(payload []byte) (relay.Verdict, []byte) {
+	s, t := h.s, &h.tracker
+	for {
+		s.nextID++
+		if s.nextID == lastStatement {
+			s.nextID = 1
+		}
+		if s.statements[s.nextID] == nil {
+			break
+		}
+	}
+	st := &statement{
+		id: s.nextID, text: append([]byte(nil), h.request.sql...),
+		params: t.Statement.Params, columns: t.Statement.Columns,
+		on: []prepared{{conn: h.conn, id: t.Statement.ID}},
+	}
+	st.meaning = classify.Classify(st.text, s.state.mode)
+	s.statements[st.id] = st
+	s.lastStmt = st
+	h.out = append(h.out[:0], payload...)
+	wire.SetStatementID(h.out, st.id)
+	return relay.Replace, h.out
+}
+
+// statementOf finds the statement that a command is about; nil where there is
+// none.
+func (s *Session) statementOf(payload []byte) (*statement, uint32, error) {
+	id, err := wire.StatementID(payload)
+	if err != nil {
+		return nil, 0, err
+	}
+	if id == lastStatement && s.state.mode.MariaDB {
+		return s.lastStmt, id, nil
+	}
+	return s.statements[id], id, nil
+}
+
+func unknownStatement(id uint32, what string) *wire.Error {
+	return &wire.Error{Code: 1243, State: "HY000", Message: fmt.Sprintf("Unknown prepared statement handler (%d) given to %s", id, what)}
+}
+
+// execute runs COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE; firstPacket is the
+// size of a streamed command's first packet, of which payload is the head.
+func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) error {
+	st, id, err := s.statementOf(payload)
+	if err != nil {
+		return err
+	}
+	command := wire.Command(payload[0])
+	if st == nil || st.longErr != nil {
+		if err := s.skip(firstPacket); err != nil {
+			return err
+		}
+		if st == nil {
+			return s.sendError(unknownStatement(id, "mysqld_stmt_execute"))
+		}
+		e := st.longErr
+		st.longErr = nil
+		return s.sendError(e)
+	}
+	m := st.meaning
+	d := s.decide(&m, st.text)
+	r := request{
+		command: command, payload: payload, meaning: m, target: d.Target, read: repeatable(m.Class) && command == wire.ComStmtExecute,
+		maxLag: s.hintLag(&m), stmt: st, firstPacket: firstPacket, fixed: st.long,
+	}
+	if firstPacket > 0 || st.long != nil {
+		r.read = false
+	}
+	r.bind = func(c *backend.Conn) ([]byte, error) { return s.bindExecute(c, st, payload, command, firstPacket > 0) }
+	st.cursor = nil
+	if err := s.run(ctx, &r); err != nil {
+		return err
+	}
+	st.long = nil
+	if h := &s.handler; h.tracker.Err == nil && h.tracker.OK.Status&wire.StatusCursorExists != 0 && st.onConn(h.conn) != nil {
+		st.cursor = h.conn
+	}
+	return nil
+}
+
+// repeatable tells the classes of statement that may run again on another
+// server.
+func repeatable(c classify.Class) bool {
+	switch c {
+	case classify.Read, classify.SessionState, classify.BeginReadOnly, classify.Primary, classify.Empty:
+		return true
+	}
+	return false
+}
+
+// bindExecute makes the payload of an execution for a connection, preparing the
+// statement there where it is not.
+func (s *Session) bindExecute(c *backend.Conn, st *statement, payload []byte, command wire.Command, streamed bool) ([]byte, error) {
+	p, err := s.ensurePrepared(c, st)
+	if err != nil {
+		return nil, err
+	}
+	if command == wire.ComStmtBulkExecute {
+		wire.SetStatementID(payload, p.id)
+		return payload, nil
+	}
+	e, err := wire.ParseExecute(payload, int(st.params), s.client.Caps)
+	if err != nil {
+		if streamed {
+			wire.SetStatementID(payload, p.id)
+			return payload, nil
+		}
+		return nil, &wire.Error{Code: 1835, State: "HY000", Message: "Malformed communication packet"}
+	}
+	wire.SetStatementID(payload, p.id)
+	switch {
+	case e.Flag == 0:
+	case e.Bound:
+		st.types = append(st.types[:0], payload[e.Flag+1:e.Types]...)
+		p.typed = true
+	case !p.typed && len(st.types) > 0 && !streamed:
+		p.typed = true
+		return wire.AppendExecuteTypes(nil, payload, e, st.types), nil
+	}
+	return payload, nil
+}
+
+// ensurePrepared prepares the statement on a connection that has not got it. An
+// error is the server's *wire.Error, or the connection's end.
+func (s *Session) ensurePrepared(c *backend.Conn, st *statement) (*prepared, error) {
+	if p := st.onConn(c); p != nil {
+		return p, nil
+	}
+	c.WriteCommand(append([]byte{byte(wire.ComStmtPrepare)}, st.text...))
+	if err := c.Flush(); err != nil {
+		return nil, err
+	}
+	var t wire.Tracker
+	t.Begin(wire.ComStmtPrepare, c.Caps)
+	for !t.Done() {
+		p, err := c.ReadPayload(1 << 20)
+		if err != nil {
+			return nil, err
+		}
+		first := byte(0)
+		if len(p) > 0 {
+			first = p[0]
+		}
+		if t.Next(len(p), first) == wire.Hold {
+			if _, err := t.Inspect(p); err != nil {
+				return nil, err
+			}
+		}
+	}
+	if t.Err != nil {
+		return nil, t.Err
+	}
+	st.on = append(st.on, prepared{conn: c, id: t.Statement.ID})
+	if t.Statement.Params != st.params || t.Statement.Columns != st.columns {
+		return nil, &wire.Error{Code: 1615, State: "HY000", Message: "Prepared statement needs to be re-prepared"}
+	}
+	return &st.on[len(st.on)-1], nil
+}
+
+// sendLongData forwards COM_STMT_SEND_LONG_DATA, which has no answer: an error
+// is kept for the execution.
+func (s *Session) sendLongData(ctx context.Context, payload []byte, firstPacket int) error {
+	st, _, err := s.statementOf(payload)
+	if err != nil {
+		return err
+	}
+	if st == nil || st.longErr != nil {
+		return s.skip(firstPacket)
+	}
+	d := s.decide(&st.meaning, st.text)
+	c := st.long
+	if c == nil {
+		if c, err = s.acquire(ctx, d.Target, nil, s.hintLag(&st.meaning)); err == nil {
+			_, err = s.ensurePrepared(c, st)
+		}
+	}
+	var refused *wire.Error
+	switch {
+	case errors.Is(err, errEnd) || ctx.Err() != nil:
+		return err
+	case errors.As(err, &refused):
+		st.longErr = refused
+		return s.skip(firstPacket)
+	case err != nil:
+		st.longErr = noServer("the parameter data could not be sent: %v", err)
+		if c != nil {
+			s.discard(c, "broken")
+		}
+		return s.skip(firstPacket)
+	}
+	st.long = c
+	wire.SetStatementID(payload, st.onConn(c).id)
+	r := request{command: wire.ComStmtSendLong, firstPacket: firstPacket}
+	if _, err := s.send(c, &r, payload); err != nil {
+		if errors.Is(err, errEnd) {
+			return err
+		}
+		s.reportLoss(ctx, c, err)
+		s.discard(c, "broken") // which leaves longErr
+	}
+	return nil
+}
+
+// closeStatement forgets a statement. COM_STMT_CLOSE has no answer; it reaches
+// the servers together with the next command.
+func (s *Session) closeStatement(payload []byte) error {
+	st, id, err := s.statementOf(payload)
+	if err != nil || st == nil {
+		return err
+	}
+	for _, p := range st.on {
+		command := []byte{byte(wire.ComStmtClose), 0, 0, 0, 0}
+		wire.SetStatementID(command, p.id)
+		p.conn.WriteCommand(command)
+	}
+	delete(s.statements, st.id)
+	if s.lastStmt == st {
+		s.lastStmt = nil
+	}
+	_ = id
+	return nil
+}
+
+// resetStatement runs COM_STMT_RESET: long data and cursors go.
+func (s *Session) resetStatement(ctx context.Context, payload []byte) error {
+	st, id, err := s.statementOf(payload)
+	if err != nil {
+		return err
+	}
+	if st == nil {
+		return s.sendError(unknownStatement(id, "mysqld_stmt_reset"))
+	}
+	c := st.long
+	if c == nil {
+		c = st.cursor
+	}
+	st.longErr, st.long, st.cursor = nil, nil, nil
+	if c == nil {
+		return s.sendOK()
+	}
+	wire.SetStatementID(payload, st.onConn(c).id)
+	return s.run(ctx, &request{command: wire.ComStmtReset, payload: payload, fixed: c})
+}
+
+// fetch runs COM_STMT_FETCH on the connection that has the cursor.
+func (s *Session) fetch(ctx context.Context, payload []byte) error {
+	st, id, err := s.statementOf(payload)
+	if err != nil {
+		return err
+	}
+	switch {
+	case st == nil:
+		return s.sendError(unknownStatement(id, "mysqld_stmt_fetch"))
+	case st.cursor == nil:
+		return s.sendError(&wire.Error{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor", id)})
+	}
+	c := st.cursor
+	wire.SetStatementID(payload, st.onConn(c).id)
+	return s.run(ctx, &request{command: wire.ComStmtFetch, payload: payload, fixed: c})
+}
