@@ -29,7 +29,7 @@ func TestReadsGoToReplicasAndWritesToThePrimary(t *testing.T) {
 					t.Fatalf("after %d inserts the session sees %s rows", i+1, got)
 				}
 			}
-			f.WaitCaughtUp(t)
+			r.caughtUp(t)
 			served := map[string]int{}
 			for range 20 {
 				served[r.servedBy(t, r.conn(t))]++
@@ -101,15 +101,7 @@ func TestQuestionsAboutTheLastStatement(t *testing.T) {
 			t.Errorf("%s is %s", q, got)
 		}
 	}
-	f.WaitCaughtUp(t)
-	r.eventually(t, "the view has the position", func() bool {
-		for _, s := range r.monitor.View().Replicas {
-			if !s.Position.Contains(r.monitor.View().Primary.Position) {
-				return false
-			}
-		}
-		return true
-	})
+	r.caughtUp(t)
 	value(t, c, "SELECT SQL_CALC_FOUND_ROWS v FROM t LIMIT 1")
 	if got := value(t, c, "SELECT FOUND_ROWS()"); got != "3" {
 		t.Errorf("FOUND_ROWS() is %s", got)
@@ -149,6 +141,7 @@ func TestTemporaryTablesAndLocks(t *testing.T) {
 		t.Errorf("another session's GET_LOCK is %s", got)
 	}
 	value(t, c, "SELECT RELEASE_LOCK('x')")
+	r.caughtUp(t)
 	if got := r.servedBy(t, c); got == "primary" {
 		t.Errorf("after RELEASE_LOCK reads are served by %s", got)
 	}
@@ -180,8 +173,7 @@ func TestPreparedStatements(t *testing.T) {
 				}
 				servers[server]++
 				if i == 25 {
-					f.WaitCaughtUp(t)
-					r.eventually(t, "a replica serves the session", func() bool { return r.servedBy(t, c) != "primary" })
+					r.caughtUp(t)
 				}
 			}
 			f.CheckNoOwnEvents(t)

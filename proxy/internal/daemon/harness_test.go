@@ -36,6 +36,9 @@ func start(t *testing.T, f *farmtest.Farm, change func(*config.Config)) *running
 	t.Helper()
 	dir := farmtest.ShortDir(t)
 	r := &running{farm: f, topology: filepath.Join(dir, "topology.json"), socket: filepath.Join(dir, "p.sock")}
+	// Where nothing was ever written there is no position, and no lag is known.
+	f.Primary().Exec(t, "CREATE SCHEMA IF NOT EXISTS seed")
+	f.WaitCaughtUp(t)
 	if err := topology.Write(r.topology, f.Topology()); err != nil {
 		t.Fatal(err)
 	}
@@ -97,7 +100,7 @@ func (r *running) waitServing(t *testing.T) {
 			return false
 		}
 		for _, s := range v.Replicas {
-			if !s.Eligible && s.State == farm.Serving {
+			if (!s.Eligible || !s.LagKnown) && s.State == farm.Serving {
 				return false
 			}
 		}
@@ -118,6 +121,26 @@ func (r *running) eventually(t *testing.T, what string, ok func() bool) {
 		case <-tick.C:
 		}
 	}
+}
+
+// caughtUp waits until every replica has, and the proxy knows that it has, what
+// the primary has now.
+func (r *running) caughtUp(t *testing.T) {
+	t.Helper()
+	r.farm.WaitCaughtUp(t)
+	began := time.Now()
+	r.eventually(t, "every replica is seen to have caught up", func() bool {
+		v := r.monitor.View()
+		if v.Primary.Probed.Before(began) {
+			return false
+		}
+		for _, s := range v.Replicas {
+			if !s.Position.Contains(v.Primary.Position) {
+				return false
+			}
+		}
+		return true
+	})
 }
 
 func (r *running) describe() string {
