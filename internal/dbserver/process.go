@@ -131,7 +131,9 @@ func greets(ctx context.Context, network, address string) error {
 	if _, err := io.ReadFull(conn, header[:]); err != nil {
 		return fmt.Errorf("read greeting: %w", err)
 	}
-	if header[4] != 10 {
+	// An error packet is an answer too: MariaDB greets a host that no account
+	// is for with "not allowed to connect".
+	if header[4] != 10 && header[4] != 0xff {
 		return fmt.Errorf("greeting starts with 0x%02x, not with protocol version 10", header[4])
 	}
 	return nil

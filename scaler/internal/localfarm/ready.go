@@ -73,6 +73,7 @@ func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target) error {
 	for _, i := range r.instances {
 		missing[strconv.FormatUint(uint64(i.ServerID), 10)] = true
 	}
+	patience := time.Now().Add(5 * time.Second)
 	for {
 		err := r.ask(ctx, target, missing)
 		if err == nil && len(missing) == 0 {
@@ -86,6 +87,10 @@ func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target) error {
 				}
 			}
 			err = fmt.Errorf("no answer came from %s yet", strings.Join(names, ", "))
+		}
+		if time.Now().After(patience) {
+			r.say("waiting for the farm to answer through %s: %v", target.Address, err)
+			patience = time.Now().Add(5 * time.Second)
 		}
 		select {
 		case <-tick.C:

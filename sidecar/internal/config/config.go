@@ -46,14 +46,15 @@ type MySQL struct {
 	Accounts   Accounts     `yaml:"accounts"`
 }
 
-// Accounts are the accounts that a new data directory gets; a directory that
-// exists keeps what it has.
+// Accounts are the accounts that a new server gets; one that exists keeps what
+// it has.
 type Accounts struct {
 	// Replication is what followers log in with; it is used for following too.
 	Replication Account `yaml:"replication"`
 	// Monitor is what proxies watch the server with.
 	Monitor Account `yaml:"monitor"`
-	// Application is optional: an application's account and its schema.
+	// Application is optional: an application's account and its schema, which a
+	// primary without any history gets.
 	Application Application `yaml:"application"`
 }
 

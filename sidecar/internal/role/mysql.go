@@ -194,13 +194,6 @@ func (m *mysql) initialise(ctx context.Context, inst dbserver.Install) error {
 	var statements []string
 	statements = append(statements, dbserver.ReplicationAccount(m.flavor, replication)...)
 	statements = append(statements, dbserver.MonitorAccount(m.flavor, monitor)...)
-	if app := accounts.Application; app.User != "" {
-		a, err := readAccount(config.Account{User: app.User, PasswordFile: app.PasswordFile})
-		if err != nil {
-			return err
-		}
-		statements = append(statements, dbserver.ApplicationAccount(m.flavor, a, app.Schema)...)
-	}
 	m.tools.Log.Info("initialise data directory", zap.String("directory", m.server.Dir), zap.String("version", inst.Version))
 	return dbserver.Initialise(ctx, inst, m.server, statements...)
 }
@@ -238,7 +231,25 @@ func (m *mysql) assume(ctx context.Context, server *dbserver.Server) error {
 	if m.source != nil {
 		return server.Follow(ctx, *m.source)
 	}
-	return server.Lead(ctx)
+	if err := server.Lead(ctx); err != nil {
+		return err
+	}
+	state, err := server.State(ctx)
+	if err != nil {
+		return err
+	}
+	app := m.config.Accounts.Application
+	if app.User == "" || state.Executed.String() != "" {
+		return nil
+	}
+	// A farm without any history gets the application's account and schema, by
+	// the binlog, so that replicas have them as they have all its data. Later
+	// they are the application's own: what it drops stays dropped.
+	a, err := readAccount(config.Account{User: app.User, PasswordFile: app.PasswordFile})
+	if err != nil {
+		return err
+	}
+	return server.Exec(ctx, dbserver.ApplicationAccount(m.flavor, a, app.Schema)...)
 }
 
 // watch reports the server until it ends or finish does.
