@@ -50,6 +50,17 @@ func (h *history) add(position gtid.Position, at time.Time) (continued bool) {
 	return true
 }
 
+// addEmpty records that the primary had logged nothing at all: a new MariaDB
+// farm, whose replicas have everything there is. It is for servers whose every
+// logged transaction has a GTID; of others an empty position says nothing.
+func (h *history) addEmpty(at time.Time) (continued bool) {
+	if n := len(h.samples); n > 0 && !h.samples[n-1].position.IsZero() {
+		return h.add(gtid.Position{}, at) // it was reset
+	}
+	h.samples = []sample{{at: at}}
+	return true
+}
+
 // thin drops every second sample of the older half. A sample's absence makes a
 // replica look older than it is, never younger.
 func (h *history) thin() {

@@ -264,7 +264,11 @@ func (m *Monitor) measure(w *watch, p probe, before gtid.Position) {
 	if p.facts.state.ReadOnly && len(p.facts.channels) > 0 {
 		return // not the primary yet: its position is not the farm's
 	}
-	continued := m.history.add(p.facts.state.Executed, p.sent)
+	add := m.history.add
+	if p.facts.state.Executed.IsZero() && p.facts.greeting.Flavor() == farm.MariaDB {
+		add = func(_ gtid.Position, at time.Time) bool { return m.history.addEmpty(at) }
+	}
+	continued := add(p.facts.state.Executed, p.sent)
 	for _, r := range m.watched {
 		if r.subject.role != farm.Replica {
 			continue
