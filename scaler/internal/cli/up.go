@@ -15,6 +15,9 @@ import (
 	"farmhand/scaler/internal/localfarm"
 )
 
+// defaultSocket is where Debian's PHP looks for the database at "localhost".
+const defaultSocket = "/run/mysqld/mysqld.sock"
+
 func up() *cobra.Command {
 	var o localfarm.Options
 	var host, first, programs string
@@ -33,7 +36,7 @@ in DIR for the next run.`,
 	flags := c.Flags()
 	flags.Uint16Var(&port, "port", 3306, "the port that the proxy listens on")
 	flags.StringVar(&host, "host", "127.0.0.1", "the address that the proxy listens on")
-	flags.StringVar(&o.Socket, "socket", "/run/mysqld/mysqld.sock", `the unix socket that the proxy listens on, "" for none`)
+	flags.StringVar(&o.Socket, "socket", defaultSocket, `the unix socket that the proxy listens on, "" for none`)
 	flags.StringVar(&o.Admin, "admin", "127.0.0.1:9104", `where the proxy shows its metrics, "" for nowhere`)
 	flags.IntVar(&o.Replicas, "replicas", 2, "the number of replicas, 0 to 20")
 	flags.StringVar(&first, "addresses-from", "127.0.10.1", "the first server's address; the others get those after it")
@@ -100,7 +103,11 @@ func welcome(w io.Writer, o localfarm.Options) {
 		"                 BEGIN; SELECT @@server_id; ROLLBACK;   the primary's\n" +
 		"  the proxy      SHOW FARMHAND STATUS;  SHOW FARMHAND SERVERS;  SHOW FARMHAND ROUTE FOR 'SELECT 1';\n"
 	if o.Socket != "" {
-		text += fmt.Sprintf("  PHP            php -r 'print_r(mysqli_connect(\"localhost\", \"%[1]s\", \"%[1]s\", \"%[1]s\")->query(\"SELECT @@server_id\")->fetch_row());'\n", localfarm.AppUser)
+		setting := ""
+		if o.Socket != defaultSocket {
+			setting = "-d mysqli.default_socket=" + o.Socket + " "
+		}
+		text += fmt.Sprintf("  PHP            php %[2]s-r 'print_r(mysqli_connect(\"localhost\", \"%[1]s\", \"%[1]s\", \"%[1]s\")->query(\"SELECT @@server_id\")->fetch_row());'\n", localfarm.AppUser, setting)
 	}
 	if o.Admin != "" {
 		text += "  metrics        http://" + o.Admin + "/metrics\n"
