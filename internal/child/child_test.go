@@ -12,9 +12,9 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"farmhand/internal/child"
+	"farmhand/internal/farmtest"
 )
 
 // asParent makes the test binary a parent that starts a child and waits to be
@@ -53,19 +53,12 @@ func TestChildDiesWithItsParent(t *testing.T) {
 	if err != nil {
 		t.Fatalf("the parent says %q", line)
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fd) }()
+	watched := farmtest.Watch(t, pid)
 	if err := parent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = parent.Wait() // killed
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 10_000)
-	if err != nil || n != 1 {
-		t.Fatalf("the child %d lives on after its parent was killed (%d, %v)", pid, n, err)
-	}
+	watched.AwaitEnd(t)
 }
 
 func TestEndAndSignals(t *testing.T) {

@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"go.uber.org/goleak"
-	"golang.org/x/sys/unix"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
@@ -185,18 +184,12 @@ func TestServerDiesWithItsOwner(t *testing.T) {
 		rest, _ := io.ReadAll(reader)
 		t.Fatalf("the owner says %q", line+string(rest))
 	}
-	fd, err := unix.PidfdOpen(pid, 0)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = unix.Close(fd) }()
+	server := farmtest.Watch(t, pid)
 	if err := owner.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	_ = owner.Wait() // killed
-	if n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 60_000); err != nil || n != 1 {
-		t.Fatalf("the server %d lives on after its owner was killed (%d, %v)", pid, n, err)
-	}
+	server.AwaitEnd(t)
 	start(t, inst, c)
 }
 

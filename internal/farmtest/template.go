@@ -45,11 +45,23 @@ var installs = map[farm.Flavor]func() (dbserver.Install, error){
 }
 
 func find(flavor farm.Flavor) (dbserver.Install, error) {
+	return dbserver.Find(context.Background(), flavor, MySQLRoot())
+}
+
+// MySQLRoot is the directory in which an unpacked MySQL is to be looked for:
+// FARMHAND_MYSQL_ROOT, or where scripts/mysql-unpack puts it, or where root
+// does; empty if there is none.
+func MySQLRoot() string {
 	roots := []string{os.Getenv("FARMHAND_MYSQL_ROOT")}
 	if cache, err := os.UserCacheDir(); err == nil {
 		roots = append(roots, filepath.Join(cache, "farmhand", "mysql"))
 	}
-	return dbserver.Find(context.Background(), flavor, append(roots, "/var/lib/farmhand-mysql")...)
+	for _, root := range append(roots, "/var/lib/farmhand-mysql") {
+		if _, err := os.Stat(filepath.Join(root, "usr/sbin/mysqld")); root != "" && err == nil {
+			return root
+		}
+	}
+	return ""
 }
 
 // Need returns the installed server program of a flavor, or skips the test
