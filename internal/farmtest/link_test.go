@@ -159,3 +159,18 @@ func TestLinkToNowhereResets(t *testing.T) {
 		t.Errorf("a link to nowhere: %v, want a reset", err)
 	}
 }
+
+func TestAddressesAreNotGivenTwice(t *testing.T) {
+	seen := map[string]bool{}
+	for i := range 1000 {
+		n := 1 + i%4
+		a := farmtest.AddressBlock(n)
+		for range n {
+			if !a.IsLoopback() || seen[a.String()] {
+				t.Fatalf("%v is no loopback address or was given before", a)
+			}
+			seen[a.String()] = true
+			a = a.Next()
+		}
+	}
+}
