@@ -7,7 +7,6 @@ import (
 	"slices"
 	"time"
 
-	"farmhand/internal/gtid"
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
 	"farmhand/proxy/internal/route"
@@ -19,9 +18,6 @@ const prefixSize = 16 << 10
 
 // command reads and serves one command. An error ends the session.
 func (s *Session) command(ctx context.Context) error {
-	if s.client.ResetSequence != nil {
-		s.client.ResetSequence()
-	}
 	length, seq := wire.Header(s.conn.Buffered())
 	if seq != 0 {
 		return s.fatal(&wire.Error{Code: 1156, State: "08S01", Message: "Got packets out of order"})
@@ -310,6 +306,6 @@ func (s *Session) wipe() error {
 	}
 	clear(s.statements)
 	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastRows = nil, nil, false, nil, nil
-	s.position = gtid.Position{}
+	// The position stays: what the client has written or seen, it has seen.
 	return nil
 }

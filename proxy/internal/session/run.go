@@ -149,6 +149,9 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	h.tracker.Begin(r.command, c.Caps)
 	sent, err := s.send(c, r, payload)
 	if err != nil {
+		if e := lastWord(c); e != nil && !errors.Is(err, errEnd) {
+			return s.refused(c, e)
+		}
 		return s.broken(ctx, c, r, err, sent, false)
 	}
 	if h.tracker.Done() { // a command without an answer
@@ -193,6 +196,34 @@ func (s *Session) send(c *backend.Conn, r *request, payload []byte) (sent bool, 
 		return len(payload) > 64<<10, err
 	}
 	return true, err
+}
+
+// lastWord reads what a server said before it closed a connection in the middle
+// of a command: that the packet is too large, for instance. Nil if nothing.
+func lastWord(c *backend.Conn) *wire.Error {
+	_ = c.SetDeadline(time.Now().Add(time.Second))
+	p, err := c.ReadPayload(authLimit)
+	if err != nil || !wire.IsError(p) {
+		return nil
+	}
+	e, err := wire.ParseError(p)
+	if err != nil {
+		return nil
+	}
+	return e
+}
+
+// refused passes on what a server said when it closed the connection.
+func (s *Session) refused(c *backend.Conn, e *wire.Error) (outcome, error) {
+	ends := s.transaction == c || c == s.primary && s.state.bound() != ""
+	s.discard(c, "closed by the server")
+	if err := s.sendError(e); err != nil {
+		return answered, err
+	}
+	if ends {
+		return answered, errEnd
+	}
+	return answered, nil
 }
 
 // reportLoss tells the monitor of a broken connection, unless it was the proxy

@@ -188,7 +188,7 @@ func (s *Session) start(schema string, collation uint16) {
 		s.state.set("NAMES", "NAMES "+charset+" COLLATE "+name)
 		s.state.mode.Charset = charsetOf(charset)
 	}
-	s.position, s.lastInsertID = gtid.Position{}, 0
+	s.lastInsertID = 0
 }
 
 // defaults takes what a new session starts with from a server's global
@@ -280,6 +280,9 @@ func (s *Session) serve(ctx context.Context) error {
 func (s *Session) await(ctx context.Context) error {
 	if len(s.conn.Buffered()) >= wire.HeaderSize {
 		return nil
+	}
+	if s.client.ResetSequence != nil {
+		s.client.ResetSequence() // before the command's first frame comes
 	}
 	s.shared.publish(s)
 	s.conn.Idle()
