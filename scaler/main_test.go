@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -86,6 +87,7 @@ type local struct {
 	args        []string
 
 	cmd   *exec.Cmd
+	read  *os.File
 	lines chan string // of its output; closed at its end
 }
 
@@ -138,7 +140,7 @@ func (l *local) start(t *testing.T) {
 			lines <- scan.Text()
 		}
 	}()
-	l.lines = lines
+	l.lines, l.read = lines, read
 	cmd := l.cmd
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // most have ended
@@ -272,6 +274,36 @@ func TestFarmOnOneMachine(t *testing.T) {
 	_ = l.wait(t) // an unclean end may be said to be one
 	if _, err := localfarm.ReadState(l.dir); !errors.Is(err, localfarm.ErrNotRunning) {
 		t.Errorf("state after the end: %v", err)
+	}
+}
+
+func TestFarmEndsWithItsTerminalButNotWithItsReader(t *testing.T) {
+	l := newLocal(t)
+	l.start(t)
+	l.await(t, "farm ready")
+	if err := l.read.Close(); err != nil { // as "| head" does
+		t.Fatal(err)
+	}
+	s := l.status(t)
+	if err := syscall.Kill(s.Servers[2].PID, syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	farmtest.Eventually(t, "a replica is back while nobody reads", func() error {
+		if now := l.status(t).Servers[2]; now.State != report.Running || now.PID == s.Servers[2].PID {
+			return fmt.Errorf("it is %+v", now)
+		}
+		return nil
+	})
+	gone := processes(t, l.status(t))
+	if err := l.cmd.Process.Signal(syscall.SIGHUP); err != nil {
+		t.Fatal(err)
+	}
+	for _, p := range gone {
+		p.AwaitEnd(t)
+	}
+	_ = l.wait(t) // its last line could not be written
+	if _, err := os.Stat(filepath.Join(l.dir, "state.json")); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("it did not end in order: %v", err)
 	}
 }
 

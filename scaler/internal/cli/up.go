@@ -6,7 +6,9 @@ import (
 	"io"
 	"net/netip"
 	"os"
+	"os/signal"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -28,8 +30,8 @@ func up() *cobra.Command {
 		Long: `Run a farm on this machine in the foreground: a primary and its replicas, each
 on a loopback address of its own, and the proxy. It prints a line beginning
 "farm ready" when the farm answers, starts what crashes again, and stops
-everything in order on Ctrl-C or SIGTERM (a second one: at once). The data stays
-in DIR for the next run.`,
+everything in order on Ctrl-C, on SIGTERM (a second one: at once) and when its
+terminal is closed. The data stays in DIR for the next run.`,
 		Args: cobra.NoArgs,
 	}
 	dir := localFlag(c)
@@ -65,9 +67,16 @@ in DIR for the next run.`,
 			o.Programs = filepath.Dir(self)
 		}
 		o.Progress = c.OutOrStdout()
-		signals := service.WatchSignals(context.Background(), nil)
+		// A reader of our output that went away ("| head") does not end the farm;
+		// a terminal that was closed does.
+		signal.Ignore(syscall.SIGPIPE)
+		closed, hangUp := context.WithCancelCause(context.Background())
+		signals := service.WatchSignals(context.Background(), func() { hangUp(&service.SignalError{Signal: syscall.SIGHUP}) })
 		defer signals.Close()
-		if err := localfarm.Run(signals.Finish(), signals.Now(), o, func() { welcome(o.Progress, o) }); err != nil {
+		finish, stop := context.WithCancelCause(signals.Finish())
+		defer stop(nil)
+		defer context.AfterFunc(closed, func() { stop(context.Cause(closed)) })()
+		if err := localfarm.Run(finish, signals.Now(), o, func() { welcome(o.Progress, o) }); err != nil {
 			return err
 		}
 		_, err = fmt.Fprintf(o.Progress, "farm stopped; its data is in %s\n", o.Dir)
