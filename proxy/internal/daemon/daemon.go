@@ -105,12 +105,46 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 	if err := d.edge.open(ctx, d, activated); err != nil {
 		return nil, err
 	}
-	if d.admin, err = service.NewAdmin(ctx, service.AdminOptions{
-		Config: c.Admin, Build: d.build, Metrics: metrics, Level: level, Log: log, Ready: d.ready,
-	}); err != nil {
+	if d.edge.predecessor != nil {
+		return d, nil // it has the admin endpoint's port until it has let go
+	}
+	if d.admin, err = d.openAdmin(ctx); err != nil {
 		return nil, errors.Join(err, d.edge.close())
 	}
 	return d, nil
+}
+
+// openAdmin opens the endpoint for operators.
+func (d *Daemon) openAdmin(ctx context.Context) (*service.Admin, error) {
+	return service.NewAdmin(ctx, service.AdminOptions{
+		Config: d.config.Admin, Build: d.build, Metrics: d.metrics, Level: d.level, Log: d.log, Ready: d.ready,
+	})
+}
+
+// adminPatience is how long a successor tries to open the admin endpoint, which
+// its predecessor gives up when it has handed over.
+const adminPatience = 10 * time.Second
+
+// serveAdmin serves the admin endpoint; a successor opens it here. Without it
+// clients are served all the same.
+func (d *Daemon) serveAdmin(ctx context.Context) error {
+	admin := d.admin
+	for began := time.Now(); admin == nil && d.config.Admin.Address != ""; {
+		var err error
+		if admin, err = d.openAdmin(ctx); err == nil {
+			break
+		}
+		if time.Since(began) > adminPatience {
+			d.log.Error("the admin endpoint could not be opened: there are no metrics", zap.Error(err))
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+	return admin.Run(ctx)
 }
 
 // slowStart translates the configuration's 0, no slow start, into the monitor's.
@@ -239,7 +273,14 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	parts.Go("topology", d.watcher.Run)
 	parts.Go("monitor", d.monitor.Run)
 	parts.Go("pool", d.pool.Run)
-	parts.Go("admin", d.admin.Run)
+	admin, stopAdmin := context.WithCancelCause(parts.Context())
+	defer stopAdmin(nil)
+	parts.Go("admin", func(context.Context) error {
+		if err := d.serveAdmin(admin); err != nil && admin.Err() == nil {
+			return err
+		}
+		return nil
+	})
 	sessions, endSessions := context.WithCancelCause(context.WithoutCancel(finish))
 	accepting, stopAccepting := context.WithCancelCause(context.WithoutCancel(finish))
 	defer stopAccepting(nil)
@@ -247,7 +288,9 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	err := d.edge.announce(finish)
 	if err == nil {
 		ready()
-		err = d.edge.waitForEnd(finish, parts.Context())
+		if d.edge.waitForEnd(finish, parts.Context()) {
+			stopAdmin(errSuperseded) // the successor wants its port
+		}
 	}
 	d.draining.Store(true)
 	d.edge.stop()
@@ -258,29 +301,37 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	return errors.Join(err, parts.Wait(), d.edge.close())
 }
 
-var errShutdown = errors.New("the proxy stops")
+var (
+	errShutdown   = errors.New("the proxy stops")
+	errSuperseded = errors.New("a successor has taken over")
+)
 
-// drain ends sessions as they become idle, until none is left, the time is up or
-// now ends.
+// drainQuiet is how long a client must have been silent to be sent away while
+// the proxy drains.
+const drainQuiet = time.Second
+
+// drain ends sessions as they become idle, until no client is left, the time is
+// up or now ends.
 func (d *Daemon) drain(now context.Context) {
 	limit := time.NewTimer(time.Duration(d.config.DrainTimeout))
 	defer limit.Stop()
 	again := time.NewTicker(20 * time.Millisecond)
 	defer again.Stop()
-	left := d.registry.Drain()
-	d.log.Info("draining", zap.Int("sessions", left), zap.Duration("limit", time.Duration(d.config.DrainTimeout)))
-	for left > 0 {
+	quiet := min(drainQuiet, time.Duration(d.config.DrainTimeout)/2)
+	left, _ := d.edge.gate.Counts()
+	d.log.Info("draining", zap.Int("clients", left), zap.Duration("limit", time.Duration(d.config.DrainTimeout)))
+	for ; left > 0; left, _ = d.edge.gate.Counts() {
+		d.registry.Drain(quiet)
 		select {
 		case <-now.Done():
-			d.log.Warn("drain cut short", zap.Int("sessions", left))
+			d.log.Warn("drain cut short", zap.Int("clients", left))
 			d.registry.End()
 			return
 		case <-limit.C:
-			d.log.Warn("drain took too long", zap.Int("sessions", left))
+			d.log.Warn("drain took too long", zap.Int("clients", left))
 			d.registry.End()
 			return
 		case <-again.C:
-			left = d.registry.Drain()
 		}
 	}
 }

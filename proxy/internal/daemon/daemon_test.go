@@ -188,7 +188,7 @@ func TestReplicaKilledUnderReadLoad(t *testing.T) {
 	setup := r.conn(t)
 	exec(t, setup, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	f.WaitCaughtUp(t)
-	stopLoad := load(t, r)
+	stopLoad := load(t, r, true)
 	for range 3 {
 		f.Replica(0).Kill9(t)
 		r.eventually(t, "the replica is out", func() bool { return !r.monitor.View().Replicas[0].Eligible })
@@ -202,8 +202,9 @@ func TestReplicaKilledUnderReadLoad(t *testing.T) {
 }
 
 // load reads through the proxy with several clients, keeping and renewing their
-// connections, until the returned function is called. Any error fails the test.
-func load(t *testing.T, r *running) (stop func() int64) {
+// connections where keep is set, until the returned function is called. Any
+// error fails the test.
+func load(t *testing.T, r *running, keep bool) (stop func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
 	var reads atomic.Int64
@@ -211,7 +212,7 @@ func load(t *testing.T, r *running) (stop func() int64) {
 		wg.Go(func() {
 			db := farmtest.Open(t, "tcp", r.tcp, farmtest.App)
 			db.SetMaxOpenConns(1)
-			if i%2 == 0 {
+			if i%2 == 0 || !keep {
 				db.SetMaxIdleConns(-1) // a new connection for every read
 			}
 			for ctx.Err() == nil {
@@ -237,7 +238,7 @@ func TestTopologyEditedUnderReadLoad(t *testing.T) {
 	setup := r.conn(t)
 	exec(t, setup, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	f.WaitCaughtUp(t)
-	stopLoad := load(t, r)
+	stopLoad := load(t, r, true)
 	whole := f.Topology()
 	for range 3 {
 		for _, change := range []func(*farm.Cluster){
@@ -410,5 +411,25 @@ func TestKill(t *testing.T) {
 	})
 	if _, err := killer.ExecContext(t.Context(), "KILL "+id); err == nil || !strings.Contains(err.Error(), "1094") {
 		t.Errorf("KILL of a session that is gone: %v", err)
+	}
+}
+
+func TestHandOverRefusesNobody(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	r := start(t, f, nil)
+	exec(t, r.conn(t), "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
+	f.WaitCaughtUp(t)
+	stopLoad := load(t, r, false) // no drain ends for a client that never pauses
+	for range 3 {
+		predecessor := r
+		r = successor(t, predecessor)
+		select {
+		case <-predecessor.done:
+		case <-time.After(time.Minute):
+			t.Fatal("the predecessor goes on")
+		}
+	}
+	if reads := stopLoad(); reads < 100 {
+		t.Errorf("only %d reads were made", reads)
 	}
 }

@@ -96,16 +96,17 @@ func (e *edge) announce(ctx context.Context) error {
 }
 
 // waitForEnd returns when the proxy is to finish: it was told to, a part failed,
-// or a successor has taken over.
-func (e *edge) waitForEnd(finish, parts context.Context) error {
+// or, superseded, a successor has taken over.
+func (e *edge) waitForEnd(finish, parts context.Context) (superseded bool) {
 	ctx, cancel := context.WithCancel(finish)
 	defer cancel()
 	stop := context.AfterFunc(parts, cancel)
 	defer stop()
-	if e.handover.Serve(ctx, func(err error) { e.d.log.Warn("hand-over failed", zap.Error(err)) }) {
+	superseded = e.handover.Serve(ctx, func(err error) { e.d.log.Warn("hand-over failed", zap.Error(err)) })
+	if superseded {
 		e.d.log.Info("a successor has taken over")
 	}
-	return nil
+	return superseded
 }
 
 // stop ends the accepting.

@@ -29,6 +29,8 @@ type running struct {
 	tcp      string
 	socket   string
 	stop     func()
+	done     chan struct{} // closed when Run has returned
+	dir      string
 }
 
 // start runs a proxy in front of f. change may change its configuration.
@@ -61,15 +63,37 @@ func start(t *testing.T, f *farmtest.Farm, change func(*config.Config)) *running
 	if change != nil {
 		change(&c)
 	}
+	r.dir = dir
+	r.run(t, &c)
+	r.waitServing(t)
+	return r
+}
+
+// successor starts another proxy with the same configuration, which takes over.
+func successor(t *testing.T, old *running) *running {
+	t.Helper()
+	r := &running{farm: old.farm, topology: old.topology, socket: old.socket, tcp: old.tcp, dir: old.dir}
+	r.run(t, old.config)
+	r.waitServing(t)
+	return r
+}
+
+// run makes a proxy and runs it until the test ends or stop is called.
+func (r *running) run(t *testing.T, c *config.Config) {
+	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	finish, cancel := context.WithCancelCause(context.Background())
-	d, err := New(finish, filepath.Join(dir, "proxy.yaml"), &c, log, zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil)
+	d, err := New(finish, filepath.Join(r.dir, "proxy.yaml"), c, log, zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	r.Daemon = d
 	done := make(chan error, 1)
-	go func() { done <- d.Run(finish, context.Background(), func() {}) }()
+	r.done = make(chan struct{})
+	go func() {
+		defer close(r.done)
+		done <- d.Run(finish, context.Background(), func() {})
+	}()
 	stopped := false
 	r.stop = func() {
 		if stopped {
@@ -87,8 +111,6 @@ func start(t *testing.T, f *farmtest.Farm, change func(*config.Config)) *running
 		}
 	}
 	t.Cleanup(r.stop)
-	r.waitServing(t)
-	return r
 }
 
 // waitServing waits until the primary is writable and every replica serves.

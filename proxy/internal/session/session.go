@@ -253,7 +253,8 @@ func (s *Session) farewell(cause error) {
 		return
 	}
 	_ = s.conn.SetDeadline(time.Now().Add(time.Second))
-	s.conn.Seq = 0
+	// The client reads it as the answer to its next command, which has not run.
+	s.conn.Seq = 1
 	s.conn.Write(wire.AppendError(nil, e))
 	_ = s.conn.Flush()
 }

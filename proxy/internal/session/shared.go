@@ -176,22 +176,21 @@ func (r *Registry) Sessions() []Info {
 // errShutdown is what an idle session is told when the proxy stops.
 var errShutdown = &wire.Error{Code: 1053, State: "08S01", Message: "Server shutdown in progress (the Farmhand proxy stops)"}
 
-// Drain ends the sessions that are idle and in no transaction, and returns how
-// many are left.
-func (r *Registry) Drain() int {
+// Drain ends the sessions that have been idle for at least quiet and are in no
+// transaction: a client that was heard of just now is in the middle of
+// something, whatever the protocol says.
+func (r *Registry) Drain(quiet time.Duration) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	left := 0
 	for _, s := range r.sessions {
 		s.shared.mu.Lock()
-		idle := !s.shared.command && s.shared.info.Transaction == "" && s.shared.info.Pin == ""
+		i := &s.shared.info
+		idle := !s.shared.command && i.Transaction == "" && i.Pin == "" && !i.Since.IsZero() && time.Since(i.Since) >= quiet
 		s.shared.mu.Unlock()
 		if idle {
 			s.cancel(errShutdown)
 		}
-		left++
 	}
-	return left
 }
 
 // End ends every session, whatever it is doing.
