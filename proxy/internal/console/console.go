@@ -6,6 +6,7 @@
 package console
 
 import (
+	"errors"
 	"fmt"
 	"regexp"
 	"strconv"
@@ -38,7 +39,7 @@ type Total struct {
 }
 
 // help is what a wrong question is answered with.
-const help = "Farmhand: SHOW FARMHAND knows STATUS, SERVERS, SESSIONS, PINS, DIGESTS, and ROUTE FOR '<statement>'"
+const help = "the proxy's console knows SHOW FARMHAND with STATUS, SERVERS, SESSIONS, PINS, DIGESTS or ROUTE FOR '<statement>'"
 
 var question = regexp.MustCompile(`(?is)^\s*(?:/\*.*?\*/\s*)*SHOW\s+FARMHAND\b\s*(.*?)[\s;]*$`)
 
@@ -48,7 +49,7 @@ var routeFor = regexp.MustCompile(`(?is)^ROUTE\s+FOR\s+(.+)$`)
 func (c *Console) Query(sql string, ask session.Ask) (*session.Table, error) {
 	m := question.FindStringSubmatch(sql)
 	if m == nil {
-		return nil, fmt.Errorf("%s", help)
+		return nil, errors.New(help)
 	}
 	if r := routeFor.FindStringSubmatch(m[1]); r != nil {
 		text, err := unquote(r[1])
@@ -68,7 +69,7 @@ func (c *Console) Query(sql string, ask session.Ask) (*session.Table, error) {
 		return c.sessions(ask, true), nil
 	case "DIGESTS":
 		if !ask.All {
-			return nil, fmt.Errorf("Farmhand: SHOW FARMHAND DIGESTS shows every user's statements and is for the users in console.admins") //nolint:staticcheck // a message for a person
+			return nil, errors.New("the digests are of every user's statements: SHOW FARMHAND DIGESTS is for the users in console.admins")
 		}
 		return c.Digests.table(), nil
 	}
@@ -79,7 +80,7 @@ func (c *Console) Query(sql string, ask session.Ask) (*session.Table, error) {
 func unquote(s string) (string, error) {
 	s = strings.TrimSpace(s)
 	if len(s) < 2 || s[0] != s[len(s)-1] || s[0] != '\'' && s[0] != '"' {
-		return "", fmt.Errorf("Farmhand: write the statement as a string: SHOW FARMHAND ROUTE FOR 'SELECT 1'") //nolint:staticcheck // a message for a person
+		return "", errors.New("write the statement as a string: SHOW FARMHAND ROUTE FOR 'SELECT 1'")
 	}
 	q := s[:1]
 	return strings.NewReplacer(q+q, q, `\`+q, q, `\\`, `\`).Replace(s[1 : len(s)-1]), nil

@@ -4,7 +4,6 @@ import (
 	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -224,8 +223,7 @@ func value(t *testing.T, c *sql.Conn, query string, args ...any) string {
 	return v.String
 }
 
-// onPrimary tells whether the connection's next plain read is served by the
-// primary.
+// servedBy is the name of the server that serves a plain read of the connection.
 func (r *running) servedBy(t *testing.T, c *sql.Conn) string {
 	t.Helper()
 	id := value(t, c, "SELECT @@server_id")
@@ -236,15 +234,4 @@ func (r *running) servedBy(t *testing.T, c *sql.Conn) string {
 	}
 	t.Fatalf("no server has the id %s", id)
 	return ""
-}
-
-// raw is a plain network connection to the proxy.
-func (r *running) raw(t *testing.T) net.Conn {
-	t.Helper()
-	c, err := net.Dial("tcp", r.tcp)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { _ = c.Close() })
-	return c
 }

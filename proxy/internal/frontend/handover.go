@@ -112,13 +112,7 @@ func (h *Handover) Serve(ctx context.Context, warn func(error)) bool {
 }
 
 // Close closes the control socket and removes its file. Serve does so itself.
-func (h *Handover) Close() error {
-	err := h.control.removeFile()
-	if e := h.control.Listener.Close(); !errors.Is(e, net.ErrClosed) {
-		err = errors.Join(err, e)
-	}
-	return err
-}
+func (h *Handover) Close() error { return h.control.close(true) }
 
 // serve offers the sockets to one successor; nil means that it has them.
 func (h *Handover) serve(ctx context.Context, conn *net.UnixConn) error {
@@ -196,6 +190,7 @@ type Predecessor struct {
 	PID       int
 	Inherited []Inherited // for Listen, which closes them
 
+	path string
 	conn *net.UnixConn
 	in   *bufio.Reader
 }
@@ -208,14 +203,11 @@ var ErrNoPredecessor = errors.New("no running proxy to take over from")
 // That proxy goes on as if nothing had happened until Ready is called, and for
 // good if Close is.
 func TakeOver(ctx context.Context, path string) (*Predecessor, error) {
-	dialed, err := (&net.Dialer{Timeout: helloLimit}).DialContext(ctx, "unix", path)
-	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
-		return nil, ErrNoPredecessor
-	}
+	dialed, err := dialControl(ctx, path)
 	if err != nil {
-		return nil, fmt.Errorf("take over: %w", err)
+		return nil, err
 	}
-	p := &Predecessor{conn: dialed.(*net.UnixConn)}
+	p := &Predecessor{path: path, conn: dialed.(*net.UnixConn)}
 	stop := context.AfterFunc(ctx, func() { _ = dialed.SetDeadline(time.Unix(1, 0)) })
 	defer stop()
 	if err := p.take(); err != nil {
@@ -223,6 +215,17 @@ func TakeOver(ctx context.Context, path string) (*Predecessor, error) {
 		return nil, fmt.Errorf("take over: %w", err)
 	}
 	return p, nil
+}
+
+func dialControl(ctx context.Context, path string) (net.Conn, error) {
+	conn, err := (&net.Dialer{Timeout: helloLimit}).DialContext(ctx, "unix", path)
+	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ECONNREFUSED) {
+		return nil, ErrNoPredecessor
+	}
+	if err != nil {
+		return nil, fmt.Errorf("take over: %w", err)
+	}
+	return conn, nil
 }
 
 func (p *Predecessor) take() (err error) {
@@ -310,13 +313,19 @@ func (p *Predecessor) Ready(ctx context.Context) error {
 	if err == nil {
 		err = expect(p.in, yoursLine)
 	}
-	if err != nil && unix.Kill(p.PID, 0) == unix.ESRCH {
-		return nil // it died: there is nobody else who could serve
+	if err == nil {
+		return nil
 	}
-	if err != nil {
-		return fmt.Errorf("take over from process %d: it did not let go: %w", p.PID, err)
+	// A predecessor that goes on listens on its control socket; one that died
+	// leaves nobody but this process to serve.
+	again, dialErr := dialControl(ctx, p.path)
+	if errors.Is(dialErr, ErrNoPredecessor) {
+		return nil
 	}
-	return nil
+	if dialErr == nil {
+		again.Close()
+	}
+	return fmt.Errorf("take over from process %d: it did not let go: %w", p.PID, err)
 }
 
 // Close gives the take-over up before Ready, and is harmless after it. What

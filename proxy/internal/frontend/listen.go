@@ -90,10 +90,7 @@ func Listen(ctx context.Context, specs []Spec, inherited []Inherited) (_ *Listen
 // for whoever has it.
 func (l *Listeners) abandon() {
 	for _, s := range l.sockets {
-		s.Close()
-		if s.file != nil && !s.inherited {
-			s.removeFile()
-		}
+		_ = s.close(!s.inherited) // there is an error already that says more
 	}
 }
 
@@ -253,12 +250,7 @@ func (l *Listeners) Close() error {
 	defer l.mu.Unlock()
 	var errs []error
 	for _, s := range l.sockets {
-		if !l.handed {
-			errs = append(errs, s.removeFile())
-		}
-		if err := s.Listener.Close(); !errors.Is(err, net.ErrClosed) {
-			errs = append(errs, err)
-		}
+		errs = append(errs, s.close(!l.handed))
 	}
 	return errors.Join(errs...)
 }

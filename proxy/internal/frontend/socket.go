@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"sync"
 	"syscall"
 	"time"
 
@@ -34,6 +35,9 @@ type socket struct {
 	inherited bool        // opened by another process
 	systemd   bool        // the file, if any, is systemd's
 	file      fs.FileInfo // of a unix socket when it was bound; nil for TCP
+
+	closing sync.Once
+	closed  error
 }
 
 // deadlined is what both kinds of listener have besides net.Listener.
@@ -93,7 +97,7 @@ func openUnix(ctx context.Context, spec Spec) (*socket, error) {
 		return fail("its directory", err)
 	}
 	defer directory.Close()
-	if err := unix.Flock(int(directory.Fd()), unix.LOCK_EX); err != nil {
+	if err := lock(ctx, directory); err != nil {
 		return fail("lock its directory", err)
 	}
 	if err := removeStale(ctx, spec.Address); err != nil {
@@ -124,6 +128,25 @@ func openUnix(ctx context.Context, spec Spec) (*socket, error) {
 		return fail("use the socket", errors.Join(err, os.Remove(spec.Address)))
 	}
 	return s, nil
+}
+
+// lock takes the lock on a directory, which the closing of it gives back. In a
+// directory that others can read, others can hold the lock too: so it is not
+// waited for without end.
+func lock(ctx context.Context, directory *os.File) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, probeTimeout*5, errors.New("another process holds the lock"))
+	defer cancel()
+	for {
+		err := unix.Flock(int(directory.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if !errors.Is(err, unix.EWOULDBLOCK) && !errors.Is(err, unix.EINTR) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(firstPause):
+		}
+	}
 }
 
 // maxBacklog is cut to net.core.somaxconn by the kernel.
@@ -192,19 +215,32 @@ func (s *socket) duplicate() (int, error) {
 	return fd, dupErr
 }
 
-// removeFile removes the socket's file, unless it is another's by now.
-func (s *socket) removeFile() error {
-	if s.file == nil || s.systemd {
-		return nil
-	}
-	info, err := os.Lstat(s.spec.Address)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && !os.SameFile(info, s.file) {
+// close closes the socket and, if remove is set, removes its file first, unless
+// the file is systemd's or another's by now. A second call does nothing.
+func (s *socket) close(remove bool) error {
+	s.closing.Do(func() {
+		if remove && !s.systemd && s.file != nil {
+			s.closed = removeSame(s.spec.Address, s.file)
+		}
+		s.closed = errors.Join(s.closed, s.Listener.Close())
+	})
+	return s.closed
+}
+
+// removeSame removes a file unless there is another in its place.
+func removeSame(path string, file fs.FileInfo) error {
+	info, err := os.Lstat(path)
+	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return os.Remove(s.spec.Address)
+	// File systems reuse inode numbers.
+	if !os.SameFile(info, file) || !info.ModTime().Equal(file.ModTime()) {
+		return nil
+	}
+	return os.Remove(path)
 }
 
 // serves says whether a socket bound to an address is what a spec asks for.

@@ -21,7 +21,7 @@ func (s *Session) console(sql []byte) error {
 		User: s.client.User, All: s.policy.MayAskConsole(s.client.User), ID: s.id, Route: s.explain,
 	})
 	if err != nil {
-		return s.sendError(&wire.Error{Code: 1105, State: "HY000", Message: err.Error()})
+		return s.sendError(&wire.Error{Code: 1105, State: "HY000", Message: "Farmhand: " + err.Error()})
 	}
 	return s.sendTable(table)
 }
