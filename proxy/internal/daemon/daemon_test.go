@@ -63,6 +63,11 @@ func TestTransactionStaysOnThePrimary(t *testing.T) {
 	if _, err := c.ExecContext(t.Context(), "CREATE TABLE nope (i INT)"); err == nil {
 		t.Error("a write in a read-only transaction succeeded")
 	}
+	for _, leaves := range []string{"SELECT @a := 1", "DO GET_LOCK('x', 0)"} {
+		if _, err := c.ExecContext(t.Context(), leaves); err == nil || !strings.Contains(err.Error(), "1792") {
+			t.Errorf("%s in a read-only transaction on a replica: %v", leaves, err)
+		}
+	}
 	exec(t, c, "COMMIT")
 }
 

@@ -44,6 +44,12 @@ type request struct {
 // run sends a command to a server and relays the answer. It returns nil when
 // the client got an answer, be it an error; an error ends the session.
 func (s *Session) run(ctx context.Context, r *request) error {
+	if e := s.strands(r); e != nil {
+		if err := s.skip(r.firstPacket); err != nil {
+			return err
+		}
+		return s.sendError(e)
+	}
 	began := time.Now()
 	var avoid []string
 	target := r.target
@@ -80,6 +86,19 @@ func (s *Session) run(ctx context.Context, r *request) error {
 			target = route.Primary
 		}
 	}
+}
+
+// strands refuses what would leave session state on the replica that a
+// read-only transaction runs on, where no later statement would find it: rather
+// an error than another answer than a direct connection's.
+func (s *Session) strands(r *request) *wire.Error {
+	const leaves = classify.AssignsUserVariable | classify.TakesLock | classify.CreatesTemporary | classify.OpaqueSession |
+		classify.CallsProcedure | classify.PreparesText
+	if r.target != route.Transaction || s.transaction != s.replica || r.meaning.Flags&leaves == 0 {
+		return nil
+	}
+	return &wire.Error{Code: 1792, State: "25006", Message: "Farmhand: the read-only transaction runs on the replica " + s.replica.Server.Name +
+		", and this statement would leave session state there that the rest of the session needs. Run it outside the transaction, or begin with START TRANSACTION"}
 }
 
 // refuse answers a command for which there is no connection.
