@@ -56,6 +56,13 @@ func TestTransactionStaysOnThePrimary(t *testing.T) {
 			t.Errorf("after the end of the transaction of %s reads are served by %s", begin, got)
 		}
 	}
+	// The transaction that SET TRANSACTION is about may write.
+	exec(t, c, "SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "START TRANSACTION", "CREATE TABLE IF NOT EXISTS written (i INT)", "INSERT INTO written VALUES (1)", "COMMIT",
+		"SET TRANSACTION ISOLATION LEVEL READ COMMITTED", "INSERT INTO written VALUES (2)")
+	r.caughtUp(t)
+	if got := r.servedBy(t, c); got == "primary" {
+		t.Errorf("after the transaction of SET TRANSACTION reads are served by %s", got)
+	}
 	exec(t, c, "START TRANSACTION READ ONLY")
 	if got := r.servedBy(t, c); got == "primary" {
 		t.Errorf("a read-only transaction is served by %s", got)

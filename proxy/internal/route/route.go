@@ -85,6 +85,9 @@ func Decide(m *classify.Meaning, f *Facts) Decision {
 	case m.Class == classify.BeginReadOnly,
 		m.Class == classify.Begin && f.ReadOnlyDefault && m.Flags&classify.MultiStatement == 0:
 		return Decision{Replica, "a read-only transaction"}
+	case m.Flags&classify.SetsTransaction != 0:
+		// The next transaction may write.
+		return Decision{Primary, "SET TRANSACTION holds for the next transaction"}
 	case m.Class == classify.SessionState:
 		return Decision{Anywhere, "changes the session only"}
 	case m.Class == classify.Empty:
