@@ -165,6 +165,9 @@ func (r *running) caughtUp(t *testing.T) {
 }
 
 func (r *running) describe() string {
+	if r.Daemon == nil {
+		return "of another process"
+	}
 	v := r.monitor.View()
 	var b strings.Builder
 	if v.Primary != nil {
