@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz bench demo-wordpress clean go
+.PHONY: run build test lint fuzz bench clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -26,10 +26,8 @@ fuzz: go
 	@scripts/fuzz $(FUZZTIME)
 
 bench: build
-	@bench/run
-
-demo-wordpress: build
-	@demo/wordpress
+	@scripts/install-packages mariadb-server sysbench haproxy
+	@go run ./bench $(BENCHFLAGS)
 
 clean:
 	rm -rf bin
