@@ -291,18 +291,15 @@ func (s *scan) keyword(prev, t token) {
 		s.explainedInto()
 	case kwUpdate:
 		if s.query && !(s.explained && prev.word == kwKey) {
-			s.demand(Write, LockingRead)
-			s.flags |= Locking
+			s.locks(prev.word == kwFor)
 		}
 	case kwLock:
 		if s.query {
-			s.demand(Write, LockingRead)
-			s.flags |= Locking
+			s.locks(true)
 		}
 	case kwFor:
 		if s.query && s.peek().word == kwShare {
-			s.demand(Write, LockingRead)
-			s.flags |= Locking
+			s.locks(true)
 		}
 	case kwDelete, kwInsert, kwReplace:
 		if !s.opens() {
@@ -315,6 +312,16 @@ func (s *scan) keyword(prev, t token) {
 			s.demand(Write, UsesSequence)
 		}
 	}
+}
+
+// locks notes a locking clause, or an UPDATE behind a WITH.
+func (s *scan) locks(clause bool) {
+	if !clause {
+		s.demand(Write, MayWrite)
+		return
+	}
+	s.demand(Write, LockingRead)
+	s.flags |= Locking
 }
 
 // explainedInto reads the table of an explained INSERT, whose columns in

@@ -192,7 +192,7 @@ func (s *scan) flush() {
 			return
 		case stops(t):
 			return
-		case prev.word == kwRead && t.word == kwLock, prev.word == kwFor && t.kind == tokenWord:
+		case prev.word == kwRead && t.word == kwLock, prev.word == kwFor && t.kind == tokenWord && equalFold(s.text(t), "EXPORT"):
 			s.settle(Write, LocksTable, LocksTables)
 		}
 		prev = t

@@ -110,15 +110,17 @@ func (s *scan) set() {
 func (s *scan) otherSet() bool {
 	ahead := s.lexer
 	t, next := ahead.next(), ahead.next()
+	if t.word == kwPassword {
+		s.settle(Write, ChangesSchema, ImplicitCommit)
+		s.ignore()
+		return true
+	}
 	if next.op == '=' || next.kind == tokenAssign {
 		return false // a variable with such a name
 	}
 	switch {
 	case t.word == kwStatement && s.mode.MariaDB:
 		s.setStatement()
-	case t.word == kwPassword:
-		s.settle(Write, ChangesSchema, ImplicitCommit)
-		s.ignore()
 	case t.word == kwDefault && next.word == kwRole:
 		s.settle(Write, ChangesSchema, ImplicitCommit)
 		s.ignore()
