@@ -1,0 +1,105 @@
+package classify
+
+import (
+	"os/exec"
+	"strings"
+	"testing"
+)
+
+// typical are texts as applications send them.
+var typical = map[string]string{
+	"point":     "SELECT c FROM sbtest1 WHERE id=4711",
+	"wordpress": "SELECT SQL_CALC_FOUND_ROWS  wp_posts.ID FROM wp_posts LEFT JOIN wp_term_relationships ON (wp_posts.ID = wp_term_relationships.object_id) WHERE 1=1 AND ( wp_term_relationships.term_taxonomy_id IN (3,4,5) ) AND wp_posts.post_type = 'post' AND ((wp_posts.post_status = 'publish')) GROUP BY wp_posts.ID ORDER BY wp_posts.post_date DESC LIMIT 0, 10",
+	"insert":    "INSERT INTO `wp_options` (`option_name`, `option_value`, `autoload`) VALUES ('_transient_doing_cron', '1667432178.5', 'yes') ON DUPLICATE KEY UPDATE `option_name` = VALUES(`option_name`)",
+	"set":       "SET NAMES utf8mb4 COLLATE utf8mb4_unicode_520_ci, @a = 1, SESSION sql_mode = ''",
+	"functions": "SELECT COUNT(*), MAX(a), IF(b, CONCAT('x', LOWER(c)), NOW()), COALESCE(d, f(1)) FROM t",
+	"multi":     "SELECT 1; UPDATE t SET a = LAST_INSERT_ID(a + 1); SELECT LAST_INSERT_ID(), @a, @@session.sql_mode",
+	"comment":   "/* farmhand: replica, max_lag=2s */ SELECT /*!40001 SQL_NO_CACHE */ * FROM `t` -- done",
+	"create":    "CREATE DEFINER=`root`@`localhost` PROCEDURE p() BEGIN SELECT 1; END",
+}
+
+func BenchmarkClassify(b *testing.B) {
+	for name, sql := range typical {
+		text := []byte(sql)
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				Classify(text, mariadb)
+			}
+		})
+	}
+}
+
+func BenchmarkFingerprint(b *testing.B) {
+	text := []byte(typical["wordpress"])
+	b.ReportAllocs()
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		Fingerprint(text, mariadb)
+	}
+}
+
+// TestAllocatesNothing: on the path of every statement nothing is allocated.
+func TestAllocatesNothing(t *testing.T) {
+	for name, sql := range typical {
+		text := []byte(sql)
+		for _, m := range []Mode{mariadb, mysql} {
+			if n := testing.AllocsPerRun(100, func() { Classify(text, m) }); n != 0 {
+				t.Errorf("Classify of %s: %v allocations", name, n)
+			}
+			if n := testing.AllocsPerRun(100, func() { Fingerprint(text, m) }); n != 0 {
+				t.Errorf("Fingerprint of %s: %v allocations", name, n)
+			}
+			if n := testing.AllocsPerRun(100, func() {
+				Assignments(text, m, func(Assignment) bool { return true })
+				TableNames(text, m, func(_, _ []byte) bool { return true })
+				UserVariables(text, m, func([]byte, bool) bool { return true })
+			}); n != 0 {
+				t.Errorf("reading the names of %s: %v allocations", name, n)
+			}
+		}
+	}
+}
+
+// TestStandardLibraryOnly keeps the package what its comment says.
+func TestStandardLibraryOnly(t *testing.T) {
+	out, err := exec.Command("go", "list", "-deps", "-f", "{{if not .Standard}}{{.ImportPath}}{{end}}", ".").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	if got := strings.Fields(string(out)); len(got) != 1 || !strings.HasSuffix(got[0], "/internal/classify") {
+		t.Errorf("depends on %v", got)
+	}
+}
+
+// TestTables: no name stands twice in a table, where one would be dead.
+func TestTables(t *testing.T) {
+	for table, x := range map[string]*wordIndex{
+		"keywords": keywordIndex, "functions": functionIndex, "variables": variableIndex, "shows": showIndex, "places": placeIndex,
+	} {
+		seen := map[string]bool{}
+		for i, name := range x.names {
+			if name == "" {
+				continue
+			}
+			if seen[name] || strings.ToUpper(name) != name {
+				t.Errorf("%s: %s stands twice or is not in capitals", table, name)
+			}
+			seen[name] = true
+			if x.lookup([]byte(strings.ToLower(name))) != i || x.lookup([]byte(name+"X")) == i {
+				t.Errorf("%s: %s is not found by its name", table, name)
+			}
+		}
+	}
+	for _, r := range []Reason{NoReason, reasonCount - 1, reasonCount} {
+		if r.String() == "" != (r == NoReason) {
+			t.Errorf("reason %d has no words", r)
+		}
+	}
+	for r := NoReason + 1; r < reasonCount; r++ {
+		if r.String() == "" {
+			t.Errorf("reason %d has no words", r)
+		}
+	}
+}
