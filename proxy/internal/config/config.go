@@ -157,17 +157,14 @@ type Limits struct {
 	PacketSize         Size     `yaml:"packet_size"`          // of one command, as max_allowed_packet
 	ClassifySize       Size     `yaml:"classify_size"`        // a longer statement goes to the primary unread
 	PreparedStatements int      `yaml:"prepared_statements"`  // of one session
-	WriteTimeout       Duration `yaml:"write_timeout"`        // for a client that takes no bytes of a result; 0 for none
 }
 
 // Pool is the connections to each server.
 type Pool struct {
-	MaxPerServer       int      `yaml:"max_per_server"`      // 0 for no limit of its own
-	IdlePerUser        int      `yaml:"idle_per_user"`       // kept warm for each user on each server
-	IdleTimeout        Duration `yaml:"idle_timeout"`        // then an idle one is closed
-	MaxLifetime        Duration `yaml:"max_lifetime"`        // then any is closed when it comes back; 0 for never
-	ConnectTimeout     Duration `yaml:"connect_timeout"`     // of the connection and the handshake together
-	PreparedStatements int      `yaml:"prepared_statements"` // kept on one connection
+	IdlePerUser    int      `yaml:"idle_per_user"`   // kept warm for each user on each server
+	IdleTimeout    Duration `yaml:"idle_timeout"`    // then an idle one is closed
+	MaxLifetime    Duration `yaml:"max_lifetime"`    // then any is closed when it comes back; 0 for never
+	ConnectTimeout Duration `yaml:"connect_timeout"` // of the connection and the handshake together
 }
 
 // PrimaryReads is when the primary serves reads that a replica could.
@@ -253,11 +250,10 @@ func Default() Config {
 			PreparedStatements: 16_382,
 		},
 		Pool: Pool{
-			IdlePerUser:        8,
-			IdleTimeout:        seconds(60),
-			MaxLifetime:        seconds(3600),
-			ConnectTimeout:     seconds(3),
-			PreparedStatements: 256,
+			IdlePerUser:    8,
+			IdleTimeout:    seconds(60),
+			MaxLifetime:    seconds(3600),
+			ConnectTimeout: seconds(3),
 		},
 		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Session, Retries: 3},
 		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200},

@@ -137,18 +137,15 @@ func (l Limits) validate() service.Problems {
 	p.SizeBetween("limits.packet_size", l.PacketSize, 1<<20, 1<<30)
 	p.SizeBetween("limits.classify_size", l.ClassifySize, 1<<10, 16<<20)
 	p.Between("limits.prepared_statements", l.PreparedStatements, 1, maxConnections)
-	p.DurationBetween("limits.write_timeout", l.WriteTimeout, 0, day)
 	return p
 }
 
 func (l Pool) validate() service.Problems {
 	var p service.Problems
-	p.Between("pool.max_per_server", l.MaxPerServer, 0, 100_000)
 	p.Between("pool.idle_per_user", l.IdlePerUser, 0, 10_000)
 	p.DurationBetween("pool.idle_timeout", l.IdleTimeout, Duration(time.Second), day)
 	p.DurationBetween("pool.max_lifetime", l.MaxLifetime, 0, 30*day)
 	p.DurationBetween("pool.connect_timeout", l.ConnectTimeout, 10*millisecond, Duration(5*time.Minute))
-	p.Between("pool.prepared_statements", l.PreparedStatements, 1, maxConnections)
 	return p
 }
 
