@@ -36,7 +36,7 @@ var ErrStopped = errors.New("relay stopped by its handler")
 
 // ServerError is a failure to read from or write to the server. The client's
 // Seq is what an error packet after what it got so far must carry; where Torn
-// is set it got a part of a packet, and nothing can follow that.
+// is set it got a part of a payload, and nothing can follow that.
 type ServerError struct {
 	Err  error
 	Torn bool
@@ -56,10 +56,11 @@ func (e *ClientError) Unwrap() error { return e.Err }
 // over; else ErrStopped, a *ServerError or a *ClientError.
 func Response(server, client *wire.Conn, t *wire.Tracker, h Handler) (forwarded int64, err error) {
 	r := response{server: server, client: client, tracker: t, handler: h}
-	err = r.run()
-	var lost *ServerError
-	if errors.As(err, &lost) {
-		lost.Torn = r.rest > 0 && r.torn
+	if err = r.run(); err != nil {
+		var lost *ServerError
+		if errors.As(err, &lost) {
+			lost.Torn = r.rest > 0 || t.Continued()
+		}
 	}
 	return r.forwarded, err
 }
@@ -69,20 +70,28 @@ type response struct {
 	tracker        *wire.Tracker
 	handler        Handler
 	forwarded      int64
-	rest           int  // bytes of the current packet still to pass
-	torn           bool // some bytes of the current packet were forwarded
+	rest           int // bytes of the current packet still to pass, some having passed
 }
 
 func (r *response) run() error {
 	for !r.tracker.Done() || r.rest > 0 {
 		ready, need, err := r.scan()
-		if err != nil {
-			return err
-		}
+		// What came before an error is the client's: its Seq counts it.
 		if err := r.forward(ready); err != nil {
 			return err
 		}
+		if err != nil {
+			if errors.Is(err, ErrStopped) {
+				r.server.Discard(need)
+			}
+			return err
+		}
 		if need > 0 {
+			// The next piece may be long in coming: the client gets what replaced
+			// packets before.
+			if err := r.client.Flush(); err != nil {
+				return &ClientError{err}
+			}
 			if err := r.server.Need(need); err != nil {
 				return &ServerError{Err: fmt.Errorf("read response: %w", err)}
 			}
@@ -109,8 +118,9 @@ func (r *response) forward(n int) error {
 }
 
 // scan walks over the buffered packets. ready is how many bytes can be
-// forwarded as they are; need is how many bytes must be buffered after that to
-// go on, 0 where the response is over.
+// forwarded as they are, whatever err; need is how many bytes must be buffered
+// after that to go on, 0 where the response is over, and the size of the packet
+// to drop where err is ErrStopped.
 func (r *response) scan() (ready, need int, err error) {
 	buf := r.server.Buffered()
 	for {
@@ -118,7 +128,6 @@ func (r *response) scan() (ready, need int, err error) {
 			n := min(r.rest, len(buf)-ready)
 			ready += n
 			r.rest -= n
-			r.torn = r.torn || n > 0
 			if r.rest > 0 {
 				return ready, 1, nil
 			}
@@ -139,12 +148,12 @@ func (r *response) scan() (ready, need int, err error) {
 			first = buf[ready+wire.HeaderSize]
 		}
 		if r.tracker.Next(length, first) == wire.Pass {
-			r.rest, r.torn = wire.HeaderSize+length, false
+			r.rest = wire.HeaderSize + length
 			r.client.Seq = seq + 1
 			continue
 		}
 		if !wire.CanHold(length) {
-			return 0, 0, &ServerError{Err: fmt.Errorf("control packet of %d bytes: %w", length, wire.ErrMalformed)}
+			return ready, 0, &ServerError{Err: fmt.Errorf("control packet of %d bytes: %w", length, wire.ErrMalformed)}
 		}
 		whole := wire.HeaderSize + length
 		if left < whole {
@@ -153,7 +162,7 @@ func (r *response) scan() (ready, need int, err error) {
 		payload := buf[ready+wire.HeaderSize : ready+whole]
 		event, err := r.tracker.Inspect(payload)
 		if err != nil {
-			return 0, 0, &ServerError{Err: err}
+			return ready, 0, &ServerError{Err: err}
 		}
 		switch verdict, other := r.handler.Packet(event, payload); verdict {
 		case Forward:
@@ -165,8 +174,7 @@ func (r *response) scan() (ready, need int, err error) {
 			}
 			buf, ready = r.server.Buffered(), 0
 		case Stop:
-			r.server.Discard(ready + whole)
-			return 0, 0, ErrStopped
+			return ready, whole, ErrStopped
 		}
 		if event == wire.SendFile {
 			if err := r.forward(ready); err != nil {
@@ -201,7 +209,7 @@ func (r *response) file() error {
 		return &ClientError{err}
 	}
 	var failed error
-	for {
+	for continued := false; ; {
 		n, err := Packet(r.client, func(b []byte) {
 			if failed == nil {
 				failed = r.server.Forward(b)
@@ -210,9 +218,11 @@ func (r *response) file() error {
 		if err != nil {
 			return &ClientError{fmt.Errorf("read LOCAL INFILE data: %w", err)}
 		}
-		if n == 0 {
+		// A payload of full packets ends with an empty one of its own.
+		if n == 0 && !continued {
 			break
 		}
+		continued = n == wire.MaxPayload
 	}
 	if failed != nil {
 		return &ServerError{Err: fmt.Errorf("send LOCAL INFILE data: %w", failed)}

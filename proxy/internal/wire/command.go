@@ -125,7 +125,7 @@ func AppendExecuteTypes(dst, payload []byte, e Execute, types []byte) []byte {
 // StatementID reads the statement id of a COM_STMT_… payload.
 func StatementID(payload []byte) (uint32, error) {
 	if len(payload) < 5 {
-		return 0, fmt.Errorf("%v without a statement id: %w", Command(payload[0]), ErrMalformed)
+		return 0, fmt.Errorf("no statement id: %w", ErrMalformed)
 	}
 	return binary.LittleEndian.Uint32(payload[1:]), nil
 }

@@ -107,7 +107,8 @@ func (c *Conn) Idle() {
 	if cap(c.whole) > largeBuffer {
 		c.whole = nil
 	}
-	if cap(c.out) > largeBuffer {
+	// What waits to be flushed (commands without an answer) stays.
+	if cap(c.out) > largeBuffer && len(c.out) == 0 {
 		c.out = nil
 	}
 }

@@ -49,7 +49,9 @@ func ParseGreeting(payload []byte) (*Greeting, error) {
 			g.Capabilities |= extended << 32
 		}
 		if g.Capabilities.Has(ClientSecureConnection) {
-			g.Nonce = append(g.Nonce, bytes.TrimRight(d.Bytes(max(13, authLen-8)), "\x00")...)
+			// 12 bytes and a NUL, which the length counts.
+			rest := d.Bytes(max(NonceSize-8+1, authLen-8))
+			g.Nonce = append(g.Nonce, rest[:min(len(rest), NonceSize-8)]...)
 		}
 		if g.Capabilities.Has(ClientPluginAuth) {
 			g.AuthPlugin = string(d.NulOrRest())

@@ -106,6 +106,10 @@ func (t *Tracker) Begin(command Command, caps Capability) {
 // Done reports whether the response is over.
 func (t *Tracker) Done() bool { return t.phase == phaseDone }
 
+// Continued reports whether the payload goes on in the next packet, which
+// therefore cannot be anything else.
+func (t *Tracker) Continued() bool { return t.continued }
+
 // Started reports whether the response is beyond its first packet.
 func (t *Tracker) Started() bool {
 	return t.phase != phaseFirst && t.phase != phasePrepare || t.Results > 0
