@@ -25,7 +25,7 @@ func BenchmarkClassify(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				Classify(text, mariadb)
+				Classify(text, mariadbMode)
 			}
 		})
 	}
@@ -36,7 +36,7 @@ func BenchmarkFingerprint(b *testing.B) {
 	b.ReportAllocs()
 	b.SetBytes(int64(len(text)))
 	for b.Loop() {
-		Fingerprint(text, mariadb)
+		Fingerprint(text, mariadbMode)
 	}
 }
 
@@ -44,7 +44,7 @@ func BenchmarkFingerprint(b *testing.B) {
 func TestAllocatesNothing(t *testing.T) {
 	for name, sql := range typical {
 		text := []byte(sql)
-		for _, m := range []Mode{mariadb, mysql} {
+		for _, m := range []Mode{mariadbMode, mysqlMode} {
 			if n := testing.AllocsPerRun(100, func() { Classify(text, m) }); n != 0 {
 				t.Errorf("Classify of %s: %v allocations", name, n)
 			}

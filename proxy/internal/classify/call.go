@@ -22,6 +22,8 @@ func (s *scan) call(prev, t token) {
 	switch builtIn(name, s.sql[s.pos] != '(', &s.mode) {
 	case notBuiltIn:
 		s.unknownCall = true
+	case constructs:
+		s.unknownCall = s.unknownCall || !s.constructor(name)
 	case asksInsertID:
 		ahead := s.lexer
 		ahead.next()
@@ -47,6 +49,35 @@ func (s *scan) call(prev, t token) {
 	case usesSequence:
 		s.demand(Write, UsesSequence)
 	}
+}
+
+// constructor reports whether the call at hand is one of the geometry's own.
+// To MariaDB POINT with another number of arguments than two, and its like
+// without any, are calls of a stored function with that name.
+func (s *scan) constructor(name []byte) bool {
+	if !s.mode.MariaDB {
+		return true
+	}
+	ahead := s.lexer
+	ahead.next()
+	if !equalFold(name, "POINT") {
+		return ahead.next().op != ')'
+	}
+	// A bounded look ahead keeps POINT(POINT(POINT(… linear.
+	commas, depth := 0, 0
+	for range 64 {
+		switch t := ahead.next(); {
+		case t.op == '(':
+			depth++
+		case t.op == ')' && depth == 0:
+			return commas == 1
+		case t.op == ')':
+			depth--
+		case t.op == ',' && depth == 0:
+			commas++
+		}
+	}
+	return false
 }
 
 // groups reports whether the place of the word t says that the parenthesis

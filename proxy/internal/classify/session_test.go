@@ -8,8 +8,8 @@ import (
 )
 
 var (
-	mariadb = Mode{MariaDB: true, Version: 101119}
-	mysql   = Mode{Version: 90700}
+	mariadbMode = Mode{MariaDB: true, Version: 101119}
+	mysqlMode   = Mode{Version: 90700}
 )
 
 // check compares a list rendered for reading.
@@ -52,7 +52,7 @@ func TestAssignments(t *testing.T) {
 		{"SET @a = 'unterminated", "user a="},
 	} {
 		var got []string
-		Assignments([]byte(c.sql), mariadb, func(a Assignment) bool {
+		Assignments([]byte(c.sql), mariadbMode, func(a Assignment) bool {
 			s := kinds[a.Kind] + scopes[a.Scope]
 			if a.Name != nil {
 				s += " " + string(a.Name) + "=" + string(a.Value)
@@ -94,7 +94,7 @@ func TestSchema(t *testing.T) {
 		{"USE 'd'", "", false},
 		{"SELECT 1", "", false},
 	} {
-		got, ok := Schema([]byte(c.sql), mariadb)
+		got, ok := Schema([]byte(c.sql), mariadbMode)
 		if string(got) != c.want || ok != c.ok {
 			t.Errorf("%s: got %q %t, want %q %t", c.sql, got, ok, c.want, c.ok)
 		}
@@ -116,7 +116,7 @@ func TestTableNames(t *testing.T) {
 		{"TABLE 1a", ".TABLE .1a"},
 	} {
 		var got []string
-		TableNames([]byte(c.sql), mariadb, func(schema, name []byte) bool {
+		TableNames([]byte(c.sql), mariadbMode, func(schema, name []byte) bool {
 			got = append(got, string(schema)+"."+string(name))
 			return true
 		})
@@ -147,7 +147,7 @@ func TestTemporaryTables(t *testing.T) {
 		{"SELECT 1", ""},
 	} {
 		var got []string
-		TemporaryTables([]byte(c.sql), mariadb, func(schema, name []byte, created bool) bool {
+		TemporaryTables([]byte(c.sql), mariadbMode, func(schema, name []byte, created bool) bool {
 			sign := "-"
 			if created {
 				sign = "+"
@@ -176,7 +176,7 @@ func TestUserVariables(t *testing.T) {
 		{"UPDATE t SET a = @a", "a"},
 	} {
 		var got []string
-		UserVariables([]byte(c.sql), mariadb, func(name []byte, assigned bool) bool {
+		UserVariables([]byte(c.sql), mariadbMode, func(name []byte, assigned bool) bool {
 			s := string(name)
 			if assigned {
 				s += "!"
@@ -209,7 +209,7 @@ func TestPrepared(t *testing.T) {
 		{"PREPARE s", "", "", NoVerb, false},
 		{"SELECT 1", "", "", NoVerb, false},
 	} {
-		verb, name, text, ok := Prepared([]byte(c.sql), mariadb)
+		verb, name, text, ok := Prepared([]byte(c.sql), mariadbMode)
 		if verb != c.verb || string(name) != c.name || string(text) != c.text || ok != c.ok {
 			t.Errorf("%s: got %s %q %q %t", c.sql, verb, name, text, ok)
 		}
@@ -242,7 +242,7 @@ func TestKill(t *testing.T) {
 		{"KILL USER", KillStatement{}, false},
 		{"SELECT 5", KillStatement{}, false},
 	} {
-		got, ok := Kill([]byte(c.sql), mariadb)
+		got, ok := Kill([]byte(c.sql), mariadbMode)
 		same := got.Soft == c.want.Soft && got.Query == c.want.Query && got.ByQueryID == c.want.ByQueryID &&
 			got.ID == c.want.ID && got.Self == c.want.Self && bytes.Equal(got.User, c.want.User)
 		if !same || ok != c.ok {
@@ -284,14 +284,14 @@ func TestRewriteConnectionID(t *testing.T) {
 		{"SELECT IS_USED_LOCK('a') = CONNECTION_ID()", ""},
 		{"SELECT CONNECTION_ID(), 'x", ""},
 	} {
-		got, ok := RewriteConnectionID([]byte("> "), []byte(c.sql), mariadb, 77)
+		got, ok := RewriteConnectionID([]byte("> "), []byte(c.sql), mariadbMode, 77)
 		want := "> " + c.want
 		if string(got) != want || ok != (c.want != "") {
 			t.Errorf("%s\n got %s %t\nwant %s", c.sql, got, ok, want)
 		}
 	}
 	long := "SELECT CONNECTION_ID() + " + strings.Repeat("1 + ", 100) + "1"
-	if got, _ := RewriteConnectionID(nil, []byte(long), mariadb, 77); bytes.Contains(got, []byte("AS")) {
+	if got, _ := RewriteConnectionID(nil, []byte(long), mariadbMode, 77); bytes.Contains(got, []byte("AS")) {
 		t.Errorf("an alias longer than servers take: %s", got)
 	}
 }
@@ -313,7 +313,7 @@ func TestDigest(t *testing.T) {
 		{"SELECT 'unterminated secret", "SELECT ?"},
 		{"", ""},
 	} {
-		got := string(Digest([]byte("> "), []byte(c.sql), mariadb))
+		got := string(Digest([]byte("> "), []byte(c.sql), mariadbMode))
 		if got != "> "+c.want {
 			t.Errorf("%s\n got %s\nwant > %s", c.sql, got, c.want)
 		}
@@ -323,14 +323,14 @@ func TestDigest(t *testing.T) {
 		{"SELECT a IN (1, 2)", "SELECT a IN (3, 4, 5)"},
 		{"INSERT INTO t VALUES (1, 2), (3, 4)", "INSERT INTO t VALUES (1, 2), (3, 4), (5, 6)"},
 	} {
-		if Fingerprint([]byte(same[0]), mysql) != Fingerprint([]byte(same[1]), mysql) {
-			t.Errorf("%s and %s differ: %s and %s", same[0], same[1], Digest(nil, []byte(same[0]), mysql), Digest(nil, []byte(same[1]), mysql))
+		if Fingerprint([]byte(same[0]), mysqlMode) != Fingerprint([]byte(same[1]), mysqlMode) {
+			t.Errorf("%s and %s differ: %s and %s", same[0], same[1], Digest(nil, []byte(same[0]), mysqlMode), Digest(nil, []byte(same[1]), mysqlMode))
 		}
 	}
-	if Fingerprint([]byte("SELECT a"), mysql) == Fingerprint([]byte("SELECT b"), mysql) {
+	if Fingerprint([]byte("SELECT a"), mysqlMode) == Fingerprint([]byte("SELECT b"), mysqlMode) {
 		t.Error("different texts have one fingerprint")
 	}
-	if d := Digest(nil, []byte("SELECT "+strings.Repeat("a+", 1<<16)), mysql); len(d) > maxDigest+64 {
+	if d := Digest(nil, []byte("SELECT "+strings.Repeat("a+", 1<<16)), mysqlMode); len(d) > maxDigest+64 {
 		t.Errorf("a digest of %d bytes", len(d))
 	}
 }
@@ -347,14 +347,14 @@ func TestStatements(t *testing.T) {
 		{"/*!40101 SET @a = 1 */; SELECT 1", "/*!40101 SET @a = 1 */; SELECT 1"},
 	} {
 		var got []string
-		Statements([]byte(c.sql), mariadb, func(stmt []byte) bool {
+		Statements([]byte(c.sql), mariadbMode, func(stmt []byte) bool {
 			got = append(got, string(stmt))
 			return true
 		})
 		check(t, c.sql, got, c.want)
 	}
 	n := 0
-	Statements([]byte("SELECT 1; CREATE PROCEDURE p() BEGIN SELECT 1; END; SELECT 2"), mariadb, func([]byte) bool { n++; return true })
+	Statements([]byte("SELECT 1; CREATE PROCEDURE p() BEGIN SELECT 1; END; SELECT 2"), mariadbMode, func([]byte) bool { n++; return true })
 	if n != 2 {
 		t.Errorf("%d statements, want 2: a routine's text is one", n)
 	}
@@ -364,12 +364,12 @@ func TestStatements(t *testing.T) {
 func TestStopsWhenTold(t *testing.T) {
 	sql := []byte("SET @a = 1, @b = 2; DROP TABLE a, b; SET @c = 3")
 	for name, run := range map[string]func(func() bool){
-		"Assignments":   func(y func() bool) { Assignments(sql, mysql, func(Assignment) bool { return y() }) },
-		"TableNames":    func(y func() bool) { TableNames(sql, mysql, func(_, _ []byte) bool { return y() }) },
-		"UserVariables": func(y func() bool) { UserVariables(sql, mysql, func([]byte, bool) bool { return y() }) },
-		"Statements":    func(y func() bool) { Statements(sql, mysql, func([]byte) bool { return y() }) },
+		"Assignments":   func(y func() bool) { Assignments(sql, mysqlMode, func(Assignment) bool { return y() }) },
+		"TableNames":    func(y func() bool) { TableNames(sql, mysqlMode, func(_, _ []byte) bool { return y() }) },
+		"UserVariables": func(y func() bool) { UserVariables(sql, mysqlMode, func([]byte, bool) bool { return y() }) },
+		"Statements":    func(y func() bool) { Statements(sql, mysqlMode, func([]byte) bool { return y() }) },
 		"TemporaryTables": func(y func() bool) {
-			TemporaryTables(sql[bytes.Index(sql, []byte("DROP")):], mysql, func(_, _ []byte, _ bool) bool { return y() })
+			TemporaryTables(sql[bytes.Index(sql, []byte("DROP")):], mysqlMode, func(_, _ []byte, _ bool) bool { return y() })
 		},
 	} {
 		calls := 0
