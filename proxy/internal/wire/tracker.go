@@ -72,6 +72,8 @@ type Tracker struct {
 	left      uint64 // definitions still to come in phaseColumns or phaseParams
 	columns   uint64 // of a prepared statement, while its parameters are read
 	continued bool   // the next packet continues the one before
+	outParams bool   // the rows are a procedure's OUT parameters
+	bare      bool   // a prepared statement comes without definitions
 
 	// OK is the OK or EOF that Inspect saw last (of an EOF: Status and Warnings).
 	OK OK
@@ -169,8 +171,12 @@ func (t *Tracker) definitionsOver() {
 }
 
 func (t *Tracker) paramsOver() {
-	t.phase = phaseDone
-	if t.columns > 0 {
+	switch {
+	case t.columns == 0:
+		t.phase = phaseDone
+	case t.bare:
+		t.phase = phaseColumnEOF
+	default:
 		t.phase, t.left = phaseColumns, t.columns
 	}
 }
@@ -206,10 +212,12 @@ func (t *Tracker) Inspect(p []byte) (Event, error) {
 		switch {
 		case t.command == ComStmtPrepare:
 			t.phase = phaseDone
-		case e.Status&StatusCursorExists != 0:
-			// The rows wait for COM_STMT_FETCH.
+		case t.command == ComStmtExecute && e.Status&(StatusCursorExists|StatusMoreResults) == StatusCursorExists:
+			// The rows wait for COM_STMT_FETCH. A cursor of a stored procedure's own
+			// sets the flag too, but then more results follow: CALL's at least.
 			return t.resultOver(), nil
 		default:
+			t.outParams = e.Status&StatusPSOutParams != 0
 			t.phase = phaseRows
 		}
 		return Nothing, nil
@@ -220,21 +228,25 @@ func (t *Tracker) Inspect(p []byte) (Event, error) {
 		t.paramsOver()
 		return Nothing, nil
 	case phaseRows, phaseFields:
-		if p[0] != headerEOF {
-			return Nothing, ErrMalformed
-		}
-		if t.caps.Has(ClientDeprecateEOF) && len(p) >= 7 {
-			ok, err := ParseOK(p, t.caps)
-			if err != nil {
-				return Nothing, err
-			}
-			t.OK = ok
-		} else if _, err := t.eof(p); err != nil {
+		return t.inspectEnd(p)
+	}
+	return Nothing, fmt.Errorf("packet after the end of a response to %v: %w", t.command, ErrMalformed)
+}
+
+// inspectEnd takes an EOF, or the OK that stands for it, that ends a result.
+func (t *Tracker) inspectEnd(p []byte) (Event, error) {
+	if !t.caps.Has(ClientDeprecateEOF) || len(p) < 7 {
+		if _, err := t.eof(p); err != nil {
 			return Nothing, err
 		}
 		return t.resultOver(), nil
 	}
-	return Nothing, fmt.Errorf("packet after the end of a response to %v: %w", t.command, ErrMalformed)
+	ok, err := ParseOK(p, t.caps)
+	if err != nil || ok.Header != headerEOF {
+		return Nothing, fmt.Errorf("end of a result in a response to %v: %w", t.command, ErrMalformed)
+	}
+	t.OK = ok
+	return t.resultOver(), nil
 }
 
 func (t *Tracker) eof(p []byte) (EOF, error) {
@@ -249,7 +261,11 @@ func (t *Tracker) eof(p []byte) (EOF, error) {
 // resultOver ends a result whose status is in t.OK.
 func (t *Tracker) resultOver() Event {
 	t.Results++
-	if t.OK.Status&StatusMoreResults != 0 && t.command != ComStmtFetch {
+	// MySQL's EOF after OUT parameters says that nothing follows, but the
+	// procedure's OK does.
+	more := t.OK.Status&StatusMoreResults != 0 || t.outParams
+	t.outParams = false
+	if more && t.command != ComStmtFetch {
 		t.phase = phaseFirst
 	} else {
 		t.phase = phaseDone
@@ -266,12 +282,9 @@ func (t *Tracker) inspectFirst(p []byte) (Event, error) {
 		}
 		t.OK = ok
 		return t.resultOver(), nil
-	case p[0] == headerEOF && len(p) < 9:
-		// COM_SET_OPTION and COM_DEBUG answer with EOF.
-		if _, err := t.eof(p); err != nil {
-			return Nothing, err
-		}
-		return t.resultOver(), nil
+	case p[0] == headerEOF:
+		// COM_SET_OPTION and COM_DEBUG answer with it. (No count is so large.)
+		return t.inspectEnd(p)
 	case p[0] == headerLocalInfile:
 		t.phase = phaseInfile
 		return SendFile, nil
@@ -283,7 +296,7 @@ func (t *Tracker) inspectFirst(p []byte) (Event, error) {
 	}
 	t.phase = phaseColumns
 	if t.caps&(ClientOptionalMetadata|MariaDBCacheMetadata) != 0 && d.Len() > 0 && d.Uint8() == 0 {
-		// No column definitions follow, and of MySQL's no EOF either.
+		// No column definitions follow, only the EOF after them.
 		t.left = 0
 		t.definitionsOver()
 	}
@@ -309,14 +322,16 @@ func (t *Tracker) inspectPrepare(p []byte) (Event, error) {
 		return Nothing, err
 	}
 	t.columns = uint64(t.Statement.Columns)
-	if t.caps.Has(ClientOptionalMetadata) && d.Len() > 0 && d.Uint8() == 0 {
+	t.bare = t.caps.Has(ClientOptionalMetadata) && d.Len() > 0 && d.Uint8() == 0
+	switch {
+	case t.bare && t.caps.Has(ClientDeprecateEOF):
 		t.phase = phaseDone
-		return Prepared, nil
-	}
-	if t.Statement.Params > 0 {
-		t.phase, t.left = phaseParams, uint64(t.Statement.Params)
-	} else {
+	case t.Statement.Params == 0:
 		t.paramsOver()
+	case t.bare: // the EOFs come all the same
+		t.phase = phaseParamEOF
+	default:
+		t.phase, t.left = phaseParams, uint64(t.Statement.Params)
 	}
 	return Prepared, nil
 }

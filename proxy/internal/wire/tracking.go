@@ -45,12 +45,12 @@ func Changes(info []byte, yield func(Change) bool) error {
 				}
 			}
 			continue
-		case ChangeSchema, ChangeState, ChangeTrxCharacter, ChangeTrxState:
+		case ChangeSchema, ChangeTrxCharacter, ChangeTrxState:
 			c.Value = value.LenEncBytes()
 		case ChangeGTIDs:
 			value.Skip(1) // encoding specification, 0
 			c.Value = value.LenEncBytes()
-		default:
+		default: // ChangeState has a bare byte, whatever the documentation says
 			c.Value = value.Rest()
 		}
 		if value.bad {
@@ -72,7 +72,7 @@ func AppendChange(dst []byte, c Change) []byte {
 		v = AppendLenEncString(AppendLenEncString(v, c.Name), c.Value)
 	case ChangeGTIDs:
 		v = AppendLenEncString(append(v, 0), c.Value)
-	case ChangeSchema, ChangeState, ChangeTrxCharacter, ChangeTrxState:
+	case ChangeSchema, ChangeTrxCharacter, ChangeTrxState:
 		v = AppendLenEncString(v, c.Value)
 	default:
 		v = c.Value
