@@ -66,6 +66,13 @@ func (l *lexer) skipBlock() bool {
 		l.pos, l.inVersion = i, true
 		return true
 	}
+	if digits == 6 && !l.mode.MariaDB {
+		// MySQL 9.7 takes the sixth digit for code unless white space follows
+		// it; what older ones do is not relied on.
+		if !is(l.at(i+6), isSpace) || l.mode.Version < 90000 && l.runs(version, false) != l.runs(version/10, false) {
+			return false
+		}
+	}
 	if l.runs(version, mariadb) {
 		l.pos, l.inVersion = i+digits, true
 		return true
