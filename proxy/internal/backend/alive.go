@@ -41,4 +41,9 @@ func alive(conn net.Conn) error {
 
 // Alive looks, without waiting, whether the server has closed the connection
 // or said something unasked. The connection must be between commands.
-func (c *Conn) Alive() error { return alive(c.raw) }
+func (c *Conn) Alive() error {
+	if len(c.Buffered()) > 0 {
+		return errUnexpectedData
+	}
+	return alive(c.raw)
+}

@@ -57,6 +57,10 @@ type Conn struct {
 	raw     net.Conn // the socket underneath
 	created time.Time
 	broken  bool
+	// role is MariaDB's SET ROLE that brings the default role back.
+	role string
+	// unclean: a reset does not bring back what the login had.
+	unclean bool
 }
 
 // MarkBroken keeps the connection from going back to the pool: something went
@@ -192,32 +196,11 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 	if err != nil {
 		return nil, fmt.Errorf("read the login's OK: %w", err)
 	}
-	c.Status = ok.Status
-	if err := c.track(); err != nil {
+	c.Status = ok.Status &^ wire.StatusSessionStateChanged
+	if err := c.prepare(); err != nil {
 		return nil, err
 	}
 	return c, nil
-}
-
-// tracking is the statement that has the server report every change of session
-// state in its OK packets: that, not parsing, is how the proxy follows a
-// session. A reset connection falls back to the server's global values.
-func (c *Conn) tracking() string {
-	if c.MariaDB {
-		return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON"
-	}
-	return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON, SESSION session_track_gtids=OWN_GTID"
-}
-
-func (c *Conn) track() error {
-	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, c.tracking()...))
-	if err := c.Flush(); err != nil {
-		return fmt.Errorf("switch session tracking on: %w", err)
-	}
-	if _, err := c.ReadReply(); err != nil {
-		return fmt.Errorf("switch session tracking on: %w", err)
-	}
-	return nil
 }
 
 // ReadReply reads the OK of a statement of the proxy's own; an ERR is returned
@@ -261,25 +244,5 @@ func (c *Conn) SetMultiStatements(command []byte, allowed bool) error {
 	if allowed {
 		c.key.shape |= wire.ClientMultiStatements
 	}
-	return nil
-}
-
-// Reset brings the connection back to the state after login, and returns when
-// the server has done so.
-func (c *Conn) Reset() error { return c.reset() }
-
-// reset brings the connection back to the state after login.
-func (c *Conn) reset() error {
-	c.WriteCommand([]byte{byte(wire.ComResetConnection)})
-	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, c.tracking()...))
-	if err := c.Flush(); err != nil {
-		return err
-	}
-	for range 2 {
-		if _, err := c.ReadReply(); err != nil {
-			return err
-		}
-	}
-	c.Synced = 0
 	return nil
 }

@@ -42,6 +42,9 @@ type Pool struct {
 	opt     Options
 	metrics metrics
 	cleans  sync.WaitGroup
+	// verifyAfter is how long a connection is idle before it is asked whether it
+	// still works: its server may be unreachable, its schema gone.
+	verifyAfter time.Duration
 
 	mu     sync.Mutex
 	idle   map[key][]*idleConn // oldest first
@@ -73,7 +76,7 @@ func NewPool(opt Options, reg prometheus.Registerer) *Pool {
 		return g
 	}
 	return &Pool{
-		opt: opt, idle: map[key][]*idleConn{}, active: map[string]int{},
+		opt: opt, verifyAfter: time.Second, idle: map[key][]*idleConn{}, active: map[string]int{},
 		metrics: metrics{
 			opened: counter("farmhand_proxy_server_connections_opened_total", "Connections opened to a server.", "server"),
 			reused: counter("farmhand_proxy_server_connections_reused_total", "Connections to a server taken from the pool.", "server"),
@@ -90,31 +93,74 @@ func NewPool(opt Options, reg prometheus.Registerer) *Pool {
 func (p *Pool) Get(ctx context.Context, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string) (*Conn, error) {
 	k := key{server: server.Name, address: server.Address, login: cred.Key(), shape: shape & Shape, bare: schema == ""}
 	for {
-		c := p.take(k)
+		c, idle := p.take(k)
 		if c == nil {
 			break
 		}
-		if err := alive(c.raw); err != nil {
+		if err := c.Alive(); err != nil {
 			p.drop(c, "closed by the server")
 			continue
+		}
+		if idle >= p.verifyAfter {
+			ok, err := p.verify(ctx, c, schema)
+			if err != nil {
+				return nil, err
+			}
+			if !ok {
+				continue
+			}
 		}
 		p.metrics.reused.WithLabelValues(server.Name).Inc()
 		return c, nil
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, p.opt.ConnectTimeout, fmt.Errorf("no answer within %v", p.opt.ConnectTimeout))
+	ctx, cancel := p.connectContext(ctx)
 	defer cancel()
 	c, err := dial(ctx, server, cred, k.shape, schema, p.opt.TLS)
 	if err != nil {
 		p.metrics.failed.WithLabelValues(server.Name).Inc()
-		if p.opt.Report != nil && unreachable(err) {
-			p.opt.Report(server.Name, err)
-		}
+		p.report(server.Name, err)
 		return nil, &ConnectError{Server: server.Name, Err: err}
 	}
 	c.key = k
 	p.metrics.opened.WithLabelValues(server.Name).Inc()
 	p.count(server.Name, 1)
 	return c, nil
+}
+
+func (p *Pool) connectContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, p.opt.ConnectTimeout, fmt.Errorf("no answer within %v", p.opt.ConnectTimeout))
+}
+
+// verify cleans a connection that was idle for long once more, for a session
+// with the given schema: that shows whether the server still answers and has the
+// schema, and what the schema's character set is by now. ok is false where it is
+// of no use: it is closed then, and another one or a new one is worth a try. An
+// error is what Get returns.
+func (p *Pool) verify(ctx context.Context, c *Conn, schema string) (ok bool, err error) {
+	ctx, cancel := p.connectContext(ctx)
+	defer cancel()
+	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
+	c.Schema = schema
+	err = c.reset(true)
+	if !stop() {
+		// The server is silent: another connection would say no more.
+		c.MarkBroken()
+		p.drop(c, "no answer")
+		p.report(c.key.server, context.Cause(ctx))
+		return false, &ConnectError{Server: c.key.server, Err: context.Cause(ctx)}
+	}
+	if err != nil {
+		c.MarkBroken()
+		p.drop(c, "reset failed")
+		return false, nil
+	}
+	return true, nil
+}
+
+func (p *Pool) report(server string, err error) {
+	if p.opt.Report != nil && unreachable(err) {
+		p.opt.Report(server, err)
+	}
 }
 
 // unreachable tells a server that cannot be reached from one that refuses this
@@ -124,18 +170,20 @@ func unreachable(err error) bool {
 	return !errors.As(err, &refused) && !errors.Is(err, context.Canceled)
 }
 
-func (p *Pool) take(k key) *Conn {
+// take removes the youngest idle connection of k, and says for how long it was
+// idle.
+func (p *Pool) take(k key) (c *Conn, idle time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	list := p.idle[k]
 	if len(list) == 0 {
-		return nil
+		return nil, 0
 	}
-	c := list[len(list)-1]
+	last := list[len(list)-1]
 	list[len(list)-1] = nil
 	p.setIdle(k, list[:len(list)-1])
 	p.countLocked(k.server, 1)
-	return c.Conn
+	return last.Conn, time.Since(last.since)
 }
 
 // setIdle replaces the idle list of k.
@@ -171,6 +219,10 @@ func (p *Pool) Put(c *Conn) {
 		p.drop(c, "broken")
 		return
 	}
+	if c.unclean {
+		p.drop(c, "init_connect")
+		return
+	}
 	if p.opt.MaxLifetime > 0 && time.Since(c.created) > p.opt.MaxLifetime {
 		p.drop(c, "too old")
 		return
@@ -193,7 +245,7 @@ func (p *Pool) Put(c *Conn) {
 
 func (p *Pool) clean(c *Conn) {
 	_ = c.SetDeadline(time.Now().Add(p.opt.ResetTimeout))
-	if err := c.reset(); err != nil {
+	if err := c.Reset(); err != nil {
 		p.drop(c, "reset failed")
 		return
 	}
@@ -280,7 +332,7 @@ func (p *Pool) Run(ctx context.Context) error {
 			return nil
 		case now := <-tick.C:
 			p.sweep("idle", func(c *idleConn) bool {
-				return now.Sub(c.since) < p.opt.IdleTimeout && alive(c.raw) == nil
+				return now.Sub(c.since) < p.opt.IdleTimeout && c.Alive() == nil
 			})
 		}
 	}

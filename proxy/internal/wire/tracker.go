@@ -112,6 +112,10 @@ func (t *Tracker) Done() bool { return t.phase == phaseDone }
 // therefore cannot be anything else.
 func (t *Tracker) Continued() bool { return t.continued }
 
+// InRows reports whether the next packet is a row, unless Next says Hold to it:
+// of a result set, or of COM_FIELD_LIST.
+func (t *Tracker) InRows() bool { return t.phase == phaseRows || t.phase == phaseFields }
+
 // Started reports whether the response is beyond its first packet.
 func (t *Tracker) Started() bool {
 	return t.phase != phaseFirst && t.phase != phasePrepare || t.Results > 0
