@@ -22,8 +22,8 @@ func (s *scan) call(prev, t token) {
 	switch builtIn(name, s.sql[s.pos] != '(', &s.mode) {
 	case notBuiltIn:
 		s.unknownCall = true
-	case constructs:
-		s.unknownCall = s.unknownCall || !s.constructor(name)
+	case mindsArguments:
+		s.unknownCall = s.unknownCall || !s.rightArguments(name)
 	case asksInsertID:
 		ahead := s.lexer
 		ahead.next()
@@ -51,31 +51,38 @@ func (s *scan) call(prev, t token) {
 	}
 }
 
-// constructor reports whether the call at hand is one of the geometry's own.
-// To MariaDB POINT with another number of arguments than two, and its like
-// without any, are calls of a stored function with that name.
-func (s *scan) constructor(name []byte) bool {
+// rightArguments reports whether the call at hand has the arguments of the
+// built-in function. To MariaDB POINT with another number of them than two, the
+// other geometry constructors without any, and JSON_TABLE without COLUMNS are
+// calls of a stored function with that name.
+func (s *scan) rightArguments(name []byte) bool {
 	if !s.mode.MariaDB {
 		return true
 	}
 	ahead := s.lexer
 	ahead.next()
-	if !equalFold(name, "POINT") {
+	point, table := equalFold(name, "POINT"), equalFold(name, "JSON_TABLE")
+	if !point && !table {
 		return ahead.next().op != ')'
 	}
 	// A bounded look ahead keeps POINT(POINT(POINT(… linear.
 	commas, depth := 0, 0
+	prev := token{}
 	for range 64 {
-		switch t := ahead.next(); {
+		t := ahead.next()
+		switch {
 		case t.op == '(':
 			depth++
 		case t.op == ')' && depth == 0:
-			return commas == 1
+			return point && commas == 1
 		case t.op == ')':
 			depth--
 		case t.op == ',' && depth == 0:
 			commas++
+		case t.word == kwColumns && depth == 0 && prev.kind == tokenString && table:
+			return true
 		}
+		prev = t
 	}
 	return false
 }
@@ -94,7 +101,7 @@ func (s *scan) groups(prev, t token) bool {
 	case prev.op == '=' || prev.op == '<' || prev.op == '>':
 		return t.word == kwAny || t.word == kwSome
 	case prev.word == kwSelect:
-		return t.word == kwSqlNoCache || t.word == kwSqlCache || t.word == kwSqlBufferResult
+		return t.word == kwSqlNoCache || t.word == kwSqlBufferResult || t.word == kwSqlCache && s.mode.MariaDB
 	case !s.mode.MariaDB:
 		return t.word == kwLateral || t.word == kwOf // reserved there only
 	}

@@ -22,6 +22,7 @@ import (
 // Errors that say that a text was no read, or called no built-in function.
 const (
 	errNoFunction   = 1305 // FUNCTION d.f does not exist
+	errNoFunctionBy = 1630 // the same, and a hint at the white space before the parenthesis
 	errReadOnly     = 1290 // the server runs with --read-only
 	errSyntax       = 1064
 	errNoPrivileges = 1370 // an account without EXECUTE calls what could be a routine
@@ -100,6 +101,9 @@ func TestAgainstServers(t *testing.T) {
 					testLocking(t, app, m)
 				})
 			}
+			started.Primary().Exec(t, storedFunctions()...)
+			started.WaitCaughtUp(t)
+			t.Run("calls", func(t *testing.T) { testCalls(t, app, f.mode) })
 		})
 	}
 }
@@ -108,19 +112,85 @@ func TestAgainstServers(t *testing.T) {
 // whatever the number of arguments, and no other of the table's.
 func testFunctions(t *testing.T, c *sql.Conn, m Mode) {
 	for _, r := range functionRules[1:] {
-		if r.effect != harmless && r.effect != constructs {
+		if r.effect != harmless && r.effect != mindsArguments {
 			continue
 		}
 		for _, arguments := range []string{"", "1", "1,1", "1,1,1", "1,1,1,1", "1,1,1,1,1"} {
 			call := r.name + "(" + arguments + ")"
 			known := Classify([]byte("SELECT "+call), m).Class == Read
-			switch got := run(t, c, "SELECT "+call); {
-			case known && (got == errNoFunction || got == errNoPrivileges):
+			got := run(t, c, "SELECT "+call)
+			stored := got == errNoFunction || got == errNoFunctionBy || got == errNoPrivileges
+			switch {
+			case known && stored:
 				t.Errorf("%s: a stored function may be called that way (error %d)", call, got)
-			case !known && got != errNoFunction && got != errNoPrivileges && got != errSyntax:
+			case !known && !stored && got != errSyntax:
 				t.Errorf("%s: the table has no such function, the server answers error %d", call, got)
 			}
 		}
+	}
+}
+
+// storedFunctions makes a function that writes of every name in the tables,
+// and one of a plain name.
+func storedFunctions() []string {
+	names := []string{"plain"}
+	for _, k := range keywords[1:] {
+		names = append(names, k.name)
+	}
+	for _, r := range functionRules[1:] {
+		names = append(names, r.name)
+	}
+	slices.Sort(names)
+	var out []string
+	for _, name := range slices.Compact(names) {
+		out = append(out, "CREATE FUNCTION app.`"+name+"`(x INT) RETURNS INT DETERMINISTIC MODIFIES SQL DATA BEGIN INSERT INTO app.u VALUES (x, 1); RETURN 1; END")
+	}
+	return out
+}
+
+// callPlaces are where a name with a parenthesis behind it may stand.
+var callPlaces = []string{
+	"SELECT %(1)", "SELECT % (1)", "SELECT %/**/(1)", "SELECT 1, % (1)", "SELECT `%`(1)", "SELECT 1 = % (1)", "SELECT 1 > %(1)",
+	"SELECT 'a' % (1)", "SELECT (1) %(1)", "SELECT (1), %(1)", "SELECT 1 %(1)", "SELECT a %(1) FROM t", "SELECT 1 AS %(1)", "SELECT + %(1), -%(1)",
+	"SELECT NOT %(1)", "SELECT DISTINCT %(1)", "SELECT ALL % (1)", "SELECT SQL_NO_CACHE %(1)", "SELECT a FROM t WHERE % (1)", "SELECT a FROM t ORDER BY %(1)",
+	"SELECT a FROM t WHERE a IN (% (1))", "SELECT a FROM t GROUP BY %(1)", "SELECT a FROM t LIMIT %(1)", "SELECT * FROM t AS % (1)", "SELECT * FROM (SELECT 1) %(a)",
+	"SELECT * FROM t, %(1)", "SELECT * FROM t JOIN %(1)", "VALUES (%(1))", "VALUES ROW(%(1))", "SELECT CASE %(1) WHEN 1 THEN % (1) END", "SELECT IF(1, %(1), 2)",
+	"SELECT CAST(1 AS %(1))", "SELECT CAST(% (1) AS CHAR)", "SELECT 'a' COLLATE %(1)", "SELECT 1 BETWEEN %(1) AND % (1)", "SELECT a FROM t WHERE a LIKE % (1)",
+	"SELECT INTERVAL % (1) DAY + NOW()", "SELECT a FROM t USE INDEX %(1)", "SELECT SUM(a) OVER %(1) FROM t", "SELECT SUM(a) OVER (ORDER BY %(1)) FROM t",
+	"WITH %(a) AS (SELECT 1) SELECT 1", "WITH x AS (SELECT %(1)) SELECT * FROM x", "SELECT app.%(1)", "SELECT app . % (1)", "SELECT {fn %(1)}", "TABLE %(1)",
+	"EXPLAIN SELECT %(1)", "SELECT (SELECT % (1))", "SELECT 1 UNION SELECT %(1)", "SHOW TABLES WHERE %(1)", "DESC SELECT %(1)",
+}
+
+// testCalls: wherever a name stands and whatever it is, if the server calls the
+// stored function of that name, which a read-only server refuses, it is no read.
+func testCalls(t *testing.T, c *sql.Conn, m Mode) {
+	refused := run(t, c, "SELECT plain(1)")
+	if refused != errReadOnly && refused != 1792 {
+		t.Fatalf("a function that writes: error %d, want %d", refused, errReadOnly)
+	}
+	called, agreed := 0, 0
+	for _, create := range storedFunctions() {
+		name := create[strings.Index(create, "`")+1 : strings.Index(create, "`(")]
+		switch name {
+		case "SLEEP", "BENCHMARK", "GET_LOCK", "SHUTDOWN", "MASTER_GTID_WAIT", "MASTER_POS_WAIT", "SOURCE_POS_WAIT":
+			continue // waits, or worse
+		}
+		for _, place := range callPlaces {
+			text := strings.ReplaceAll(place, "%", name)
+			if run(t, c, text) != refused {
+				continue
+			}
+			called++
+			if got := Classify([]byte(text), m); got.Class == Read {
+				t.Errorf("%s calls a stored function, and is %s", text, got.Class)
+			} else {
+				agreed++
+			}
+		}
+	}
+	t.Logf("%d calls of stored functions, none of %d a read", called, agreed)
+	if called < 1000 {
+		t.Errorf("only %d calls of stored functions", called)
 	}
 }
 
