@@ -4,6 +4,7 @@ import (
 	"os/exec"
 	"strings"
 	"testing"
+	"time"
 )
 
 // typical are texts as applications send them.
@@ -57,6 +58,35 @@ func TestAllocatesNothing(t *testing.T) {
 				UserVariables(text, m, func([]byte, bool) bool { return true })
 			}); n != 0 {
 				t.Errorf("reading the names of %s: %v allocations", name, n)
+			}
+		}
+	}
+}
+
+// TestLinear: no text takes more than linear time; were it quadratic these
+// would take minutes.
+func TestLinear(t *testing.T) {
+	const size = 256 << 10
+	for _, unit := range []string{
+		"(", ")", "f(", "f(a,", "f(a)", "(1,", "(1),", "1,", "-1,", ",", ";", "a ", "a.", "a;", "/*", "/**/", "/*!", "*/", "/*! a;",
+		"'", "''", "'\\", "`", "`a`", "\"", "-- \n", "#\n", "--", "@", "@@", "@a,", "@a:=", "SET ", "SET @a=1,", "SET STATEMENT a=1 FOR ",
+		"BEGIN ", "CREATE PROCEDURE ", "WITH a(a) AS (", "EXPLAIN ", "FOR ", "CASE ", "_a", "_a 'x',", "x'", "1e", "0x", ".1", "$", "\x00",
+		"\xa0", "information_schema ", "information_schema.", "SELECT CONNECTION_ID(),", "INSERT INTO a.", "NEXT ", "+", "+1", "POINT(", "JSON_TABLE(",
+	} {
+		sql := []byte(strings.Repeat(unit, size/len(unit)))
+		for _, head := range []string{"", "SELECT ", "SET @a = ", "EXPLAIN INSERT INTO "} {
+			text := append([]byte(head), sql...)
+			start := time.Now()
+			Classify(text, mariadbMode)
+			Fingerprint(text, mariadbMode)
+			RewriteConnectionID(nil, text, mariadbMode, 5)
+			Statements(text, mariadbMode, func([]byte) bool { return true })
+			Assignments(text, mariadbMode, func(Assignment) bool { return true })
+			TableNames(text, mariadbMode, func(_, _ []byte) bool { return true })
+			TemporaryTables(text, mariadbMode, func(_, _ []byte, _ bool) bool { return true })
+			UserVariables(text, mariadbMode, func([]byte, bool) bool { return true })
+			if took := time.Since(start); took > 20*time.Second {
+				t.Errorf("%q and %q again and again: %v", head, unit, took)
 			}
 		}
 	}

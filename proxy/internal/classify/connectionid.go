@@ -165,7 +165,13 @@ func (r *rewriter) add(t token) {
 
 func (r *rewriter) replace(start, end int) {
 	r.dst = append(r.dst, r.sql[r.copied:start]...)
+	if start > 0 && is(r.sql[start-1], isWord) {
+		r.dst = append(r.dst, ' ') // SELECT@@pseudo_thread_id
+	}
 	r.dst = strconv.AppendUint(r.dst, uint64(r.id), 10)
+	if c := r.at(end); is(c, isWord) || c == '.' {
+		r.dst = append(r.dst, ' ') // CONNECTION_ID()FROM
+	}
 	r.copied = end
 	r.replaced, r.item.asksID = true, true
 }

@@ -23,7 +23,9 @@ func (s *scan) explain(verb token) {
 		option := t.word
 		t = s.next()
 		if option == kwFormat && t.op == '=' {
-			s.next()
+			if format := s.peek(); format.kind == tokenWord || format.kind == tokenString {
+				s.next()
+			}
 			t = s.next()
 		}
 		if runs = runs || t.word == kwAnalyze; t.word == kwAnalyze {

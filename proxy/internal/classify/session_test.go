@@ -272,6 +272,8 @@ func TestRewriteConnectionID(t *testing.T) {
 		{"SELECT /*! CONNECTION_ID() */", "SELECT /*! 77 AS `CONNECTION_ID()` */"},
 		{"SELECT 1; SELECT CONNECTION_ID()", "SELECT 1; SELECT 77 AS `CONNECTION_ID()`"},
 		{"KILL CONNECTION_ID()", "KILL 77"},
+		{"SELECT@@pseudo_thread_id", "SELECT 77 AS `@@pseudo_thread_id`"},
+		{"SELECT a FROM t WHERE b=CONNECTION_ID()AND c", "SELECT a FROM t WHERE b=77 AND c"},
 
 		{"SELECT 1", ""},
 		{"SELECT 'CONNECTION_ID()' /* CONNECTION_ID() */", ""},
@@ -345,6 +347,7 @@ func TestStatements(t *testing.T) {
 		{"CREATE PROCEDURE p() BEGIN SELECT 1; END; SELECT 2", "CREATE PROCEDURE p() BEGIN SELECT 1; END; SELECT 2"},
 		{"SELECT 1; SELECT 'x; SELECT 2", "SELECT 1; SELECT 'x; SELECT 2"},
 		{"/*!40101 SET @a = 1 */; SELECT 1", "/*!40101 SET @a = 1 */; SELECT 1"},
+		{"SELECT 1; /*!40101 SELECT 2; SELECT 3 */; SELECT 4", "SELECT 1; /*!40101 SELECT 2; SELECT 3 */; SELECT 4"},
 	} {
 		var got []string
 		Statements([]byte(c.sql), mariadbMode, func(stmt []byte) bool {

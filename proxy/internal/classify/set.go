@@ -148,7 +148,11 @@ func (s *scan) setStatement() {
 			return
 		case t.word == kwFor:
 			verb, flags := s.verb, s.flags
-			s.statement(s.next())
+			if t = s.next(); t.word == kwSet { // no server runs it; nor does it nest here
+				s.garbled(t)
+				return
+			}
+			s.statement(t)
 			s.verb = verb
 			s.flags |= flags
 			s.demand(Write, SetsExpression)

@@ -103,8 +103,8 @@ func (s *scan) show() {
 		s.ignore()
 		return
 	}
-	if rule.name == "CREATE" { // the next word may be a keyword of another statement
-		s.next()
+	if rule.name == "CREATE" && s.peek().kind == tokenWord {
+		s.next() // what is shown may be named like a verb: SHOW CREATE PROCEDURE
 	}
 	s.rest(t)
 }
