@@ -83,7 +83,7 @@ func (e *ConnectError) Unwrap() error { return e.Err }
 // TLS says how connections to servers are encrypted.
 type TLS struct {
 	Config   *tls.Config // nil: never
-	Required bool        // refuse a server without TLS
+	Required bool        // refuse a server without TLS, but for one on a socket
 }
 
 // link is the auth package's view of a connection.
@@ -108,7 +108,7 @@ func dial(ctx context.Context, server farm.Server, cred *auth.Credential, shape 
 	var d net.Dialer
 	raw, err := d.DialContext(ctx, server.Network(), server.Address)
 	if err != nil {
-		return nil, err
+		return nil, withCause(ctx, err)
 	}
 	// Cancellation becomes a deadline: whatever waits on the connection wakes up.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
@@ -118,12 +118,17 @@ func dial(ctx context.Context, server farm.Server, cred *auth.Credential, shape 
 	}
 	if err != nil {
 		_ = raw.Close()
-		if ctx.Err() != nil && !isServerError(err) {
-			err = fmt.Errorf("%w (%w)", err, context.Cause(ctx))
-		}
-		return nil, err
+		return nil, withCause(ctx, err)
 	}
 	return c, nil
+}
+
+// withCause adds to an error why its context ended, where that brought it about.
+func withCause(ctx context.Context, err error) error {
+	if ctx.Err() == nil || isServerError(err) {
+		return err
+	}
+	return fmt.Errorf("%w (%w)", err, context.Cause(ctx))
 }
 
 func isServerError(err error) bool {
@@ -155,7 +160,7 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 		Attributes: wire.AppendAttributes(nil, "_client_name", "farmhand", "program_name", "farmhand-proxy"),
 	}
 	switch {
-	case tlsOptions.Config == nil || server.Network() == "unix" && !tlsOptions.Required:
+	case tlsOptions.Config == nil || server.Network() == "unix": // a socket is as good, and has no name to verify
 	case greeting.Capabilities.Has(wire.ClientSSL):
 		c.Caps |= wire.ClientSSL
 		response.Capabilities = c.Caps

@@ -2,7 +2,6 @@ package backend
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -113,12 +112,12 @@ func (p *Pool) Get(ctx context.Context, server farm.Server, cred *auth.Credentia
 		p.metrics.reused.WithLabelValues(server.Name).Inc()
 		return c, nil
 	}
-	ctx, cancel := p.connectContext(ctx)
+	dialing, cancel := p.connectContext(ctx)
 	defer cancel()
-	c, err := dial(ctx, server, cred, k.shape, schema, p.opt.TLS)
+	c, err := dial(dialing, server, cred, k.shape, schema, p.opt.TLS)
 	if err != nil {
 		p.metrics.failed.WithLabelValues(server.Name).Inc()
-		p.report(server.Name, err)
+		p.report(ctx, server.Name, err)
 		return nil, &ConnectError{Server: server.Name, Err: err}
 	}
 	c.key = k
@@ -137,17 +136,17 @@ func (p *Pool) connectContext(ctx context.Context) (context.Context, context.Can
 // of no use: it is closed then, and another one or a new one is worth a try. An
 // error is what Get returns.
 func (p *Pool) verify(ctx context.Context, c *Conn, schema string) (ok bool, err error) {
-	ctx, cancel := p.connectContext(ctx)
+	asking, cancel := p.connectContext(ctx)
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
+	stop := context.AfterFunc(asking, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
 	c.Schema = schema
 	err = c.reset(true)
 	if !stop() {
 		// The server is silent: another connection would say no more.
 		c.MarkBroken()
 		p.drop(c, "no answer")
-		p.report(c.key.server, context.Cause(ctx))
-		return false, &ConnectError{Server: c.key.server, Err: context.Cause(ctx)}
+		p.report(ctx, c.key.server, context.Cause(asking))
+		return false, &ConnectError{Server: c.key.server, Err: context.Cause(asking)}
 	}
 	if err != nil {
 		c.MarkBroken()
@@ -157,17 +156,12 @@ func (p *Pool) verify(ctx context.Context, c *Conn, schema string) (ok bool, err
 	return true, nil
 }
 
-func (p *Pool) report(server string, err error) {
-	if p.opt.Report != nil && unreachable(err) {
+// report tells of a server that cannot be reached, which one is not that refuses
+// this client, or that the client did not wait for.
+func (p *Pool) report(ctx context.Context, server string, err error) {
+	if p.opt.Report != nil && !isServerError(err) && ctx.Err() == nil {
 		p.opt.Report(server, err)
 	}
-}
-
-// unreachable tells a server that cannot be reached from one that refuses this
-// client.
-func unreachable(err error) bool {
-	var refused *wire.Error
-	return !errors.As(err, &refused) && !errors.Is(err, context.Canceled)
 }
 
 // take removes the youngest idle connection of k, and says for how long it was
