@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz bench clean go
+.PHONY: run build test lint fuzz bench demo-wordpress clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -28,6 +28,10 @@ fuzz: go
 bench: build
 	@scripts/install-packages mariadb-server sysbench haproxy
 	@go run ./bench $(BENCHFLAGS)
+
+# Unmodified WordPress on a farm of this machine, ready in a browser.
+demo-wordpress: build
+	@demo/wordpress $(FLAGS)
 
 clean:
 	rm -rf bin
