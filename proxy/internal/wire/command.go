@@ -87,7 +87,9 @@ func ParseExecute(payload []byte, params int, caps Capability) (Execute, error) 
 	d.Skip(4)
 	attributes := caps.Has(ClientQueryAttributes)
 	n := uint64(params)
-	if attributes && flags&parameterCountAvailable != 0 {
+	// The flag says that there may be attributes where there are no parameters;
+	// with parameters the count is there whatever it says.
+	if attributes && (params > 0 || flags&parameterCountAvailable != 0) {
 		n = d.LenEnc()
 	}
 	if d.Err() != nil || n > 1<<16 {

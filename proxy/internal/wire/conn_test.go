@@ -351,3 +351,11 @@ func ExampleCommand_String() {
 	fmt.Println(ComQuery, Command(0x7f))
 	// Output: COM_QUERY command 0x7f
 }
+
+// bytesConn is a connection that reads from r.
+type bytesConn struct {
+	net.Conn
+	r io.Reader
+}
+
+func (c bytesConn) Read(b []byte) (int, error) { return c.r.Read(b) }

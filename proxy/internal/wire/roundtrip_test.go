@@ -196,8 +196,10 @@ func TestExecuteRoundTrip(t *testing.T) {
 		params := rapid.IntRange(1, 40).Draw(t, "params")
 		p := []byte{byte(ComStmtExecute), 7, 0, 0, 0, 0, 1, 0, 0, 0}
 		attributes := 0
-		if caps.Has(ClientQueryAttributes) && rapid.Bool().Draw(t, "attributes") {
-			p[5] = 8
+		if caps.Has(ClientQueryAttributes) {
+			if rapid.Bool().Draw(t, "flag") {
+				p[5] = 8
+			}
 			attributes = rapid.IntRange(0, 3).Draw(t, "more")
 			p = AppendLenEnc(p, uint64(params+attributes))
 		}

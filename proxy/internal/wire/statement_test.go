@@ -61,6 +61,17 @@ func checkParse(c *client) {
 	if err != nil || !e.Bound || e.Statement != st.ID {
 		c.t.Fatalf("execute is parsed as %+v, %v", e, err)
 	}
+	if c.caps.Has(wire.ClientQueryAttributes) {
+		// The count of parameters is there without its flag too.
+		const hasCount, flags = 8, 5
+		p[flags] &^= hasCount
+		check(c, "execute without the flag of a count", c.must(p, nil), 0, 1)
+		if again, err := wire.ParseExecute(p, 2, c.caps); err != nil || again != e {
+			c.t.Errorf("without the flag of a count it is parsed as %+v, %v, not %+v", again, err, e)
+		}
+		st = c.prepare("SELECT ?, ?")
+		wire.SetStatementID(p, st.ID)
+	}
 	types := append([]byte(nil), p[e.Flag+1:e.Types]...)
 	// The same without types: the server remembers them.
 	bare := append(append([]byte(nil), p[:e.Flag]...), 0)
