@@ -7,6 +7,11 @@ import (
 	"farmhand/proxy/internal/wire"
 )
 
+// outlives are the capabilities of a login that set session variables (sql_mode
+// by CLIENT_IGNORE_SPACE, wait_timeout by CLIENT_INTERACTIVE): after a reset the
+// variables are the server's default ones.
+const outlives = wire.ClientIgnoreSpace | wire.ClientInteractive
+
 // COM_RESET_CONNECTION leaves less behind than it is said to, but not nothing
 // (seen on MariaDB 10.11 and MySQL 9.7): the role stays, @@collation_database
 // becomes the server's default although the default schema stays, and what
@@ -46,7 +51,7 @@ func (c *Conn) prepare() error {
 	if _, err := c.ReadReply(); err != nil {
 		return fmt.Errorf("switch session tracking on: %w", err)
 	}
-	c.unclean = initConnect != ""
+	c.unclean = initConnect != "" || c.Caps&outlives != 0
 	switch {
 	case !c.MariaDB:
 		c.role = "SET ROLE DEFAULT"

@@ -214,7 +214,7 @@ func (p *Pool) Put(c *Conn) {
 		return
 	}
 	if c.unclean {
-		p.drop(c, "init_connect")
+		p.drop(c, "login state")
 		return
 	}
 	if p.opt.MaxLifetime > 0 && time.Since(c.created) > p.opt.MaxLifetime {
