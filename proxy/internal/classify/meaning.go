@@ -122,6 +122,9 @@ const (
 	CallsProcedure
 	// ReadsSystem: names a table of information_schema, performance_schema, mysql or sys.
 	ReadsSystem
+	// EndsConnection: COMMIT or ROLLBACK with RELEASE: the server closes the
+	// connection when it has answered.
+	EndsConnection
 )
 
 var flagNames = [...]string{
@@ -129,6 +132,7 @@ var flagNames = [...]string{
 	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
 	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
 	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
+	"EndsConnection",
 }
 
 // String returns the names of the flags, parted by spaces.

@@ -74,20 +74,23 @@ func (s *scan) end(verb token) {
 		}
 		t = s.next()
 	}
-	if t.word == kwNo {
+	var flags Flags
+	switch t.word {
+	case kwNo:
 		if t = s.next(); t.word != kwRelease {
 			s.garbled(t)
 			return
 		}
-	}
-	if t.word == kwRelease {
+		t = s.next()
+	case kwRelease:
+		flags = EndsConnection
 		t = s.next()
 	}
 	if !stops(t) {
 		s.garbled(t)
 		return
 	}
-	s.settle(End, ControlsTransaction, 0)
+	s.settle(End, ControlsTransaction, flags)
 }
 
 // garbled reads the rest of a statement that begins well and then is no SQL

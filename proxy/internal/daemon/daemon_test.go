@@ -67,8 +67,8 @@ func TestTransactionStaysOnThePrimary(t *testing.T) {
 	if got := r.servedBy(t, c); got == "primary" {
 		t.Errorf("a read-only transaction is served by %s", got)
 	}
-	if _, err := c.ExecContext(t.Context(), "CREATE TABLE nope (i INT)"); err == nil {
-		t.Error("a write in a read-only transaction succeeded")
+	if _, err := c.ExecContext(t.Context(), "INSERT INTO written VALUES (3)"); err == nil || !strings.Contains(err.Error(), "1792") {
+		t.Errorf("a write in a read-only transaction: %v", err)
 	}
 	for _, leaves := range []string{"SELECT @a := 1", "DO GET_LOCK('x', 0)"} {
 		if _, err := c.ExecContext(t.Context(), leaves); err == nil || !strings.Contains(err.Error(), "1792") {
@@ -76,6 +76,32 @@ func TestTransactionStaysOnThePrimary(t *testing.T) {
 		}
 	}
 	exec(t, c, "COMMIT")
+	// What commits implicitly ends it, and runs where it would without it.
+	for _, ends := range []string{"CREATE TABLE IF NOT EXISTS other (i INT)", "BEGIN"} {
+		r.caughtUp(t)
+		exec(t, c, "START TRANSACTION READ ONLY")
+		if got := r.servedBy(t, c); got == "primary" {
+			t.Errorf("a read-only transaction is served by %s", got)
+		}
+		exec(t, c, ends, "INSERT INTO written VALUES (4)", "COMMIT")
+	}
+	// To prepare a statement that has neither parameters nor columns leaves the
+	// transaction where it is.
+	r.caughtUp(t)
+	exec(t, c, "START TRANSACTION READ ONLY")
+	before := r.servedBy(t, c)
+	prepared, err := c.PrepareContext(t.Context(), "DO 1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := r.servedBy(t, c); got != before || value(t, c, "SELECT @@in_transaction") != "1" {
+		t.Errorf("after a statement was prepared, %s serves the transaction of %s", got, before)
+	}
+	if err := prepared.Close(); err != nil {
+		t.Error(err)
+	}
+	exec(t, c, "COMMIT")
+	f.CheckNoOwnEvents(t)
 }
 
 func TestSessionStateIsEqualEverywhere(t *testing.T) {

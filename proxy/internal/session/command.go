@@ -161,6 +161,23 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 	return d
 }
 
+// endReadOnly ends the read-only transaction on a replica before a statement
+// that commits it implicitly: what comes then may write, or begin a transaction
+// that does, and belongs on the primary.
+func (s *Session) endReadOnly(m *classify.Meaning) {
+	const inTransaction = wire.StatusInTransaction | wire.StatusInTransactionReadOnly
+	if s.transaction == nil || s.transaction != s.replica || s.status&inTransaction == 0 ||
+		m.Flags&classify.ImplicitCommit == 0 || m.Flags&classify.MultiStatement != 0 {
+		return
+	}
+	if m.Class == classify.BeginReadOnly || // which may stay there
+		m.Flags&classify.SetsSession != 0 { // autocommit=1 changes nothing: it is, or the transaction would be on the primary
+		return
+	}
+	s.status &^= inTransaction
+	s.release(&s.replica) // the pool's reset ends it; there is nothing to commit
+}
+
 // prepareTarget is where a statement is prepared that will run at target.
 func prepareTarget(t route.Target) route.Target {
 	if t == route.Console {
@@ -193,6 +210,7 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 			payload, sql = text, text[offset:]
 		}
 	}
+	s.endReadOnly(&m)
 	d := s.decide(&m, sql)
 	s.Metrics.statement(&m, d.Target)
 	if s.Digests != nil && firstPacket == 0 {

@@ -14,13 +14,24 @@ import (
 // killLimit bounds a KILL's own conversation with a server.
 const killLimit = 5 * time.Second
 
-// errKilled ends a session that was killed.
-var errKilled = &wire.Error{Code: 1927, State: "70100", Message: "Connection was killed"}
+// errKilled ends a session that was killed. Its client is told nothing more, as
+// by a server: programs take the end of a connection (error 2006 of their
+// driver) as the sign to connect again.
+var errKilled = errors.New("the session was killed")
+
+// What a session that kills itself or its own statement is answered.
+var (
+	errInterrupted   = &wire.Error{Code: 1317, State: "70100", Message: "Query execution was interrupted"}
+	errSelfInflicted = &wire.Error{Code: 1927, State: "70100", Message: "Connection was killed"} // MariaDB's
+)
 
 // kill runs KILL and COM_PROCESS_KILL. Ids of the proxy's sessions are
 // translated; any other is one of the primary's own, or none.
 func (s *Session) kill(ctx context.Context, k classify.KillStatement, payload, sql []byte) error {
-	if k.ID < firstID || k.ID > 1<<32-1 {
+	if k.Self || !k.ByQueryID && k.User == nil && k.ID == uint64(s.id) {
+		return s.killSelf(k.Query)
+	}
+	if k.ByQueryID || k.ID < firstID || k.ID > 1<<32-1 {
 		m := classify.Meaning{Class: classify.Write, Flags: classify.Kills}
 		d := s.decide(&m, nil)
 		return s.run(ctx, &request{command: wire.Command(payload[0]), payload: payload, sql: sql, meaning: m, target: d.Target})
@@ -44,13 +55,25 @@ func (s *Session) kill(ctx context.Context, k classify.KillStatement, payload, s
 	return s.sendOK()
 }
 
+// killSelf answers a session that kills itself or its own statement, the KILL.
+func (s *Session) killSelf(query bool) error {
+	e := errInterrupted
+	if !query && s.state.mode.MariaDB {
+		e = errSelfInflicted
+	}
+	if err := s.sendError(e); err != nil || query {
+		return err
+	}
+	return errEnd
+}
+
 // killQuery kills what a session runs now. The session cannot go on to its next
 // command meanwhile, so nothing else is hit.
 func (s *Session) killQuery(ctx context.Context, victim *Session) *wire.Error {
 	victim.shared.running.Lock()
 	defer victim.shared.running.Unlock()
 	running := victim.shared.running.conn
-	if running == nil || victim == s {
+	if running == nil {
 		return nil
 	}
 	err := s.control(ctx, running, fmt.Sprintf("KILL QUERY %d", running.ThreadID))

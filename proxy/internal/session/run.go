@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"strings"
 	"syscall"
 	"time"
 
@@ -181,6 +182,10 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	switch {
 	case err == nil:
 		s.after(c, r)
+		if r.meaning.Flags&classify.EndsConnection != 0 && r.command != wire.ComStmtPrepare && h.tracker.Err == nil {
+			s.discard(c, "released by the client")
+			return answered, errEnd
+		}
 		return answered, nil
 	case errors.Is(err, relay.ErrStopped):
 		if h.gone {
@@ -309,7 +314,10 @@ func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, e
 func (s *Session) after(c *backend.Conn, r *request) {
 	h := &s.handler
 	t := &h.tracker
-	if t.Err == nil || t.Results > 0 {
+	// To prepare leaves the transaction as it is, and the answer carries no status
+	// where the statement has neither parameters nor columns.
+	prepares := r.command == wire.ComStmtPrepare
+	if !prepares && (t.Err == nil || t.Results > 0) {
 		c.Status = t.OK.Status
 		s.status = t.OK.Status
 	}
@@ -324,6 +332,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		c.Synced = s.state.version
 	}
 	switch {
+	case prepares:
 	case s.status&wire.StatusInTransaction != 0 || s.status&wire.StatusInTransactionReadOnly != 0:
 		if t.Err == nil || s.transaction != nil {
 			s.transaction, s.nextTransaction = c, false
@@ -407,6 +416,12 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 
 // failed decides whether the client is to see an error.
 func (h *handler) failed() (relay.Verdict, []byte) {
+	if e := h.tracker.Err; h.s.transaction == h.conn && h.conn == h.s.replica && e.Code == codeReadOnly && strings.Contains(e.Message, "read-only") {
+		// The client has begun a transaction that reads only, and knows nothing of
+		// a server that does.
+		h.out = wire.AppendError(h.out[:0], &wire.Error{Code: 1792, State: "25006", Message: "Cannot execute statement in a READ ONLY transaction"})
+		return relay.Replace, h.out
+	}
 	if h.packets > 1 || !h.request.read || h.s.transaction == h.conn {
 		return relay.Forward, nil
 	}

@@ -155,6 +155,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 		return s.sendError(e)
 	}
 	m := st.meaning
+	s.endReadOnly(&m)
 	d := s.decide(&m, st.text)
 	r := request{
 		command: command, payload: payload, meaning: m, target: d.Target, read: repeatable(m.Class) && command == wire.ComStmtExecute,
