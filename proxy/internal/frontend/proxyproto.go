@@ -35,6 +35,13 @@ func ParseTrusted(list []string) (Trusted, error) {
 			}
 			network = netip.PrefixFrom(address, address.BitLen())
 		}
+		// An IPv4 peer of a socket for both families is an IPv4 peer.
+		if network.Addr().Is4In6() {
+			if network.Bits() < 96 {
+				return Trusted{}, fmt.Errorf("trusted proxy %q: expected a mapped IPv4 network's prefix to have at least 96 bits", entry)
+			}
+			network = netip.PrefixFrom(network.Addr().Unmap(), network.Bits()-96)
+		}
 		t.networks = append(t.networks, network.Masked())
 	}
 	return t, nil
@@ -44,6 +51,7 @@ func (t Trusted) covers(transport Transport, peer netip.Addr) bool {
 	if transport == Unix {
 		return t.unix
 	}
+	peer = peer.Unmap().WithZone("") // no network contains an address with a zone
 	for _, network := range t.networks {
 		if network.Contains(peer) {
 			return true
