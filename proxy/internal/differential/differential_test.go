@@ -1,0 +1,143 @@
+package differential
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"farmhand/proxy/internal/config"
+)
+
+// number is an environment variable's number, or what holds without it.
+func number(t *testing.T, name string, otherwise uint64) uint64 {
+	t.Helper()
+	text := os.Getenv(name)
+	if text == "" {
+		return otherwise
+	}
+	n, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", name, err)
+	}
+	return n
+}
+
+// workers is how many sessions run at once.
+const workers = 6
+
+func TestSessionsAreAnsweredAsDirectly(t *testing.T) {
+	seed := number(t, "FARMHAND_DIFFERENTIAL_SEED", 1)
+	if os.Getenv("FARMHAND_DIFFERENTIAL_STATEMENTS") == "" && os.Getenv("FARMHAND_DIFFERENTIAL_TIME") == "" {
+		t.Skip("runs where FARMHAND_DIFFERENTIAL_STATEMENTS says how many: there are known differences still")
+	}
+	statements := int64(number(t, "FARMHAND_DIFFERENTIAL_STATEMENTS", 20_000))
+	failures := int(number(t, "FARMHAND_DIFFERENTIAL_FAILURES", 1))
+	var until time.Time
+	if s := os.Getenv("FARMHAND_DIFFERENTIAL_TIME"); s != "" {
+		d, err := time.ParseDuration(s)
+		if err != nil {
+			t.Fatal(err)
+		}
+		until, statements = time.Now().Add(d), 1<<62
+	}
+	only, single := os.LookupEnv("FARMHAND_DIFFERENTIAL_SESSION")
+	w := begin(t, []time.Duration{0, time.Second}, func(c *config.Config) { c.Digests.Max = 0 })
+
+	if single {
+		index := number(t, "FARMHAND_DIFFERENTIAL_SESSION", 0)
+		if !w.check(t, seed, index, "app_d0", newCounts()) {
+			t.Errorf("session %s fails", only)
+		}
+		return
+	}
+	began, c := time.Now(), newCounts()
+	var next atomic.Uint64
+	var failed atomic.Int64
+	var group sync.WaitGroup
+	for n := range workers {
+		group.Go(func() {
+			r := newRunner(w.alone.Addr(), w.proxy, c)
+			defer r.close()
+			for c.ran() < statements && int(failed.Load()) < failures && (until.IsZero() || time.Now().Before(until)) {
+				index, schema := next.Add(1)-1, fmt.Sprintf("app_d%d", n)
+				s := generate(seed, index, schema)
+				if d := r.run(s.steps); d != nil {
+					failed.Add(1)
+					r.close()
+					w.explain(t, r, seed, index, s, d)
+				}
+			}
+		})
+	}
+	group.Wait()
+	took := time.Since(began)
+	t.Logf("%d statements in %d sessions of seed %d, %.0f a second:\n%v", c.ran(), next.Load(), seed, float64(c.ran())/took.Seconds(), c)
+	onPrimary, onReplicas := selects(t, w.farm.Primary()), int64(0)
+	for _, s := range w.farm.Replicas() {
+		n := selects(t, s)
+		t.Logf("%s served %d SELECTs", s.Name(), n)
+		onReplicas += n
+	}
+	share := float64(onReplicas) / float64(max(1, onReplicas+onPrimary))
+	t.Logf("replicas served %.1f %% of the SELECTs", 100*share)
+	if share < 0.05 {
+		t.Errorf("replicas served %.1f %% of the SELECTs: this tests no splitting", 100*share)
+	}
+	w.farm.CheckNoOwnEvents(t)
+}
+
+// check runs one session and reports what differs; false if anything does.
+func (w *worlds) check(t *testing.T, seed, index uint64, schema string, c *counts) bool {
+	t.Helper()
+	r := newRunner(w.alone.Addr(), w.proxy, c)
+	defer r.close()
+	s := generate(seed, index, schema)
+	d := r.run(s.steps)
+	if d != nil {
+		r.close()
+		w.explain(t, r, seed, index, s, d)
+	}
+	return d == nil
+}
+
+// explain reduces a session that failed to the steps that it takes, and reports
+// them.
+func (w *worlds) explain(t *testing.T, r *runner, seed, index uint64, s session, d *divergence) {
+	t.Helper()
+	quiet := newRunner(r.pairs[0].direct.address, r.pairs[0].proxy.address, nil)
+	defer quiet.close()
+	small, last := w.reduce(quiet, s, d)
+	t.Errorf("session %d of seed %d differs (FARMHAND_DIFFERENTIAL_SEED=%d FARMHAND_DIFFERENTIAL_SESSION=%d), reduced from %d steps to %d after the scene of %d:\n%s",
+		index, seed, seed, index, d.at+1-s.scene, len(small)-s.scene, s.scene, last.describe(small, s.scene))
+}
+
+// tries is how often a session is run that is to fail: what differs may depend
+// on how far a replica is.
+const tries = 2
+
+// reduce returns the fewest steps found that still differ, and how they do.
+func (w *worlds) reduce(r *runner, s session, d *divergence) ([]step, *divergence) {
+	last := d
+	steps := s.steps[:d.at+1]
+	if d.at < s.scene {
+		return steps, d
+	}
+	limit := time.Now().Add(60 * time.Second)
+	small := shrink(steps, s.scene, 400, func(candidate []step) bool {
+		for range tries {
+			if time.Now().After(limit) {
+				return false
+			}
+			if again := r.run(candidate); again != nil && again.at >= s.scene {
+				last = again
+				return true
+			}
+		}
+		return false
+	})
+	return small[:last.at+1], last
+}
