@@ -172,6 +172,15 @@ func (p Position) Compact() Position {
 	return newPosition(p.flavor, normalize(runs))
 }
 
+// Domains is the number of MariaDB replication domains that the position names;
+// 0 for a MySQL position.
+func (p Position) Domains() int {
+	if p.flavor != farm.MariaDB {
+		return 0
+	}
+	return len(p.runs()) // one for each
+}
+
 // join returns the union of two runs if that is one run.
 func join(a, b run) (run, bool) {
 	if a.source != b.source || a.last+1 < b.first || b.last+1 < a.first {

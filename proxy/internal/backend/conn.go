@@ -231,6 +231,61 @@ func (c *Conn) ReadReply() (wire.OK, error) {
 	return wire.OK{}, fmt.Errorf("OK expected: %w", wire.ErrMalformed)
 }
 
+// ReadValue reads the answer to a statement of the proxy's own that gives one
+// row of one column, as text; "" where it gives no row, or NULL. An ERR is
+// returned as *wire.Error.
+func (c *Conn) ReadValue() (string, error) {
+	value, err := c.readValue()
+	var refused *wire.Error
+	if err != nil && !errors.As(err, &refused) {
+		c.broken = true
+	}
+	return value, err
+}
+
+func (c *Conn) readValue() (string, error) {
+	next := func() ([]byte, error) {
+		p, err := c.ReadPayload(controlLimit)
+		if err == nil && wire.IsError(p) {
+			var e *wire.Error
+			if e, err = wire.ParseError(p); err == nil {
+				err = e
+			}
+		}
+		return p, err
+	}
+	p, err := next()
+	if err != nil {
+		return "", err
+	}
+	if len(p) == 0 || p[0] != 1 {
+		return "", fmt.Errorf("one column expected: %w", wire.ErrMalformed)
+	}
+	head := 1 // the column's definition, and the EOF after it
+	if !c.Caps.Has(wire.ClientDeprecateEOF) {
+		head = 2
+	}
+	for range head {
+		if _, err := next(); err != nil {
+			return "", err
+		}
+	}
+	value := ""
+	for {
+		p, err := next()
+		switch {
+		case err != nil:
+			return "", err
+		case len(p) > 0 && p[0] == 0xfe && len(p) < 1<<24-1: // EOF, or the OK in its place
+			return value, nil
+		case len(p) > 0 && p[0] < 0xfb && int(p[0]) == len(p)-1:
+			value = string(p[1:])
+		case len(p) != 1 || p[0] != 0xfb: // not NULL
+			return "", fmt.Errorf("a row of one short text expected: %w", wire.ErrMalformed)
+		}
+	}
+}
+
 // SetMultiStatements sends a COM_SET_OPTION that allows or forbids several
 // statements in a text.
 func (c *Conn) SetMultiStatements(command []byte, allowed bool) error {

@@ -55,6 +55,12 @@ func parseHint(body []byte) Hint {
 				return malformed
 			}
 			h.MaxLag = lag
+		case len(setting) > len("CONSISTENCY=") && equalFold(setting[:len("CONSISTENCY=")], "CONSISTENCY="):
+			level := parseConsistency(setting[len("CONSISTENCY="):])
+			if level == NoConsistency || h.Consistency != NoConsistency {
+				return malformed
+			}
+			h.Consistency = level
 		case h.Target != NoTarget:
 			return malformed
 		case equalFold(setting, "PRIMARY"):
@@ -69,6 +75,20 @@ func parseHint(body []byte) Hint {
 		return malformed
 	}
 	return h
+}
+
+func parseConsistency(b []byte) Consistency {
+	switch {
+	case equalFold(b, "EVENTUAL"):
+		return EventualConsistency
+	case equalFold(b, "SESSION"):
+		return SessionConsistency
+	case equalFold(b, "FARM"):
+		return FarmConsistency
+	case equalFold(b, "STRICT"):
+		return StrictConsistency
+	}
+	return NoConsistency
 }
 
 // parseDuration reads a positive whole or decimal number with a unit.

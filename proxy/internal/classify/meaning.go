@@ -160,12 +160,26 @@ const (
 	ToReplica
 )
 
-// Hint is a leading comment /* farmhand: primary | replica | max_lag=2s */.
+// Consistency is the level of freshness that a hint asks for.
+type Consistency uint8
+
+// The levels that a hint can ask for.
+const (
+	NoConsistency Consistency = iota
+	EventualConsistency
+	SessionConsistency
+	FarmConsistency
+	StrictConsistency
+)
+
+// Hint is a leading comment
+// /* farmhand: primary | replica, max_lag=2s, consistency=eventual | session | farm | strict */.
 type Hint struct {
-	Present   bool
-	Malformed bool // ignored, and counted
-	Target    Target
-	MaxLag    int64 // nanoseconds; 0 is none
+	Present     bool
+	Malformed   bool // ignored, and counted
+	Target      Target
+	MaxLag      int64 // nanoseconds; 0 is none
+	Consistency Consistency
 }
 
 // Meaning is what a text means. Its slices point into the text and are valid

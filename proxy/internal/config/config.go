@@ -183,7 +183,9 @@ type Consistency string
 // The levels of consistency.
 const (
 	Eventual Consistency = "eventual" // whatever the replica has
-	Session  Consistency = "session"  // what the session itself has written and read
+	Session  Consistency = "session"  // what the session itself has written and seen
+	Farm     Consistency = "farm"     // what anybody had been told was committed before the session began to read
+	Strict   Consistency = "strict"   // what anybody had been told was committed before the read
 )
 
 // Reads is how reads are spread.
@@ -191,7 +193,15 @@ type Reads struct {
 	Primary     PrimaryReads `yaml:"primary"`
 	MaxLag      Duration     `yaml:"max_lag"` // of a replica that serves reads
 	Consistency Consistency  `yaml:"consistency"`
-	Retries     int          `yaml:"retries"` // on other servers, if one fails before its first byte
+	// ConsistencyByUser are the levels of single accounts, by user name.
+	ConsistencyByUser map[string]Consistency `yaml:"consistency_by_user"`
+	// Wait is how long a read waits for a replica that has not got what the read
+	// must see; then the primary serves it.
+	Wait Duration `yaml:"wait"`
+	// Pause is how long a session must be idle to count, at the level farm, as
+	// one that begins to read anew.
+	Pause   Duration `yaml:"pause"`
+	Retries int      `yaml:"retries"` // on other servers, if one fails before its first byte
 }
 
 // Writes is what happens to writes while there is no primary.
@@ -255,7 +265,7 @@ func Default() Config {
 			MaxLifetime:    seconds(3600),
 			ConnectTimeout: seconds(3),
 		},
-		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Session, Retries: 3},
+		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Session, ConsistencyByUser: map[string]Consistency{}, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
 		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200},
 		Health:       Health{Interval: Duration(500 * time.Millisecond), Timeout: seconds(1), Failures: 3, SlowStart: seconds(10)},
 		Hints:        Hints{Enabled: true, DeniedUsers: []string{}},

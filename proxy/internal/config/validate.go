@@ -2,8 +2,10 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -153,7 +155,13 @@ func (r Reads) validate() service.Problems {
 	var p service.Problems
 	p.OneOf("reads.primary", string(r.Primary), string(PrimaryWhenNeeded), string(PrimaryShares), string(PrimaryNever))
 	p.DurationBetween("reads.max_lag", r.MaxLag, 0, 30*day)
-	p.OneOf("reads.consistency", string(r.Consistency), string(Session), string(Eventual))
+	levels := []string{string(Eventual), string(Session), string(Farm), string(Strict)}
+	p.OneOf("reads.consistency", string(r.Consistency), levels...)
+	for _, user := range slices.Sorted(maps.Keys(r.ConsistencyByUser)) {
+		p.OneOf("reads.consistency_by_user."+user, string(r.ConsistencyByUser[user]), levels...)
+	}
+	p.DurationBetween("reads.wait", r.Wait, 0, Duration(time.Minute))
+	p.DurationBetween("reads.pause", r.Pause, 0, Duration(time.Hour))
 	p.Between("reads.retries", r.Retries, 0, 100)
 	return p
 }

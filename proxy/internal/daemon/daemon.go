@@ -22,6 +22,7 @@ import (
 	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/config"
+	"farmhand/proxy/internal/consistency"
 	"farmhand/proxy/internal/console"
 	"farmhand/proxy/internal/frontend"
 	"farmhand/proxy/internal/monitor"
@@ -46,6 +47,7 @@ type Daemon struct {
 	watcher  *topology.Watcher
 	monitor  *monitor.Monitor
 	pool     *backend.Pool
+	index    *consistency.Index
 	registry *session.Registry
 	deps     session.Deps
 	edge     edge
@@ -82,7 +84,9 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		ConnectTimeout: time.Duration(c.Pool.ConnectTimeout), ResetTimeout: time.Duration(c.Pool.ConnectTimeout),
 		TLS: backend.TLS{Config: servers, Required: servers != nil && !optional}, Report: d.monitor.Report,
 	}, metrics)
+	d.index = consistency.NewIndex(d.monitor, time.Duration(c.Health.Timeout), metrics)
 	d.deps = session.Deps{
+		Index: d.index, Progress: consistency.NewProgress(),
 		Farm: d.monitor, Pool: d.pool, Registry: d.registry,
 		Auth:      auth.New(d.monitor, prover{d}, auth.Options{StaleFor: time.Hour}),
 		Waiting:   &session.Waiting{Limit: c.Writes.MaxWaiting, PerUser: c.Writes.MaxWaitingPerUser},
@@ -159,19 +163,46 @@ func slowStart(c *config.Config) time.Duration {
 func policy(c *config.Config) *session.Policy {
 	denied, admins := slices.Clone(c.Hints.DeniedUsers), slices.Clone(c.Console.Admins)
 	return &session.Policy{
-		PrimaryReads:   route.PrimaryReads(c.Reads.Primary),
-		MaxLag:         time.Duration(c.Reads.MaxLag),
-		ReadYourWrites: c.Reads.Consistency == config.Session,
-		ReadRetries:    c.Reads.Retries,
-		WriteWait:      time.Duration(c.Writes.Wait),
-		ClassifySize:   int(c.Limits.ClassifySize),
-		PacketSize:     int(c.Limits.PacketSize),
-		IdleRelease:    idleRelease,
-		PreparedLimit:  c.Limits.PreparedStatements,
+		PrimaryReads:  route.PrimaryReads(c.Reads.Primary),
+		MaxLag:        time.Duration(c.Reads.MaxLag),
+		Level:         levels(c),
+		ReadWait:      time.Duration(c.Reads.Wait),
+		Pause:         time.Duration(c.Reads.Pause),
+		ReadRetries:   c.Reads.Retries,
+		WriteWait:     time.Duration(c.Writes.Wait),
+		ClassifySize:  int(c.Limits.ClassifySize),
+		PacketSize:    int(c.Limits.PacketSize),
+		IdleRelease:   idleRelease,
+		PreparedLimit: c.Limits.PreparedStatements,
 		HintsAllowed: func(user string) bool {
 			return c.Hints.Enabled && !slices.Contains(denied, user)
 		},
 		MayAskConsole: func(user string) bool { return slices.Contains(admins, user) },
+	}
+}
+
+// levels gives the level of consistency of each user.
+func levels(c *config.Config) func(user string) consistency.Level {
+	level := func(name config.Consistency) consistency.Level {
+		l, err := consistency.ParseLevel(string(name))
+		if err != nil {
+			return consistency.Strict // the configuration was validated
+		}
+		return l
+	}
+	all := level(c.Reads.Consistency)
+	if len(c.Reads.ConsistencyByUser) == 0 {
+		return func(string) consistency.Level { return all }
+	}
+	byUser := make(map[string]consistency.Level, len(c.Reads.ConsistencyByUser))
+	for user, name := range c.Reads.ConsistencyByUser {
+		byUser[user] = level(name)
+	}
+	return func(user string) consistency.Level {
+		if l, ok := byUser[user]; ok {
+			return l
+		}
+		return all
 	}
 }
 
@@ -298,6 +329,7 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	endSessions(errShutdown)
 	stopAccepting(errShutdown)
 	parts.Stop(errShutdown)
+	d.index.Close()
 	return errors.Join(err, parts.Wait(), d.edge.close())
 }
 

@@ -79,7 +79,7 @@ func ask(t *testing.T, c *wire.Conn, command ...byte) []byte {
 
 func TestGarbageCostsOnlyItsOwnConnection(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
-	r := start(t, f, func(c *config.Config) { c.Limits.HandshakeTimeout = config.Duration(500 * time.Millisecond) })
+	r := start(t, f, func(c *config.Config) { c.Limits.HandshakeTimeout = config.Duration(3 * time.Second) })
 	exec(t, r.conn(t), "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	r.caughtUp(t)
 	var before runtime.MemStats

@@ -196,7 +196,7 @@ func (d *directory) query(ctx context.Context, s *Server, kept bool, users []str
 	defer cancel()
 	if !kept {
 		d.close()
-		conn, err := d.monitor.dial(ctx, s.Server)
+		conn, err := d.monitor.Dial(ctx, s.Server)
 		if err != nil {
 			return nil, err
 		}

@@ -96,7 +96,7 @@ func (p *prober) probe(ctx context.Context, prove bool) (out probe) {
 // connect replaces the connection. When the server has no room for another one,
 // the old one is kept.
 func (p *prober) connect(ctx context.Context) error {
-	fresh, err := p.monitor.dial(ctx, p.server)
+	fresh, err := p.monitor.Dial(ctx, p.server)
 	if err == nil || !saturated(err) {
 		p.close()
 	}
@@ -140,8 +140,9 @@ func (p *prober) ask(ctx context.Context) (*facts, error) {
 	return f, err
 }
 
-// dial connects to a server with the monitor's account.
-func (m *Monitor) dial(ctx context.Context, s farm.Server) (*mysqladmin.Conn, error) {
+// Dial connects to a server with the monitor's account. The connection is the
+// caller's to close.
+func (m *Monitor) Dial(ctx context.Context, s farm.Server) (*mysqladmin.Conn, error) {
 	t := mysqladmin.Target{
 		Network:  s.Network(),
 		Address:  s.Address,

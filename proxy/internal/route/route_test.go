@@ -58,7 +58,7 @@ func TestDecide(t *testing.T) {
 
 func server(name string, role farm.Role, change func(*monitor.Server)) *monitor.Server {
 	s := &monitor.Server{
-		Server: farm.Server{Name: name}, Role: role, Status: monitor.Up, Eligible: role == farm.Replica, Writable: role == farm.Primary,
+		Server: farm.Server{Name: name, Address: name + ":1"}, Role: role, Status: monitor.Up, Eligible: role == farm.Replica, Writable: role == farm.Primary,
 		LagKnown: true, Probed: time.Unix(100, 0), EffectiveWeight: 100,
 	}
 	if change != nil {
@@ -66,6 +66,13 @@ func server(name string, role farm.Role, change func(*monitor.Server)) *monitor.
 	}
 	return s
 }
+
+// known names the servers that are known to have reached any position, and to
+// have been waited for in vain.
+type known struct{ reached, late string }
+
+func (k known) Reached(s *monitor.Server, _ gtid.Position) bool { return s.Name == k.reached }
+func (k known) Late(s *monitor.Server) bool                     { return s.Name == k.late }
 
 func TestRead(t *testing.T) {
 	at := func(s string) gtid.Position {
@@ -80,6 +87,11 @@ func TestRead(t *testing.T) {
 	unknown := func(s *monitor.Server) { s.LagKnown = false }
 	down := func(s *monitor.Server) { s.Status, s.Writable, s.Reason = monitor.Down, false, "is dead" }
 	behind := func(s *monitor.Server) { s.Position = at("0-1-5") }
+	has9 := func(s *monitor.Server) { s.Position = at("0-1-9") }
+	far := func(s *monitor.Server) { s.Position, s.Lag = at("0-1-5"), 2*time.Second }
+	delayed := func(s *monitor.Server) {
+		s.Position, s.Replication = at("0-1-5"), &monitor.Replication{Delay: time.Minute}
+	}
 	for _, c := range []struct {
 		name       string
 		p, r1, r2  func(*monitor.Server)
@@ -87,18 +99,28 @@ func TestRead(t *testing.T) {
 		primary    PrimaryReads
 		random     float64
 		want       string // "" where none is fit
-		becauseOf  bool   // the primary, for want of a replica
+		becauseOf  Want   // the primary, for want of a replica
+		wait       bool
 		considered string
 	}{
 		{name: "the first half", random: 0, want: "r1"},
 		{name: "the second half", random: 0.99, want: "r2"},
-		{name: "preferred", need: Need{Prefer: "r2"}, want: "r2"},
+		{name: "preferred", need: Need{Prefer: "r2:1"}, want: "r2"},
 		{name: "avoided", need: Need{Avoid: []string{"r1"}}, want: "r2"},
 		{name: "broken ones are passed over", r1: unfit, want: "r2"},
 		{name: "too far behind", r1: lagging, need: Need{MaxLag: time.Second}, want: "r2"},
 		{name: "unknown lag is not small", r1: unknown, need: Need{MaxLag: time.Hour}, want: "r2"},
-		{name: "position", r1: behind, r2: behind, need: Need{Position: at("0-1-9")}, want: "p", becauseOf: true},
-		{name: "all broken", r1: unfit, r2: unfit, want: "p", becauseOf: true},
+		{name: "position", r1: behind, r2: behind, need: Need{Position: at("0-1-9")}, want: "p", becauseOf: Freshness},
+		{name: "position, one has it", r1: behind, r2: has9, need: Need{Position: at("0-1-9")}, want: "r2"},
+		{name: "position, one is broken", r1: behind, r2: unfit, need: Need{Position: at("0-1-9")}, want: "p", becauseOf: Freshness},
+		{name: "position, both may be waited for", r1: behind, r2: behind, need: Need{Position: at("0-1-9"), Wait: time.Second}, want: "r1", wait: true},
+		{name: "position, one is too far behind to be waited for", r1: far, r2: behind, need: Need{Position: at("0-1-9"), Wait: time.Second}, want: "r2", wait: true},
+		{name: "position, one is delayed for longer than the wait", r1: delayed, r2: behind, need: Need{Position: at("0-1-9"), Wait: time.Second}, want: "r2", wait: true},
+		{name: "position, waited for in vain", r1: behind, r2: behind, need: Need{Position: at("0-1-9"), Wait: time.Second, Progress: known{late: "r1"}}, want: "r2", wait: true},
+		{name: "position, seen since the probe", r1: behind, r2: far, need: Need{Position: at("0-1-9"), Wait: time.Second, Progress: known{reached: "r1"}}, want: "r1"},
+		{name: "only one", need: Need{Only: "r2:1"}, want: "r2"},
+		{name: "only one, and it is gone", r2: unfit, need: Need{Only: "r2:1"}, considered: "r1: may be behind"},
+		{name: "all broken", r1: unfit, r2: unfit, want: "p", becauseOf: Fitness},
 		{name: "all broken, never the primary", r1: unfit, r2: unfit, primary: Never, considered: "r1: broken"},
 		{name: "sharing", primary: Share, random: 0.99, want: "p"},
 		{name: "primary dead: age no longer counts", p: down, r1: lagging, r2: unfit, need: Need{MaxLag: time.Second}, want: "r1"},
@@ -113,13 +135,13 @@ func TestRead(t *testing.T) {
 			if c.primary == "" {
 				c.primary = WhenNeeded
 			}
-			got, why, onPrimary := Read(v, &c.need, c.primary, time.Unix(100, 0), c.random)
+			got := Read(v, &c.need, c.primary, time.Unix(100, 0), c.random)
 			name := ""
-			if got != nil {
-				name = got.Name
+			if got.Server != nil {
+				name = got.Server.Name
 			}
-			if name != c.want || onPrimary != c.becauseOf || !strings.Contains(why.String(), c.considered) {
-				t.Errorf("server %q (for want of a replica: %v, considered %v), want %q (%v, %q)", name, onPrimary, why, c.want, c.becauseOf, c.considered)
+			if name != c.want || got.ForWant != c.becauseOf || got.Wait != c.wait || !strings.Contains(got.Considered.String(), c.considered) {
+				t.Errorf("server %q (%+v), want %q (for want of %v, wait %v, %q)", name, got, c.want, c.becauseOf, c.wait, c.considered)
 			}
 		})
 	}

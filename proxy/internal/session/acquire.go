@@ -7,7 +7,6 @@ import (
 	"sync"
 	"time"
 
-	"farmhand/internal/gtid"
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/monitor"
 	"farmhand/proxy/internal/route"
@@ -67,7 +66,8 @@ func (w *Waiting) leave(user string) {
 
 // acquire returns the connection for a target, with the session's state on it.
 // An error is a *wire.Error for the client, or the end of the session.
-func (s *Session) acquire(ctx context.Context, target route.Target, avoid []string, maxLag time.Duration) (*backend.Conn, error) {
+func (s *Session) acquire(ctx context.Context, target route.Target, f freshness, avoid []string) (*backend.Conn, error) {
+	s.wait = wait{}
 	switch target {
 	case route.Transaction:
 		return s.transaction, s.sync(s.transaction)
@@ -77,9 +77,9 @@ func (s *Session) acquire(ctx context.Context, target route.Target, avoid []stri
 				return c, err
 			}
 		}
-		return s.acquireRead(ctx, avoid, 0)
+		return s.acquireRead(ctx, freshness{maxLag: s.policy.MaxLag}, avoid)
 	case route.Replica:
-		return s.acquireRead(ctx, avoid, maxLag)
+		return s.acquireRead(ctx, f, avoid)
 	}
 	return s.acquirePrimary(ctx)
 }
@@ -101,64 +101,6 @@ func (s *Session) usable() *backend.Conn {
 		return c
 	}
 	return nil
-}
-
-// acquireRead returns a connection to a server that is fit for a read.
-func (s *Session) acquireRead(ctx context.Context, avoid []string, maxLag time.Duration) (*backend.Conn, error) {
-	for {
-		v := s.Farm.View()
-		need := route.Need{Position: s.needed(), MaxLag: s.policy.MaxLag, Avoid: avoid}
-		if maxLag > 0 {
-			need.MaxLag = maxLag
-		}
-		if s.replica != nil {
-			need.Prefer = s.replica.Server.Name
-		}
-		server, why, onPrimary := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())
-		if server == nil {
-			// A primary that is about to come serves reads too.
-			if s.policy.PrimaryReads != route.Never && (v.Primary == nil || v.Primary.Status != monitor.Up) {
-				c, err := s.acquirePrimary(ctx)
-				if err == nil || !isServerError(err) {
-					return c, err
-				}
-			}
-			return nil, noServer("no server can serve this read. %s", why)
-		}
-		if onPrimary {
-			s.Metrics.readsOnPrimary.Inc()
-		}
-		if v.Primary != nil && server.Name == v.Primary.Name {
-			return s.acquirePrimary(ctx)
-		}
-		if c := s.replica; c != nil && (c.Server.Name != server.Name || c.Server.Address != server.Address) {
-			s.release(&s.replica)
-		}
-		c, err := s.open(ctx, &s.replica, server)
-		if err == nil {
-			return c, nil
-		}
-		if isServerError(err) && s.transaction == nil {
-			// This server refuses what another may grant: its copy of the
-			// accounts or schemas may be behind.
-			s.release(&s.replica)
-		}
-		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
-		}
-		if len(avoid) >= s.policy.ReadRetries {
-			return s.acquirePrimary(ctx)
-		}
-		avoid = append(avoid, server.Name)
-	}
-}
-
-// needed is the position that the session's reads must see.
-func (s *Session) needed() gtid.Position {
-	if !s.policy.ReadYourWrites {
-		return gtid.Position{}
-	}
-	return s.position
 }
 
 // open returns the held connection, or a new one to server, with the session's

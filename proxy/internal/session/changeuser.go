@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/consistency"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -67,7 +68,7 @@ func (s *Session) UseSchema(ctx context.Context, schema string) *wire.Error {
 		return nil
 	}
 	s.state.schema = schema
-	c, err := s.acquireRead(ctx, nil, 0)
+	c, err := s.acquireRead(ctx, freshness{level: min(s.policy.Level(s.client.User), consistency.Session), maxLag: s.policy.MaxLag}, nil)
 	var refused *wire.Error
 	if errors.As(err, &refused) || err != nil {
 		// A replica that is behind may lack it.

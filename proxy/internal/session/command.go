@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"slices"
-	"time"
 
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
@@ -218,7 +217,7 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 	}
 	r := request{
 		command: wire.ComQuery, payload: payload, sql: sql, meaning: m, target: d.Target,
-		read: repeatable(m.Class), maxLag: s.hintLag(&m), firstPacket: firstPacket,
+		read: repeatable(m.Class), fresh: s.freshnessOf(&m), firstPacket: firstPacket,
 	}
 	if d.Target == route.Last {
 		r.fixed, r.read = s.last, false
@@ -245,14 +244,6 @@ func (s *Session) cutMeaning(m *classify.Meaning) {
 	default:
 		m.Flags |= classify.OpaqueSession
 	}
-}
-
-// hintLag is the age of data that a hint allows a read; 0 without one.
-func (s *Session) hintLag(m *classify.Meaning) time.Duration {
-	if m.Hint.Present && !m.Hint.Malformed && s.policy.HintsAllowed(s.client.User) {
-		return time.Duration(m.Hint.MaxLag)
-	}
-	return 0
 }
 
 // setOption runs COM_SET_OPTION, which changes what the session's connections
@@ -323,6 +314,7 @@ func (s *Session) wipe() error {
 		s.release(held)
 	}
 	clear(s.statements)
+	s.horizon.indexed = false // a new session begins
 	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastRows = nil, nil, false, nil, nil
 	// The position stays: what the client has written or seen, it has seen.
 	return nil

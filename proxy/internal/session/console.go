@@ -33,20 +33,23 @@ func (s *Session) explain(sql string) Explained {
 	d := s.decide(&m, text)
 	e := Explained{Class: m.Class.String(), Target: d.Target.String(), Reason: d.Reason}
 	v := s.Farm.View()
-	need := route.Need{Position: s.needed(), MaxLag: s.policy.MaxLag}
-	if s.replica != nil {
-		need.Prefer = s.replica.Server.Name
-	}
+	f := s.freshnessOf(&m)
+	f.until = time.Now().Add(s.policy.ReadWait)
+	need := s.need(f, nil)
 	switch d.Target {
 	case route.Replica:
-		server, why, onPrimary := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())
+		choice := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())
 		switch {
-		case server == nil:
-			e.Considered = why.String()
-		case onPrimary:
-			e.Server, e.Considered = server.Name, "no replica is fit"
+		case choice.Server == nil:
+			e.Considered = choice.Considered.String()
+		case choice.ForWant == route.Fitness:
+			e.Server, e.Considered = choice.Server.Name, "no replica is fit"
+		case choice.ForWant == route.Freshness:
+			e.Server, e.Considered = choice.Server.Name, "no replica has what the session must see"
+		case choice.Wait:
+			e.Server, e.Considered = choice.Server.Name, "it is waited for until it has what the session must see"
 		default:
-			e.Server = server.Name
+			e.Server = choice.Server.Name
 		}
 	case route.Transaction:
 		e.Server = s.transaction.Server.Name

@@ -14,10 +14,14 @@ type Metrics struct {
 	statements     [route.Console + 1]prometheus.Counter
 	durations      [2]prometheus.Observer // on the primary, on a replica
 	retries        prometheus.Counter
-	readsOnPrimary prometheus.Counter
-	waits          prometheus.Counter
-	malformedHints prometheus.Counter
-	unknownCalls   prometheus.Counter
+	readsOnPrimary [route.Freshness + 1]prometheus.Counter
+	// Reads that the primary serves because it could not be asked for its
+	// position, and those whose wait for a replica was in vain.
+	readsWithoutIndex, readsWaitedInVain prometheus.Counter
+	positionWaits                        prometheus.Observer
+	waits                                prometheus.Counter
+	malformedHints                       prometheus.Counter
+	unknownCalls                         prometheus.Counter
 }
 
 // NewMetrics registers the metrics of sessions with reg.
@@ -34,14 +38,24 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		Name: "farmhand_proxy_command_duration_seconds", Help: "Time from a command's routing to the end of its answer, by the role of the server that gave it.",
 		Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10, 30},
 	}, []string{"role"})
-	reg.MustRegister(statements, durations)
+	onPrimary := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name: "farmhand_proxy_reads_on_primary_total",
+		Help: "Reads that the primary served, or was to serve, though a replica could: none was fit; one was fit but behind; one was waited for in vain; the primary could not be asked for its position.",
+	}, []string{"reason"})
+	positionWaits := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "farmhand_proxy_position_wait_seconds", Help: "How long reads waited for a replica to reach the position that they need.",
+		Buckets: []float64{.0002, .0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5},
+	})
+	reg.MustRegister(statements, durations, onPrimary, positionWaits)
 	m := &Metrics{
 		retries:        counter("farmhand_proxy_read_retries_total", "Reads that ran again on another server."),
-		readsOnPrimary: counter("farmhand_proxy_reads_on_primary_total", "Reads that the primary served because no replica was fit."),
 		waits:          counter("farmhand_proxy_primary_waits_total", "Statements that waited for a primary."),
 		malformedHints: counter("farmhand_proxy_malformed_hints_total", "Hints that were ignored because they are malformed."),
 		unknownCalls:   counter("farmhand_proxy_unknown_function_total", "Statements that went to the primary only because they call a function that is not known to be a built-in one."),
 	}
+	m.readsOnPrimary[route.Fitness], m.readsOnPrimary[route.Freshness] = onPrimary.WithLabelValues("no_replica"), onPrimary.WithLabelValues("behind")
+	m.readsWithoutIndex, m.readsWaitedInVain = onPrimary.WithLabelValues("no_index"), onPrimary.WithLabelValues("waited")
+	m.positionWaits = positionWaits
 	for t, label := range map[route.Target]string{
 		route.Primary: "primary", route.Replica: "replica", route.Transaction: "transaction",
 		route.Last: "last", route.Anywhere: "any", route.Console: "console",
@@ -56,6 +70,13 @@ func (m *Metrics) statement(meaning *classify.Meaning, t route.Target) {
 	m.statements[t].Inc()
 	if meaning.Flags&classify.UnknownFunction != 0 {
 		m.unknownCalls.Inc()
+	}
+}
+
+// readOnPrimary counts a read on the primary by what the replicas lacked.
+func (m *Metrics) readOnPrimary(want route.Want) {
+	if want != route.Nothing {
+		m.readsOnPrimary[want].Inc()
 	}
 }
 

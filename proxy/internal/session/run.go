@@ -29,9 +29,9 @@ type request struct {
 	target  route.Target
 	// read: it changes nothing, so it may run again elsewhere while the client
 	// has got nothing of the answer.
-	read   bool
-	maxLag time.Duration
-	stmt   *statement // of a prepared statement's command
+	read  bool
+	fresh freshness  // what a read must see
+	stmt  *statement // of a prepared statement's command
 	// fixed is the only connection that can run the command, where there is one.
 	fixed *backend.Conn
 	// bind makes the payload that a connection is sent, where it is not
@@ -52,6 +52,9 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		return s.sendError(e)
 	}
 	began := time.Now()
+	if s.policy.ReadWait > 0 && s.mayWait(r) {
+		r.fresh.until = began.Add(s.policy.ReadWait)
+	}
 	var avoid []string
 	target := r.target
 	for {
@@ -59,7 +62,7 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		if c != nil {
 			err = s.sync(c)
 		} else {
-			c, err = s.acquire(ctx, target, avoid, r.maxLag)
+			c, err = s.acquire(ctx, target, r.fresh, avoid)
 		}
 		if err != nil {
 			return s.refuse(ctx, r, err, target)
@@ -82,6 +85,7 @@ func (s *Session) run(ctx context.Context, r *request) error {
 			if target == route.Anywhere {
 				target = route.Replica
 			}
+		case stale: // Progress knows now, so that another one is chosen
 		case elsewhere:
 			s.Metrics.retries.Inc()
 			target = route.Primary
@@ -151,10 +155,13 @@ const (
 	answered  outcome = iota // the client has its answer, or the session ends with the error
 	again                    // the server failed and nothing reached the client: run it on another
 	elsewhere                // the replica refused: ask the primary
+	stale                    // the replica was waited for in vain
 )
 
 // attempt sends the command on c and relays the answer.
 func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (outcome, error) {
+	w := s.wait
+	s.wait = wait{}
 	payload := r.payload
 	if r.bind != nil {
 		var err error
@@ -167,7 +174,18 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	h := &s.handler
 	*h = handler{s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version}
 	h.tracker.Begin(r.command, c.Caps)
+	began := time.Time{}
+	if w.server != nil {
+		s.scratch = w.append(s.scratch[:0], c.MariaDB)
+		c.WriteCommand(s.scratch)
+		began = time.Now()
+	}
 	sent, err := s.send(c, r, payload)
+	if err == nil && w.server != nil {
+		if err := s.awaitPosition(c, &w, began); err != nil {
+			return s.behind(ctx, c, r, err)
+		}
+	}
 	if err != nil {
 		if e := lastWord(c); e != nil && !errors.Is(err, errEnd) {
 			return s.refused(c, e)
@@ -266,6 +284,9 @@ func (s *Session) broken(ctx context.Context, c *backend.Conn, r *request, err e
 	inTransaction := s.transaction == c
 	wasPrimary := c == s.primary
 	name := c.Server.Name
+	if begun || sent && !r.read {
+		s.horizon.seen = c.Server.Address // whatever came of it
+	}
 	s.discard(c, "broken")
 	if ctx.Err() != nil {
 		return answered, context.Cause(ctx)
@@ -322,6 +343,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.status = t.OK.Status
 	}
 	m := &r.meaning
+	s.saw(c, r)
 	if t.Err == nil {
 		s.learn(r)
 	} else {
@@ -371,6 +393,7 @@ type handler struct {
 	tracker   wire.Tracker
 	onReplica bool
 	rows      bool   // the answer has a result set
+	wrote     bool   // the answer told the position of a write
 	gone      bool   // the server said that it is going away
 	packets   int    // seen so far; the first one that an answer has is among them
 	version   uint64 // the state's version when the answer began
@@ -485,10 +508,8 @@ func (s *Session) advance(flavor farm.Flavor, text []byte) {
 		s.state.opaque = "the server's position could not be read"
 		return
 	}
-	if e := s.Farm.View().Epoch; e != s.epoch {
-		s.epoch = e
-	}
-	s.position = s.position.Merge(p)
+	s.horizon.wrote(p, s.Farm.View().Epoch)
+	s.handler.wrote = true
 }
 
 // clientTracked are the variables that servers report to a client that tracks

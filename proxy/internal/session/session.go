@@ -12,10 +12,10 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/farm"
-	"farmhand/internal/gtid"
 	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/consistency"
 	"farmhand/proxy/internal/monitor"
 	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/wire"
@@ -35,7 +35,9 @@ type Farm interface {
 type Policy struct {
 	PrimaryReads     route.PrimaryReads
 	MaxLag           time.Duration
-	ReadYourWrites   bool
+	Level            func(user string) consistency.Level
+	ReadWait         time.Duration // how long a read waits for a replica that is behind
+	Pause            time.Duration // a session that is idle for so long begins to read anew
 	ReadRetries      int           // servers tried for a read before it is given up
 	WriteWait        time.Duration // how long a write waits for a primary
 	ClassifySize     int           // bytes of a command that are kept to be classified and, for a read, repeated
@@ -57,6 +59,8 @@ type Deps struct {
 	Console  Console
 	Digests  Digests // nil: statements are not counted by digest
 	Metrics  *Metrics
+	Index    Index
+	Progress *consistency.Progress
 	Policy   func() *Policy
 	Log      *zap.Logger
 	// Collation gives the names of a collation id, for what a client says in
@@ -136,8 +140,8 @@ type Session struct {
 	// lastInsertID is what LAST_INSERT_ID() gives on the primary connection.
 	lastInsertID uint64
 
-	position gtid.Position // what the session's reads must see
-	epoch    farm.Epoch    // of position
+	horizon horizon
+	wait    wait // what the read that acquire was called for must wait for
 
 	statements map[uint32]*statement
 	nextID     uint32
@@ -265,7 +269,9 @@ func (s *Session) serve(ctx context.Context) error {
 			return err
 		}
 		s.policy = s.Policy()
+		s.horizon.pause(s.policy.Pause)
 		err := s.command(ctx)
+		s.horizon.ended = time.Now()
 		s.shared.setCommand(nil)
 		if err != nil {
 			return err

@@ -9,6 +9,7 @@ import (
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
 	"farmhand/proxy/internal/relay"
+	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -85,7 +86,7 @@ func (s *Session) prepare(ctx context.Context, payload []byte) error {
 	r := request{
 		command: wire.ComStmtPrepare, payload: payload, sql: sql, target: prepareTarget(d.Target),
 		// To prepare changes nothing, whatever the statement.
-		read: true,
+		read: true, fresh: s.freshnessOf(&m),
 	}
 	// The statement's own flags say what its execution does, not its preparation.
 	r.meaning.Class = classify.Read
@@ -159,7 +160,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 	d := s.decide(&m, st.text)
 	r := request{
 		command: command, payload: payload, meaning: m, target: d.Target, read: repeatable(m.Class) && command == wire.ComStmtExecute,
-		maxLag: s.hintLag(&m), stmt: st, firstPacket: firstPacket, fixed: st.long,
+		fresh: s.freshnessOf(&m), stmt: st, firstPacket: firstPacket, fixed: st.long,
 	}
 	if firstPacket > 0 || st.long != nil {
 		r.read = false
@@ -268,7 +269,12 @@ func (s *Session) sendLongData(ctx context.Context, payload []byte, firstPacket 
 	d := s.decide(&st.meaning, st.text)
 	c := st.long
 	if c == nil {
-		if c, err = s.acquire(ctx, d.Target, nil, s.hintLag(&st.meaning)); err == nil {
+		if d.Target == route.Replica {
+			// What the execution must see is not known yet, and the data cannot be
+			// sent to another server then.
+			d.Target = route.Primary
+		}
+		if c, err = s.acquire(ctx, d.Target, freshness{}, nil); err == nil {
 			_, err = s.ensurePrepared(c, st)
 		}
 	}
