@@ -169,7 +169,7 @@ func (x *Index) ask() (Point, error) {
 		x.metrics.queries.Inc()
 		if err != nil {
 			x.metrics.failures.Inc()
-			if mysqladmin.Code(err) == 0 && !errors.Is(err, errNotPrimary) {
+			if mysqladmin.Code(err) == 0 { // the monitor looks at once whether it is still the primary
 				x.servers.Report(p.Name, err)
 			}
 			return Point{}, fmt.Errorf("ask %s for its position: %w", p.Name, err)
