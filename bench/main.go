@@ -1,7 +1,10 @@
 // Bench compares the proxy with a direct connection and with haproxy in TCP mode,
 // under sysbench, on a farm of its own on this machine:
 //
-//	go run ./bench [-quick] [-seconds N] [-rounds N] [-markdown FILE]
+//	go run ./bench [-quick] [-levels] [-seconds N] [-rounds N] [-markdown FILE]
+//
+// With -levels it compares the levels of consistency instead: what a session of
+// 20 point selects costs at each, while others write.
 //
 // The three are run in turn, round after round, and reported as ratios: a
 // machine that is shared gives no absolute figures worth keeping. The CPU time
@@ -37,16 +40,17 @@ const (
 type load struct {
 	name string
 	args []string
+	env  []string // NAME=value
 }
 
 var loads = []load{
-	{"point select, prepared", []string{"--db-ps-mode=auto", "oltp_point_select"}},
-	{"point select, text", []string{"--db-ps-mode=disable", "oltp_point_select"}},
-	{"read only, prepared", []string{"--db-ps-mode=auto", "oltp_read_only"}},
-	{"read only, text", []string{"--db-ps-mode=disable", "oltp_read_only"}},
-	{"read write, prepared", []string{"--db-ps-mode=auto", "oltp_read_write"}},
-	{"read write, text", []string{"--db-ps-mode=disable", "oltp_read_write"}},
-	{"connect, query, close", []string{"--db-ps-mode=disable", "bench/connect.lua"}},
+	{"point select, prepared", []string{"--db-ps-mode=auto", "oltp_point_select"}, nil},
+	{"point select, text", []string{"--db-ps-mode=disable", "oltp_point_select"}, nil},
+	{"read only, prepared", []string{"--db-ps-mode=auto", "oltp_read_only"}, nil},
+	{"read only, text", []string{"--db-ps-mode=disable", "oltp_read_only"}, nil},
+	{"read write, prepared", []string{"--db-ps-mode=auto", "oltp_read_write"}, nil},
+	{"read write, text", []string{"--db-ps-mode=disable", "oltp_read_write"}, nil},
+	{"connect, query, close", []string{"--db-ps-mode=disable", "bench/connect.lua"}, nil},
 }
 
 // target is what sysbench connects to.
@@ -63,6 +67,7 @@ type result struct {
 
 func main() {
 	quick := flag.Bool("quick", false, "point selects, read-write and connects with 1 and 16 clients, one round: about 3 minutes")
+	levels := flag.Bool("levels", false, "compare the levels of consistency instead")
 	seconds := flag.Int("seconds", 5, "length of one run")
 	rounds := flag.Int("rounds", 3, "rounds of each comparison")
 	markdown := flag.String("markdown", "", "write the table to this file as well")
@@ -75,7 +80,11 @@ func main() {
 		clients, *rounds = []int{1, 16}, 1
 		chosen = []load{loads[0], loads[1], loads[5], loads[6]}
 	}
-	table, err := run(ctx, chosen, clients, *seconds, *rounds)
+	compare := func() (string, error) { return run(ctx, chosen, clients, *seconds, *rounds) }
+	if *levels {
+		compare = func() (string, error) { return runLevels(ctx, *seconds, *rounds) }
+	}
+	table, err := compare()
 	if err == nil && *markdown != "" {
 		err = os.WriteFile(*markdown, []byte(table), 0o644)
 	}
@@ -102,9 +111,8 @@ func run(ctx context.Context, loads []load, clients []int, seconds, rounds int) 
 	if err != nil {
 		return "", err
 	}
-	prepare := sysbench(ctx, targets[0], 1, 0, "oltp_read_write", "prepare")
-	if out, err := prepare.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("sysbench prepare: %w\n%s", err, out)
+	if err := prepare(ctx, targets[0]); err != nil {
+		return "", err
 	}
 	var b strings.Builder
 	b.WriteString("| load | clients | queries/s direct | ÷ direct: haproxy | ÷ direct: proxy | p95 ms direct / haproxy / proxy | CPU µs/query haproxy | proxy | ratio |\n|---|---|---|---|---|---|---|---|---|\n")
@@ -137,6 +145,14 @@ func run(ctx context.Context, loads []load, clients []int, seconds, rounds int) 
 		}
 	}
 	return b.String(), nil
+}
+
+// prepare makes the tables.
+func prepare(ctx context.Context, direct target) error {
+	if out, err := sysbench(ctx, direct, 1, 0, "oltp_read_write", "prepare").CombinedOutput(); err != nil {
+		return fmt.Errorf("sysbench prepare: %w\n%s", err, out)
+	}
+	return nil
 }
 
 // start runs a farm with its proxy, and haproxy in front of its primary.
@@ -238,7 +254,9 @@ func measure(ctx context.Context, t target, l load, clients, seconds int) (resul
 	if err != nil {
 		return result{}, err
 	}
-	out, err := sysbench(ctx, t, clients, seconds, append(slices.Clone(l.args), "run")...).CombinedOutput()
+	cmd := sysbench(ctx, t, clients, seconds, append(slices.Clone(l.args), "run")...)
+	cmd.Env = append(os.Environ(), l.env...)
+	out, err := cmd.CombinedOutput()
 	if err != nil {
 		return result{}, fmt.Errorf("sysbench: %w\n%s", err, bytes.TrimSpace(out))
 	}
