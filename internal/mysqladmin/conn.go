@@ -99,6 +99,12 @@ func (t *Target) tlsFor(g Greeting) *tls.Config {
 	c := t.TLS.Clone()
 	if host, _, err := net.SplitHostPort(t.Address); err == nil {
 		c.ServerName = host
+		if verify := c.VerifyConnection; verify != nil {
+			c.VerifyConnection = func(state tls.ConnectionState) error {
+				state.ServerName = host // crypto/tls leaves an IP address out
+				return verify(state)
+			}
+		}
 	}
 	return c
 }

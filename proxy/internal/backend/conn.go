@@ -172,6 +172,12 @@ func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.C
 		if config.ServerName == "" {
 			config = config.Clone()
 			config.ServerName, _, _ = net.SplitHostPort(server.Address)
+			if verify, name := config.VerifyConnection, config.ServerName; verify != nil {
+				config.VerifyConnection = func(state tls.ConnectionState) error {
+					state.ServerName = name // crypto/tls leaves an IP address out
+					return verify(state)
+				}
+			}
 		}
 		var secured *tls.Conn
 		if err := w.Upgrade(func(under net.Conn) net.Conn {

@@ -297,6 +297,10 @@ func TestTLS(t *testing.T) {
 		a.files(net.ParseIP(host))
 		secured.Restart(t)
 		checkTLS(t, secured, TLS{Config: &tls.Config{RootCAs: a.pool}, Required: true}, true, "")
+		// The configuration's own verification is told the address too.
+		checkTLS(t, secured, TLS{Config: &tls.Config{InsecureSkipVerify: true, VerifyConnection: func(state tls.ConnectionState) error {
+			return state.PeerCertificates[0].VerifyHostname(state.ServerName)
+		}}, Required: true}, true, "")
 	})
 	t.Run("MySQL's own certificate", func(t *testing.T) {
 		checkTLS(t, startServer(t, farm.MySQL), TLS{Config: &tls.Config{InsecureSkipVerify: true}, Required: true}, true, "")

@@ -58,9 +58,11 @@ func ClientTLS(c config.TLSClients, now time.Time) (*tls.Config, error) {
 }
 
 // ServerTLS returns how the proxy connects to servers, nil if it does not use
-// TLS. Whoever dials sets ServerName to the server's host where it is empty. As for MySQL's own clients, preferred and required encrypt and
-// verify nothing: only verify makes sure of the server, by its chain up to an
-// authority of the CA file (the system's, without one) and by ServerName.
+// TLS. Whoever dials sets ServerName to the server's host where it is empty, and
+// gives VerifyConnection that name in the state even if it is an IP address,
+// which crypto/tls leaves out. As for MySQL's own clients, preferred and required
+// encrypt and verify nothing: only verify makes sure of the server, by its chain
+// up to an authority of the CA file (the system's, without one) and by ServerName.
 func ServerTLS(c config.TLSServers) (*tls.Config, error) {
 	if c.Mode == config.TLSDisabled {
 		return nil, nil
@@ -85,7 +87,11 @@ func ServerTLS(c config.TLSServers) (*tls.Config, error) {
 	// In the place of Go's own verification, which knows no common names:
 	// certificates made for MySQL often have nothing else.
 	t.VerifyConnection = func(state tls.ConnectionState) error {
-		return verifyServer(state.PeerCertificates, roots, state.ServerName)
+		name := state.ServerName
+		if name == "" { // crypto/tls leaves an IP address out
+			name = c.ServerName
+		}
+		return verifyServer(state.PeerCertificates, roots, name)
 	}
 	return t, nil
 }
