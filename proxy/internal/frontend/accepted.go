@@ -82,7 +82,8 @@ func credentials(conn *net.UnixConn) *Credentials {
 }
 
 // Remote returns the client's address: what a trusted proxy said, else the
-// peer's own. It is not valid for a client on a unix socket.
+// peer's own. It is not valid for a client on a unix socket of which no proxy
+// said otherwise.
 func (a *Accepted) Remote() netip.AddrPort {
 	if a.proxied != nil && a.proxied.header.source.IsValid() {
 		return a.proxied.header.source
@@ -94,8 +95,11 @@ func (a *Accepted) Remote() netip.AddrPort {
 // the proxy, so that a password may travel unencrypted: a unix socket or a
 // loopback address, and no proxy that speaks for another.
 func (a *Accepted) Loopback() bool {
-	if a.proxied != nil && a.proxied.header.relayed {
-		return false
-	}
-	return a.Transport == Unix || a.peer.Addr().IsLoopback()
+	return a.local() || !a.relayed() && a.peer.Addr().IsLoopback()
 }
+
+// local says whether the client itself is at the other end of a unix socket.
+func (a *Accepted) local() bool { return a.Transport == Unix && !a.relayed() }
+
+// relayed says whether the peer is a proxy that speaks for another.
+func (a *Accepted) relayed() bool { return a.proxied != nil && a.proxied.header.relayed }

@@ -88,6 +88,7 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 	read := func() (*wire.HandshakeResponse, bool, error) {
 		payload, err := conn.ReadPayload(handshakePacket)
 		if errors.Is(err, wire.ErrTooLarge) {
+			conn.Seq++ // the packet that was not read counts
 			return nil, false, badHandshake
 		}
 		if err != nil {
@@ -103,7 +104,8 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 	if err != nil {
 		return nil, err
 	}
-	local := p.Transport == Unix
+	// Only now is it certain what a trusted proxy said before the client.
+	local := p.local()
 	secure := local
 	if sslRequest {
 		config := h.TLS()
@@ -128,12 +130,11 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 			return nil, badHandshake
 		}
 	}
-	// Only now is it certain what a trusted proxy said before the client.
 	host, remote := "localhost", "unix socket"
-	if !local {
-		remote = p.Remote().String()
-		if a := p.Remote().Addr(); !a.IsLoopback() {
-			host = a.String()
+	if from := p.Remote(); from.IsValid() {
+		remote = from.String()
+		if !from.Addr().IsLoopback() {
+			host = from.Addr().String()
 		}
 	}
 	client := &session.Client{
@@ -178,7 +179,8 @@ func (h *Handshake) greeting(ctx context.Context, id uint32) (*wire.Greeting, er
 			wire.ClientSecureConnection | wire.ClientMultiStatements | wire.ClientMultiResults | wire.ClientPSMultiResults |
 			wire.ClientPluginAuth | wire.ClientConnectAttrs | wire.ClientPluginAuthLenEnc
 	default:
-		return nil, &wire.Error{Code: 2003, State: "HY000", Message: "Farmhand: no database server has been reached yet. " + err.Error()}
+		// Without a SQLSTATE: before the handshake libmysqlclient takes one for text.
+		return nil, &wire.Error{Code: 2003, Message: "Farmhand: no database server has been reached yet. " + err.Error()}
 	}
 	g.Capabilities &^= own | notOffered
 	g.Capabilities |= wire.ClientPluginAuth | wire.ClientSecureConnection | wire.ClientCompress

@@ -16,18 +16,6 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 // patience bounds every wait for something that should happen at once.
 const patience = 20 * time.Second
 
-// eventually waits for a condition of which there is no event.
-func eventually(t testing.TB, what string, ok func() bool) {
-	t.Helper()
-	deadline := time.Now().Add(patience)
-	for !ok() {
-		if time.Now().After(deadline) {
-			t.Fatalf("not within %v: %s", patience, what)
-		}
-		time.Sleep(time.Millisecond)
-	}
-}
-
 // wait returns what comes out of a channel, which must be soon.
 func wait[T any](t testing.TB, what string, c <-chan T) T {
 	t.Helper()
@@ -87,4 +75,28 @@ func mustEnd(t testing.TB, conn net.Conn) []byte {
 		t.Fatalf("the other end does not close; it said % x", said.Bytes())
 	}
 	return said.Bytes()
+}
+
+// connected returns the two ends of a TCP connection with a deadline.
+func connected(t testing.TB) (a, b net.Conn) {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	if a, err = net.Dial("tcp", l.Addr().String()); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { a.Close() })
+	if b, err = l.Accept(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { b.Close() })
+	for _, end := range []net.Conn{a, b} {
+		if err := end.SetDeadline(time.Now().Add(patience)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return a, b
 }
