@@ -265,7 +265,7 @@ func Default() Config {
 			MaxLifetime:    seconds(3600),
 			ConnectTimeout: seconds(3),
 		},
-		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Session, ConsistencyByUser: map[string]Consistency{}, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
+		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
 		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200},
 		Health:       Health{Interval: Duration(500 * time.Millisecond), Timeout: seconds(1), Failures: 3, SlowStart: seconds(10)},
 		Hints:        Hints{Enabled: true, DeniedUsers: []string{}},
