@@ -19,7 +19,7 @@ func (s *scan) call(prev, t token) {
 		s.unknownCall = true
 		return
 	}
-	switch builtIn(name, s.sql[s.pos] != '(', &s.mode) {
+	switch builtIn(name, s.apart(), &s.mode) {
 	case notBuiltIn:
 		s.unknownCall = true
 	case mindsArguments:
@@ -49,6 +49,16 @@ func (s *scan) call(prev, t token) {
 	case usesSequence:
 		s.demand(Write, UsesSequence)
 	}
+}
+
+// apart reports whether to the server the name at hand and the parenthesis
+// behind it stand apart. IGNORE_SPACE bridges white space, but no comment.
+func (s *scan) apart() bool {
+	i := s.pos
+	for s.mode.IgnoreSpace && is(s.at(i), isSpace) {
+		i++
+	}
+	return s.at(i) != '('
 }
 
 // rightArguments reports whether the call at hand has the arguments of the

@@ -51,7 +51,21 @@ func (s *scan) explain(verb token) {
 		s.rest(t)
 		return
 	}
+	if runs && !explainable(t) || !runs && s.refused(t) {
+		s.settle(Write, NotUnderstood, 0)
+	}
 	s.firstOf(t)
+}
+
+// explainable reports whether t begins a query or a clause before one.
+func explainable(t token) bool {
+	return verbs[t.word].shape == shapeRead || t.op == '(' || t.word == kwFor || t.word == kwInto
+}
+
+// refused reports whether t, behind EXPLAIN, begins a statement that cannot be
+// explained, rather than being the name of a table like it.
+func (s *scan) refused(t token) bool {
+	return !explainable(t) && verbs[t.word].shape != shapeUnknown && !stops(s.peek()) && s.peek().op != '.'
 }
 
 // firstOf reads on with t, the first token of what matters.

@@ -31,8 +31,8 @@ type functionGroup struct {
 	mariadb, mysql int
 	// mysqlUntil is the version that took them out of the server, or 0.
 	mysqlUntil int
-	// adjacent: without IGNORE_SPACE in sql_mode white space before the
-	// parenthesis makes it the name of something else.
+	// adjacent: a comment before the parenthesis, and without IGNORE_SPACE in
+	// sql_mode white space too, makes it the name of something else.
 	adjacent bool
 	names    string
 }
@@ -209,9 +209,9 @@ func makeFunctionRules() []functionRule {
 	return rules
 }
 
-// builtIn returns what a call of name does on the server of m; spaced: white
-// space stands before the parenthesis.
-func builtIn(name []byte, spaced bool, m *Mode) effect {
+// builtIn returns what a call of name does on the server of m; apart: the
+// parenthesis is apart from the name.
+func builtIn(name []byte, apart bool, m *Mode) effect {
 	r := &functionRules[functionIndex.lookup(name)]
 	since, until := r.mysql, r.mysqlUntil
 	if m.MariaDB {
@@ -220,7 +220,7 @@ func builtIn(name []byte, spaced bool, m *Mode) effect {
 	if until != 0 && (m.Version >= until || m.Version == 0) {
 		return notBuiltIn
 	}
-	if since > m.Version && since != 0 || r.adjacent && spaced && !m.IgnoreSpace {
+	if since > m.Version && since != 0 || r.adjacent && apart {
 		return notBuiltIn
 	}
 	return r.effect

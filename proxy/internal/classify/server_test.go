@@ -104,6 +104,14 @@ func TestAgainstServers(t *testing.T) {
 			started.Primary().Exec(t, storedFunctions()...)
 			started.WaitCaughtUp(t)
 			t.Run("calls", func(t *testing.T) { testCalls(t, app, f.mode) })
+			t.Run("calls with IGNORE_SPACE", func(t *testing.T) {
+				if got := run(t, app, "SET sql_mode = 'IGNORE_SPACE'"); got != 0 {
+					t.Fatalf("sql_mode: error %d", got)
+				}
+				m := f.mode
+				m.IgnoreSpace = true
+				testCalls(t, app, m)
+			})
 		})
 	}
 }
@@ -150,6 +158,7 @@ func storedFunctions() []string {
 
 // callPlaces are where a name with a parenthesis behind it may stand.
 var callPlaces = []string{
+	"SELECT % /**/ (1)", "SELECT % -- \n(1)", "SELECT %/*! (*/ 1)", "SELECT /*! % */ (1)", "SELECT /*! %*/(1)",
 	"SELECT %(1)", "SELECT % (1)", "SELECT %/**/(1)", "SELECT 1, % (1)", "SELECT `%`(1)", "SELECT 1 = % (1)", "SELECT 1 > %(1)",
 	"SELECT 'a' % (1)", "SELECT (1) %(1)", "SELECT (1), %(1)", "SELECT 1 %(1)", "SELECT a %(1) FROM t", "SELECT 1 AS %(1)", "SELECT + %(1), -%(1)",
 	"SELECT NOT %(1)", "SELECT DISTINCT %(1)", "SELECT ALL % (1)", "SELECT SQL_NO_CACHE %(1)", "SELECT a FROM t WHERE % (1)", "SELECT a FROM t ORDER BY %(1)",
