@@ -23,7 +23,7 @@ func (c *talking) Write(b []byte) (int, error)      { return c.told.Write(b) }
 func (c *talking) SetDeadline(time.Time) error      { return nil }
 func (c *talking) SetReadDeadline(time.Time) error  { return nil }
 func (c *talking) SetWriteDeadline(time.Time) error { return nil }
-func (c *talking) LocalAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3306} }
+func (c *talking) LocalAddr() net.Addr              { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 3306} }
 
 func (c *talking) RemoteAddr() net.Addr { return &net.TCPAddr{IP: net.IPv4(127, 0, 0, 1), Port: 5} }
 

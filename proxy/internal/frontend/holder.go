@@ -2,9 +2,11 @@ package frontend
 
 import (
 	"bufio"
+	"encoding/binary"
 	"encoding/hex"
 	"fmt"
 	"net"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -19,19 +21,16 @@ func by(holder string) string {
 	return " by " + holder
 }
 
-// tcpHolder names the process that listens on a TCP address, as far as /proc
-// shows it to us; empty if it does not.
+// tcpHolder names the process that listens where a socket for a TCP address
+// would, as far as /proc shows it to us; empty if it does not.
 func tcpHolder(address string) string {
-	_, service, err := net.SplitHostPort(address)
+	wanted, err := net.ResolveTCPAddr("tcp", address)
 	if err != nil {
 		return ""
 	}
-	port, err := net.LookupPort("tcp", service)
-	if err != nil {
-		return ""
-	}
+	host, _ := netip.AddrFromSlice(wanted.IP) // invalid for an empty host: every address
 	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
-		if inode := listeningInode(table, port); inode != "" {
+		if inode := listeningInode(table, host.Unmap(), wanted.Port); inode != "" {
 			return inodeHolder(inode)
 		}
 	}
@@ -55,9 +54,10 @@ func unixHolder(path string) string {
 	return ""
 }
 
-// listeningInode finds the inode of a socket that listens on a port in one of
-// the kernel's tables (proc_net_tcp(5)); empty if there is none.
-func listeningInode(table string, port int) string {
+// listeningInode finds the inode of a socket that listens on a port, and on a
+// host or on every address, in one of the kernel's tables (proc_net_tcp(5));
+// empty if there is none. A host that is not valid or unspecified is any.
+func listeningInode(table string, host netip.Addr, port int) string {
 	file, err := os.Open(table)
 	if err != nil {
 		return ""
@@ -68,13 +68,31 @@ func listeningInode(table string, port int) string {
 		if len(fields) < 10 || fields[3] != "0A" { // TCP_LISTEN
 			continue
 		}
-		_, local, _ := strings.Cut(fields[1], ":")
-		b, err := hex.DecodeString(local)
-		if err == nil && len(b) == 2 && int(b[0])<<8|int(b[1]) == port {
+		local, ok := kernelAddress(fields[1])
+		if !ok || int(local.Port()) != port {
+			continue
+		}
+		if !host.IsValid() || host.IsUnspecified() || local.Addr().IsUnspecified() || local.Addr() == host {
 			return fields[9]
 		}
 	}
 	return ""
+}
+
+// kernelAddress reads an address as the kernel's tables have it: words of four
+// bytes in the machine's order, a colon and the port, all in hexadecimal.
+func kernelAddress(text string) (netip.AddrPort, bool) {
+	words, portText, _ := strings.Cut(text, ":")
+	b, err := hex.DecodeString(words)
+	port, err2 := strconv.ParseUint(portText, 16, 16)
+	if err != nil || err2 != nil || len(b)%4 != 0 {
+		return netip.AddrPort{}, false
+	}
+	for i := 0; i < len(b); i += 4 {
+		binary.NativeEndian.PutUint32(b[i:], binary.BigEndian.Uint32(b[i:]))
+	}
+	address, ok := netip.AddrFromSlice(b)
+	return netip.AddrPortFrom(address.Unmap(), uint16(port)), ok
 }
 
 // inodeHolder names a process that has a socket open.
