@@ -1,0 +1,182 @@
+package architecture
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os/exec"
+	"slices"
+	"strings"
+	"testing"
+)
+
+const module = "farmhand/"
+
+// rule says what packages must not depend on, tests aside.
+type rule struct {
+	why      string
+	packages []string // without the module's name; a trailing /... takes in what is below
+	// direct: only what the packages' own files import counts.
+	direct bool
+	// forbidden reports whether a dependency breaks the rule.
+	forbidden func(p *listed) bool
+}
+
+var rules = []rule{
+	{
+		why: "the vocabulary, the wire and the classifier need the standard library only",
+		packages: []string{
+			"internal/farm", "internal/gtid", "proxy/internal/classify", "proxy/internal/wire",
+		},
+		forbidden: outside,
+	},
+	{
+		why:       "the relay knows packets only",
+		packages:  []string{"proxy/internal/relay"},
+		forbidden: outside,
+	},
+	{
+		why:       "the classifier decides; it does no I/O",
+		packages:  []string{"proxy/internal/classify"},
+		forbidden: is("os", "net", "log", "log/slog", "time"),
+	},
+	{
+		why: "the packet path is our own: no package on it uses another implementation of the protocol",
+		packages: []string{
+			"proxy/internal/wire", "proxy/internal/frontend", "proxy/internal/session", "proxy/internal/classify",
+			"proxy/internal/route", "proxy/internal/backend", "proxy/internal/relay", "proxy/internal/compress",
+		},
+		direct:    true,
+		forbidden: below("github.com/go-mysql-org/go-mysql", "github.com/go-sql-driver/mysql", "github.com/pingcap"),
+	},
+	{
+		why: "nor does one that needs no monitor reach it through another",
+		packages: []string{
+			"proxy/internal/wire", "proxy/internal/classify", "proxy/internal/backend", "proxy/internal/relay", "proxy/internal/compress",
+		},
+		forbidden: below("github.com/go-mysql-org/go-mysql", "github.com/go-sql-driver/mysql", "github.com/pingcap"),
+	},
+	{
+		why:       "a server and a replica of someone else's are for tests",
+		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		forbidden: below("github.com/go-mysql-org/go-mysql/server", "github.com/go-mysql-org/go-mysql/replication", "github.com/go-mysql-org/go-mysql/canal"),
+	},
+	{
+		why:       "TiDB's parser is the oracle of tests; no program carries it",
+		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		forbidden: is("github.com/pingcap/tidb/pkg/parser", "github.com/pingcap/tidb/pkg/parser/ast", "github.com/pingcap/tidb/pkg/parser/test_driver"),
+	},
+}
+
+// outside is everything that is neither the standard library's nor ours.
+func outside(p *listed) bool { return !p.Standard && !strings.HasPrefix(p.ImportPath, module) }
+
+func is(paths ...string) func(*listed) bool {
+	return func(p *listed) bool { return slices.Contains(paths, p.ImportPath) }
+}
+
+func below(roots ...string) func(*listed) bool {
+	return func(p *listed) bool {
+		return slices.ContainsFunc(roots, func(root string) bool {
+			return p.ImportPath == root || strings.HasPrefix(p.ImportPath, root+"/")
+		})
+	}
+}
+
+// listed is what go list says of a package.
+type listed struct {
+	ImportPath    string
+	Standard      bool
+	Imports, Deps []string
+}
+
+// list returns every package of the module and all that they depend on.
+func list(t *testing.T) map[string]*listed {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-deps", "-json=ImportPath,Standard,Imports,Deps", "./...")
+	cmd.Dir = "../.."
+	var complaints strings.Builder
+	cmd.Stderr = &complaints
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v\n%s", err, complaints.String())
+	}
+	packages := map[string]*listed{}
+	for d := json.NewDecoder(strings.NewReader(string(out))); ; {
+		p := new(listed)
+		if err := d.Decode(p); errors.Is(err, io.EOF) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		packages[p.ImportPath] = p
+	}
+	return packages
+}
+
+// TestDependencies: no package depends on what a rule forbids it.
+func TestDependencies(t *testing.T) {
+	packages := list(t)
+	for _, r := range rules {
+		for _, name := range r.packages {
+			matched := 0
+			for path, p := range packages {
+				if !matches(name, path) {
+					continue
+				}
+				matched++
+				for _, broken := range violations(packages, p, r) {
+					t.Errorf("%s depends on %s: %s", path, broken, r.why)
+				}
+			}
+			if matched == 0 {
+				t.Errorf("there is no package %s, which a rule names (%s)", name, r.why)
+			}
+		}
+	}
+}
+
+// violations are the dependencies of p that r forbids.
+func violations(packages map[string]*listed, p *listed, r rule) []string {
+	paths := p.Deps
+	if r.direct {
+		paths = p.Imports
+	}
+	var broken []string
+	for _, path := range paths {
+		if d := packages[path]; d != nil && r.forbidden(d) {
+			broken = append(broken, path)
+		}
+	}
+	return broken
+}
+
+// matches reports whether path is the package that a rule names.
+func matches(name, path string) bool {
+	if root, tree := strings.CutSuffix(name, "/..."); tree {
+		return path == module+root || strings.HasPrefix(path, module+root+"/")
+	}
+	return path == module+name
+}
+
+// TestRulesSee: each kind of rule finds a dependency that is there.
+func TestRulesSee(t *testing.T) {
+	packages := list(t)
+	for _, c := range []struct {
+		path string
+		rule rule
+	}{
+		{"farmhand/internal/mysqladmin", rule{forbidden: outside}},
+		{"farmhand/internal/mysqladmin", rule{forbidden: below("github.com/go-mysql-org/go-mysql"), direct: true}},
+		{"farmhand/proxy/internal/monitor", rule{forbidden: below("github.com/go-mysql-org/go-mysql")}},
+		{"farmhand/proxy", rule{forbidden: is("net")}},
+	} {
+		p := packages[c.path]
+		if p == nil {
+			t.Fatalf("there is no package %s", c.path)
+		}
+		if len(violations(packages, p, c.rule)) == 0 {
+			t.Errorf("%s: nothing found", c.path)
+		}
+	}
+}
