@@ -15,9 +15,6 @@ function page(string $node): mysqli
 }
 
 $nodes = explode(' ', getenv('DB_NODES'));
-$m = page($nodes[0]);
-scene($m, 'CREATE TABLE post (id INT PRIMARY KEY AUTO_INCREMENT, body VARCHAR(100))');
-$m->close();
 $stale = 0;
 $posts = 200;
 for ($i = 1; $i <= $posts; $i++) {

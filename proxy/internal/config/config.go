@@ -188,6 +188,16 @@ const (
 	Strict   Consistency = "strict"   // what anybody had been told was committed before the read
 )
 
+// WithoutPrimary is what becomes of reads that need to know what was committed
+// while the primary, which knows it, is down.
+type WithoutPrimary string
+
+// The choices for reads while the primary is down.
+const (
+	WaitForPrimary      WithoutPrimary = "wait"  // as writes do
+	ServeWithoutPrimary WithoutPrimary = "serve" // what the replicas have, which may be old
+)
+
 // Reads is how reads are spread.
 type Reads struct {
 	Primary     PrimaryReads `yaml:"primary"`
@@ -195,6 +205,9 @@ type Reads struct {
 	Consistency Consistency  `yaml:"consistency"`
 	// ConsistencyByUser are the levels of single accounts, by user name.
 	ConsistencyByUser map[string]Consistency `yaml:"consistency_by_user"`
+	// WithoutPrimary is for the levels farm and strict, and for sessions that
+	// cannot go on with the server that they have read from.
+	WithoutPrimary WithoutPrimary `yaml:"without_primary"`
 	// Wait is how long a read waits for a replica that has not got what the read
 	// must see; then the primary serves it.
 	Wait Duration `yaml:"wait"`
@@ -265,7 +278,7 @@ func Default() Config {
 			MaxLifetime:    seconds(3600),
 			ConnectTimeout: seconds(3),
 		},
-		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
+		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, WithoutPrimary: WaitForPrimary, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
 		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200},
 		Health:       Health{Interval: Duration(500 * time.Millisecond), Timeout: seconds(1), Failures: 3, SlowStart: seconds(10)},
 		Hints:        Hints{Enabled: true, DeniedUsers: []string{}},

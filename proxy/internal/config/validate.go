@@ -160,6 +160,7 @@ func (r Reads) validate() service.Problems {
 	for _, user := range slices.Sorted(maps.Keys(r.ConsistencyByUser)) {
 		p.OneOf("reads.consistency_by_user."+user, string(r.ConsistencyByUser[user]), levels...)
 	}
+	p.OneOf("reads.without_primary", string(r.WithoutPrimary), string(WaitForPrimary), string(ServeWithoutPrimary))
 	p.DurationBetween("reads.wait", r.Wait, 0, Duration(time.Minute))
 	p.DurationBetween("reads.pause", r.Pause, 0, Duration(time.Hour))
 	p.Between("reads.retries", r.Retries, 0, 100)

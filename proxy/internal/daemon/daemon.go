@@ -90,6 +90,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		Farm: d.monitor, Pool: d.pool, Registry: d.registry,
 		Auth:      auth.New(d.monitor, prover{d}, auth.Options{StaleFor: time.Hour}),
 		Waiting:   &session.Waiting{Limit: c.Writes.MaxWaiting, PerUser: c.Writes.MaxWaitingPerUser},
+		Refused:   &session.Refused{},
 		Metrics:   session.NewMetrics(metrics),
 		Policy:    d.policy.Load,
 		Log:       log.Named("session"),
@@ -163,17 +164,18 @@ func slowStart(c *config.Config) time.Duration {
 func policy(c *config.Config) *session.Policy {
 	denied, admins := slices.Clone(c.Hints.DeniedUsers), slices.Clone(c.Console.Admins)
 	return &session.Policy{
-		PrimaryReads:  route.PrimaryReads(c.Reads.Primary),
-		MaxLag:        time.Duration(c.Reads.MaxLag),
-		Level:         levels(c),
-		ReadWait:      time.Duration(c.Reads.Wait),
-		Pause:         time.Duration(c.Reads.Pause),
-		ReadRetries:   c.Reads.Retries,
-		WriteWait:     time.Duration(c.Writes.Wait),
-		ClassifySize:  int(c.Limits.ClassifySize),
-		PacketSize:    int(c.Limits.PacketSize),
-		IdleRelease:   idleRelease,
-		PreparedLimit: c.Limits.PreparedStatements,
+		PrimaryReads:        route.PrimaryReads(c.Reads.Primary),
+		MaxLag:              time.Duration(c.Reads.MaxLag),
+		Level:               levels(c),
+		ServeWithoutPrimary: c.Reads.WithoutPrimary == config.ServeWithoutPrimary,
+		ReadWait:            time.Duration(c.Reads.Wait),
+		Pause:               time.Duration(c.Reads.Pause),
+		ReadRetries:         c.Reads.Retries,
+		WriteWait:           time.Duration(c.Writes.Wait),
+		ClassifySize:        int(c.Limits.ClassifySize),
+		PacketSize:          int(c.Limits.PacketSize),
+		IdleRelease:         idleRelease,
+		PreparedLimit:       c.Limits.PreparedStatements,
 		HintsAllowed: func(user string) bool {
 			return c.Hints.Enabled && !slices.Contains(denied, user)
 		},

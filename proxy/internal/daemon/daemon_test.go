@@ -327,9 +327,19 @@ func TestWriteWaitsForAPrimary(t *testing.T) {
 
 func TestWriteWithoutPrimaryFailsWithItsReason(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
-	r := start(t, f, func(c *config.Config) { c.Writes.Wait = config.Duration(200 * time.Millisecond) })
+	soon := func(c *config.Config) { c.Writes.Wait = config.Duration(200 * time.Millisecond) }
+	r := start(t, f, soon)
+	serving := start(t, f, func(c *config.Config) {
+		soon(c)
+		c.Reads.WithoutPrimary = config.ServeWithoutPrimary
+	})
+	bySession := start(t, f, func(c *config.Config) {
+		soon(c)
+		c.Reads.Consistency = config.Session
+	})
 	c := r.conn(t)
 	exec(t, c, "CREATE TABLE t (id INT PRIMARY KEY)")
+	serves, session := serving.conn(t), bySession.conn(t)
 	f.WaitCaughtUp(t)
 	f.Primary().Kill9(t)
 	_, err := c.ExecContext(t.Context(), "INSERT INTO t VALUES (1)")
@@ -337,9 +347,12 @@ func TestWriteWithoutPrimaryFailsWithItsReason(t *testing.T) {
 		t.Errorf("a write without a primary: %v", err)
 	}
 	var n int
-	r.eventually(t, "the view has the position", func() bool {
-		return c.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM t").Scan(&n) == nil
-	})
+	count := func(c *sql.Conn) error { return c.QueryRowContext(t.Context(), "SELECT COUNT(*) FROM t").Scan(&n) }
+	if err := count(c); err == nil || !strings.Contains(err.Error(), "primary") {
+		t.Errorf("a read at the level farm without a primary: %v", err)
+	}
+	serving.eventually(t, "replicas serve without a primary", func() bool { return count(serves) == nil })
+	bySession.eventually(t, "replicas serve sessions that have seen nothing more", func() bool { return count(session) == nil })
 }
 
 func TestLoginErrorsAreTheServers(t *testing.T) {

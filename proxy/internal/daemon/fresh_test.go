@@ -131,7 +131,7 @@ func TestStrictSeesEveryCommitAndFarmThoseBeforeItBegan(t *testing.T) {
 func TestReadsNeverGoBack(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 2})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0)")
-	r := start(t, f, nil)
+	r := start(t, f, level(config.Session))
 	writer := start(t, f, nil)
 	f.Replica(1).SetDelay(t, 30*time.Second)
 	w := writer.conn(t)

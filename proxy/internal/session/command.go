@@ -133,8 +133,12 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 	return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
 }
 
-// decide routes a statement.
+// decide routes a statement. It makes a write of m where a replica has refused
+// the text as one.
 func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
+	if m.Class == classify.Read && s.Refused.has(sql, s.state.mode) {
+		m.Class, m.Reason = classify.Write, classify.RefusedByReplica
+	}
 	st := &s.state
 	f := route.Facts{
 		InTransaction:   s.transaction != nil && !s.nextTransaction,

@@ -121,11 +121,13 @@ func (s *Session) mayWait(r *request) bool {
 // Where the server must be waited for, s.wait says so.
 func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) (*backend.Conn, error) {
 	s.wait = wait{}
-	asked, only := false, ""
+	asked, only, excused := false, "", false
 	for {
 		v := s.Farm.View()
 		need := s.need(f, avoid)
-		need.Only = only
+		if need.Only = only; excused && s.horizon.seen != "" {
+			need.Prefer = s.horizon.seen
+		}
 		choice := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())
 		server := choice.Server
 		if server == nil {
@@ -142,7 +144,7 @@ func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) 
 			s.Metrics.readOnPrimary(choice.ForWant)
 			return s.acquirePrimary(ctx)
 		}
-		if only == "" && s.horizon.mustAsk(f.level, v.Epoch, server.Address, asked) {
+		if only == "" && !excused && s.horizon.mustAsk(f.level, v.Epoch, server.Address, asked) {
 			point, err := s.Index.Read(ctx)
 			switch {
 			case err == nil:
@@ -150,6 +152,10 @@ func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) 
 				s.horizon.take(point)
 			case ctx.Err() != nil:
 				return nil, context.Cause(ctx)
+			case s.policy.ServeWithoutPrimary && (v.Primary == nil || v.Primary.Status == monitor.Down):
+				// The operator prefers pages that may be old to none.
+				excused = true
+				s.Metrics.readsExcused.Inc()
 			case f.level == consistency.Session && s.horizon.epoch == v.Epoch:
 				// The server that the session has read from is no older than itself.
 				only = s.horizon.seen

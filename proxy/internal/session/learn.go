@@ -25,7 +25,7 @@ func (s *Session) learn(r *request) {
 		return
 	}
 	if m.Flags&classify.OpaqueSession != 0 {
-		st.opaque = "changed the session in a way that cannot be carried to other connections (" + clip(sql) + ")"
+		st.opaque = "changed the session in a way that cannot be carried to other connections (" + s.clip(sql) + ")"
 	}
 	if m.Flags&classify.CallsProcedure != 0 {
 		st.opaque = "called a procedure, which may have changed the session"
@@ -79,7 +79,7 @@ func (s *Session) learnFailed(r *request) {
 		s.state.locks++
 	}
 	if m.Flags&(classify.CallsProcedure|classify.ExecutesText) != 0 && m.Flags&classify.OpaqueSession != 0 {
-		s.state.opaque = "a statement that failed may have changed the session (" + clip(r.text()) + ")"
+		s.state.opaque = "a statement that failed may have changed the session (" + s.clip(r.text()) + ")"
 	}
 }
 
@@ -90,7 +90,7 @@ func (s *Session) learnMulti(m *classify.Meaning, sql []byte) {
 	const binds = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable | classify.CreatesTemporary |
 		classify.TakesLock | classify.LocksTables | classify.XA | classify.CallsProcedure | classify.PreparesText
 	if m.Flags&binds != 0 {
-		s.state.opaque = "a text of several statements changed the session (" + clip(sql) + ")"
+		s.state.opaque = "a text of several statements changed the session (" + s.clip(sql) + ")"
 	}
 }
 
@@ -204,12 +204,12 @@ func (r *request) text() []byte {
 	return r.sql
 }
 
-// clip shortens a text for a message.
-func clip(sql []byte) string {
+// clip shortens a text for a message: its digest, which shows no literal.
+func (s *Session) clip(sql []byte) string {
 	const limit = 60
-	s := strings.Join(strings.Fields(string(sql[:min(len(sql), 4*limit)])), " ")
-	if len(s) > limit {
-		s = s[:limit] + "…"
+	text := []rune(string(classify.Digest(nil, sql, s.state.mode)))
+	if len(text) > limit {
+		return string(text[:limit]) + "…"
 	}
-	return s
+	return string(text)
 }

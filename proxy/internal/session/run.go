@@ -89,6 +89,11 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		case elsewhere:
 			s.Metrics.retries.Inc()
 			target = route.Primary
+			var refused *wire.Error
+			if errors.As(err, &refused) && refusesWrites(refused.Code) {
+				r.read = false // it writes, whatever it looks like
+				s.Refused.add(r.text(), s.state.mode)
+			}
 		}
 	}
 }
@@ -411,7 +416,23 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 	case wire.Prepared:
 		return h.prepared(payload)
 	}
-	return relay.Forward, nil
+	return h.eof(payload)
+}
+
+// eof takes the flag for state changes out of an EOF packet, which has no room
+// for the changes: a server that nobody asked for them does not set it.
+func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
+	const eofHeader, eofSize = 0xfe, 5
+	if len(payload) != eofSize || payload[0] != eofHeader {
+		return relay.Forward, nil
+	}
+	e, err := wire.ParseEOF(payload)
+	if err != nil || e.Status&wire.StatusSessionStateChanged == 0 {
+		return relay.Forward, nil
+	}
+	e.Status &^= wire.StatusSessionStateChanged
+	h.out = wire.AppendEOF(h.out[:0], e)
+	return relay.Replace, h.out
 }
 
 // ok takes the state changes out of an OK packet, and makes of it what the
@@ -422,8 +443,11 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 	if ok.LastInsertID != 0 {
 		h.s.lastInsertID = ok.LastInsertID
 	}
-	if ok.Status&wire.StatusSessionStateChanged == 0 || ok.Header == 0xfe && len(payload) < 7 {
+	if ok.Status&wire.StatusSessionStateChanged == 0 {
 		return relay.Forward, nil
+	}
+	if ok.Header == 0xfe && len(payload) < 7 {
+		return h.eof(payload)
 	}
 	if err := h.s.changes(ok.Changes, h.conn); err != nil {
 		h.s.log.Warn("session tracking information cannot be read", zap.String("server", h.conn.Server.Name), zap.Error(err))

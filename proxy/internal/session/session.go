@@ -33,20 +33,23 @@ type Farm interface {
 // Policy is what the configuration says about sessions. It is immutable; a
 // session takes the current one at every statement.
 type Policy struct {
-	PrimaryReads     route.PrimaryReads
-	MaxLag           time.Duration
-	Level            func(user string) consistency.Level
-	ReadWait         time.Duration // how long a read waits for a replica that is behind
-	Pause            time.Duration // a session that is idle for so long begins to read anew
-	ReadRetries      int           // servers tried for a read before it is given up
-	WriteWait        time.Duration // how long a write waits for a primary
-	ClassifySize     int           // bytes of a command that are kept to be classified and, for a read, repeated
-	PacketSize       int           // bytes of a command at the most
-	IdleRelease      time.Duration // connections without session state go back to the pool after it
-	PreparedLimit    int           // statements that a session may have prepared
-	HintsAllowed     func(user string) bool
-	MayAskConsole    func(user string) bool
-	HandshakeTimeout time.Duration
+	PrimaryReads route.PrimaryReads
+	MaxLag       time.Duration
+	Level        func(user string) consistency.Level
+	// ServeWithoutPrimary has replicas serve reads while the primary is down,
+	// though nobody can say what was committed.
+	ServeWithoutPrimary bool
+	ReadWait            time.Duration // how long a read waits for a replica that is behind
+	Pause               time.Duration // a session that is idle for so long begins to read anew
+	ReadRetries         int           // servers tried for a read before it is given up
+	WriteWait           time.Duration // how long a write waits for a primary
+	ClassifySize        int           // bytes of a command that are kept to be classified and, for a read, repeated
+	PacketSize          int           // bytes of a command at the most
+	IdleRelease         time.Duration // connections without session state go back to the pool after it
+	PreparedLimit       int           // statements that a session may have prepared
+	HintsAllowed        func(user string) bool
+	MayAskConsole       func(user string) bool
+	HandshakeTimeout    time.Duration
 }
 
 // Deps are the parts of the proxy that all sessions share.
@@ -56,6 +59,7 @@ type Deps struct {
 	Auth     *auth.Authenticator
 	Registry *Registry
 	Waiting  *Waiting
+	Refused  *Refused
 	Console  Console
 	Digests  Digests // nil: statements are not counted by digest
 	Metrics  *Metrics
