@@ -1,6 +1,7 @@
 package frontend
 
 import (
+	"errors"
 	"net"
 	"os"
 	"runtime"
@@ -9,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// dialAs connects to a unix socket as another user. The thread that did it is
-// thrown away.
+// dialAs connects to a unix socket as another user, which one thread is for as
+// long as that takes.
 func dialAs(t *testing.T, path string, uid int) net.Conn {
 	t.Helper()
 	type dialed struct {
@@ -19,10 +20,16 @@ func dialAs(t *testing.T, path string, uid int) net.Conn {
 	}
 	done := make(chan dialed, 1)
 	go func() {
-		runtime.LockOSThread() // and never unlocked: the thread ends with the goroutine
-		conn, err := func() (net.Conn, error) {
+		runtime.LockOSThread()
+		become := func(uid int) error { // the effective user alone, so that there is a way back
 			if _, _, errno := unix.RawSyscall(unix.SYS_SETRESUID, ^uintptr(0), uintptr(uid), ^uintptr(0)); errno != 0 {
-				return nil, errno
+				return errno
+			}
+			return nil
+		}
+		conn, err := func() (net.Conn, error) {
+			if err := become(uid); err != nil {
+				return nil, err
 			}
 			fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
 			if err != nil {
@@ -35,6 +42,11 @@ func dialAs(t *testing.T, path string, uid int) net.Conn {
 			}
 			return net.FileConn(file)
 		}()
+		if back := become(0); back != nil {
+			err = errors.Join(err, back) // and the thread, still locked, ends with the goroutine
+		} else {
+			runtime.UnlockOSThread()
+		}
 		done <- dialed{conn, err}
 	}()
 	d := wait(t, "a connection", done)
