@@ -39,6 +39,7 @@ const (
 	KillsConnection
 	MixesStatements
 	AsksConsole
+	RefusedByReplica // said by the session, which has seen it
 	reasonCount
 )
 
@@ -76,6 +77,7 @@ var reasons = [reasonCount]string{
 	KillsConnection:      "kills a connection or query",
 	MixesStatements:      "several statements, one of which changes the session",
 	AsksConsole:          "a question to the proxy's console",
+	RefusedByReplica:     "a replica has refused it as a write",
 }
 
 func (r Reason) String() string {
