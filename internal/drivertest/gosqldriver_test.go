@@ -60,9 +60,8 @@ func TestGoSQLDriver(t *testing.T) {
 	suite := copySuite(t)
 	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
 		t.Run(flavor.String(), func(t *testing.T) {
-			// A primary alone: the suite writes on one connection and reads on
-			// another, which the proxy does not promise to be fresh yet.
-			f := farmtest.Start(t, farmtest.Options{Flavor: flavor})
+			// The suite writes on one connection and reads on another.
+			f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
 			f.Primary().Exec(t,
 				"CREATE SCHEMA gotest",
 				"CREATE USER '"+driver.User+"'@'%' IDENTIFIED BY '"+driver.Password+"'",
