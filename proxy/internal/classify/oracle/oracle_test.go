@@ -64,9 +64,11 @@ func (o *oracle) judge(text string) (objection string, ok bool) {
 // To the servers a point behind white space and before a digit begins a
 // number, and white space behind a point ends the name; to the parser "a .1("
 // and "a. 0x1(" are calls of functions 1 and 0x1. The servers refuse both.
+const gap = `(\s|/\*[^*]*\*+/|--[^\n]*\n|#[^\n]*\n)`
+
 var (
-	pointNumber = regexp.MustCompile(`(\s|\*/)\.\d|\.(\s|/\*)`)
-	digitCall   = regexp.MustCompile(`\.(?:\s|/\*[^*]*\*+/)*\d\w*(\s|/\*[^*]*\*+/|--\s.*\n|#.*\n)*\(`)
+	pointNumber = regexp.MustCompile(gap + `\.\d|\*/\.\d|\.` + gap)
+	digitCall   = regexp.MustCompile(`\.` + gap + `*\d\w*` + gap + `*\(`)
 )
 
 // foreign is said of statements of TiDB's own, which the servers refuse.
