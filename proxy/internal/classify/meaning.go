@@ -125,6 +125,8 @@ const (
 	// EndsConnection: COMMIT or ROLLBACK with RELEASE: the server closes the
 	// connection when it has answered.
 	EndsConnection
+	// ReadWrite: START TRANSACTION … READ WRITE.
+	ReadWrite
 )
 
 var flagNames = [...]string{
@@ -132,7 +134,7 @@ var flagNames = [...]string{
 	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
 	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
 	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
-	"EndsConnection",
+	"EndsConnection", "ReadWrite",
 }
 
 // String returns the names of the flags, parted by spaces.

@@ -49,7 +49,11 @@ func (s *scan) start() {
 		s.settle(BeginReadOnly, ControlsTransaction, ImplicitCommit)
 		return
 	}
-	s.settle(Begin, ControlsTransaction, ImplicitCommit)
+	flags := ImplicitCommit
+	if readWrite {
+		flags |= ReadWrite
+	}
+	s.settle(Begin, ControlsTransaction, flags)
 }
 
 // end reads COMMIT or ROLLBACK [WORK] [AND [NO] CHAIN] [[NO] RELEASE]; a

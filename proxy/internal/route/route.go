@@ -83,7 +83,7 @@ func Decide(m *classify.Meaning, f *Facts) Decision {
 	case f.AutocommitOff:
 		return Decision{Primary, "autocommit is off"}
 	case m.Class == classify.BeginReadOnly,
-		m.Class == classify.Begin && f.ReadOnlyDefault && m.Flags&classify.MultiStatement == 0:
+		m.Class == classify.Begin && f.ReadOnlyDefault && m.Flags&(classify.MultiStatement|classify.ReadWrite) == 0:
 		return Decision{Replica, "a read-only transaction"}
 	case m.Flags&classify.SetsTransaction != 0:
 		// The next transaction may write.

@@ -15,6 +15,7 @@ type pair struct {
 	proxied *client
 	last    string // server of the last step
 	log     []entry
+	before  []string // the steps so far
 }
 
 // pair logs in directly and at the proxy.
@@ -74,6 +75,7 @@ func (p *pair) step(who, sql string) *reply {
 // of it.
 func (p *pair) command(who string, payload []byte, needle string) *reply {
 	p.t.Helper()
+	p.before = append(p.before, short(needle))
 	p.w.since(p.t)
 	want := p.direct.do(slices.Clone(payload))
 	got := p.proxied.do(slices.Clone(payload))
@@ -138,7 +140,7 @@ func (p *pair) served(who, needle string) {
 		ok = got == who
 	}
 	if !ok {
-		p.t.Errorf("%s: served by %s, want %s (after %s)%s%s", short(needle), got, who, p.last, p.said(), p.pin())
+		p.t.Errorf("%s: served by %s, want %s (after %s)%s%s", short(needle), got, who, strings.Join(p.before[max(0, len(p.before)-4):], "; "), p.said(), p.pin())
 	}
 	p.last = got
 }

@@ -28,6 +28,7 @@ type world struct {
 // extra is the configuration of the shared proxy, and of others for the most part.
 const extra = `
 health: {interval: 50ms, slow_start: 0s}
+reads: {wait: 10s}
 console: {admins: [app]}
 hints: {denied_users: [nohints]}
 `

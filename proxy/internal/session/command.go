@@ -164,16 +164,19 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 	return d
 }
 
+// inTransaction are the flags of a session that has a transaction open.
+const inTransaction = wire.StatusInTransaction | wire.StatusInTransactionReadOnly
+
 // endReadOnly ends the read-only transaction on a replica before a statement
 // that commits it implicitly: what comes then may write, or begin a transaction
 // that does, and belongs on the primary.
 func (s *Session) endReadOnly(m *classify.Meaning) {
-	const inTransaction = wire.StatusInTransaction | wire.StatusInTransactionReadOnly
 	if s.transaction == nil || s.transaction != s.replica || s.status&inTransaction == 0 ||
 		m.Flags&classify.ImplicitCommit == 0 || m.Flags&classify.MultiStatement != 0 {
 		return
 	}
 	if m.Class == classify.BeginReadOnly || // which may stay there
+		m.Class == classify.Begin && m.Flags&classify.ReadWrite == 0 && !s.state.mode.MariaDB || // MySQL keeps the access mode
 		m.Flags&classify.SetsSession != 0 { // autocommit=1 changes nothing: it is, or the transaction would be on the primary
 		return
 	}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -361,7 +362,8 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	switch {
 	case prepares:
 	case s.status&wire.StatusInTransaction != 0 || s.status&wire.StatusInTransactionReadOnly != 0:
-		if t.Err == nil || s.transaction != nil {
+		// Of several statements the first may have begun it, and a later one failed.
+		if t.Err == nil || t.Results > 0 || s.transaction != nil {
 			s.transaction, s.nextTransaction = c, false
 		}
 	case t.Err != nil && s.transaction == c:
@@ -385,6 +387,10 @@ func (s *Session) after(c *backend.Conn, r *request) {
 func leavesDiagnostics(c wire.Command) bool {
 	switch c {
 	case wire.ComQuery, wire.ComStmtPrepare, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtFetch, wire.ComInitDB:
+	case h.over:
+		s.status &^= inTransaction
+		s.release(&s.replica)
+		return
 		return true
 	}
 	return false
@@ -426,6 +432,7 @@ func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
 	if len(payload) != eofSize || payload[0] != eofHeader {
 		return relay.Forward, nil
 	}
+	over      bool   // the read-only transaction on a replica has ended, whatever the server said
 	e, err := wire.ParseEOF(payload)
 	if err != nil || e.Status&wire.StatusSessionStateChanged == 0 {
 		return relay.Forward, nil
@@ -466,7 +473,18 @@ func (h *handler) failed() (relay.Verdict, []byte) {
 	if e := h.tracker.Err; h.s.transaction == h.conn && h.conn == h.s.replica && e.Code == codeReadOnly && strings.Contains(e.Message, "read-only") {
 		// The client has begun a transaction that reads only, and knows nothing of
 		// a server that does.
-		h.out = wire.AppendError(h.out[:0], &wire.Error{Code: 1792, State: "25006", Message: "Cannot execute statement in a READ ONLY transaction"})
+		if h.request.meaning.Class == classify.End && !bytes.Contains(bytes.ToUpper(h.request.sql), []byte("CHAIN")) {
+			// MariaDB: there was a locking read in it. The transaction is over, and
+			// there was nothing to commit.
+			h.over = true
+			h.out = wire.AppendOK(h.out[:0], &wire.OK{Status: h.s.status &^ inTransaction}, h.s.client.Caps)
+			return relay.Replace, h.out
+		}
+		message := "Cannot execute statement in a READ ONLY transaction"
+		if !h.conn.MariaDB {
+			message += "."
+		}
+		h.out = wire.AppendError(h.out[:0], &wire.Error{Code: 1792, State: "25006", Message: message})
 		return relay.Replace, h.out
 	}
 	if h.packets > 1 || !h.request.read || h.s.transaction == h.conn {

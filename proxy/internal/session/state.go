@@ -139,17 +139,15 @@ func (s *state) variable(name, value string) {
 		s.mode.IgnoreSpace = hasMode(value, "IGNORE_SPACE")
 	case "tx_isolation", "transaction_isolation":
 		s.serializable = value == "SERIALIZABLE"
-		name = "isolation"
 	case "tx_read_only", "transaction_read_only":
 		s.readOnly = value == "ON"
-		name = "read only"
 	case "character_set_client":
 		s.mode.Charset = charsetOf(value)
 	case "character_set_connection":
 		// It takes collation_connection with it.
 		s.drop("collation_connection")
 	}
-	s.set(name, assignment(name, value, s.readOnly))
+	s.set(name, assignment(name, value))
 }
 
 func hasMode(modes, mode string) bool {
@@ -161,20 +159,12 @@ func hasMode(modes, mode string) bool {
 	return false
 }
 
-// assignment is what of a SET statement gives a system variable its value.
-func assignment(name, value string, readOnly bool) string {
-	switch name {
-	case "isolation":
-		return "SESSION TRANSACTION ISOLATION LEVEL " + strings.ReplaceAll(value, "-", " ")
-	case "read only":
-		if readOnly {
-			return "SESSION TRANSACTION READ ONLY"
-		}
-		return "SESSION TRANSACTION READ WRITE"
-	case "character_set_results":
-		if value == "" {
-			return "SESSION character_set_results=NULL"
-		}
+// assignment is what of a SET statement gives a system variable its value. (SET
+// TRANSACTION cannot stand among others, so isolation and access mode are
+// variables like any.)
+func assignment(name, value string) string {
+	if name == "character_set_results" && value == "" {
+		return "SESSION character_set_results=NULL"
 	}
 	if isNumber(value) {
 		return "SESSION " + name + "=" + value
