@@ -222,6 +222,16 @@ type Writes struct {
 	Wait              Duration `yaml:"wait"`                 // at most; 0 to fail at once
 	MaxWaiting        int      `yaml:"max_waiting"`          // statements in all
 	MaxWaitingPerUser int      `yaml:"max_waiting_per_user"` // 0 for no limit of its own
+	Replay            Replay   `yaml:"replay"`
+}
+
+// Replay is how transactions that lost their primary are run again on the new
+// one, if every answer is the same as the first time.
+type Replay struct {
+	Enabled  bool     `yaml:"enabled"`
+	Size     Size     `yaml:"size"`     // of a transaction's commands
+	Time     Duration `yaml:"time"`     // from the loss to the end of the replay
+	Attempts int      `yaml:"attempts"` // for one transaction
 }
 
 // Health is how servers are probed.
@@ -279,7 +289,7 @@ func Default() Config {
 			ConnectTimeout: seconds(3),
 		},
 		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, WithoutPrimary: WaitForPrimary, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
-		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200},
+		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200, Replay: Replay{Size: 1 << 20, Time: seconds(60), Attempts: 3}},
 		Health:       Health{Interval: Duration(500 * time.Millisecond), Timeout: seconds(1), Failures: 3, SlowStart: seconds(10)},
 		Hints:        Hints{Enabled: true, DeniedUsers: []string{}},
 		Console:      Console{Admins: []string{}},

@@ -50,6 +50,7 @@ func (c *Config) Validate() service.Problems {
 	p.DurationBetween("writes.wait", c.Writes.Wait, 0, day)
 	p.Between("writes.max_waiting", c.Writes.MaxWaiting, 0, maxConnections)
 	p.Between("writes.max_waiting_per_user", c.Writes.MaxWaitingPerUser, 0, maxConnections)
+	p.Join(c.Writes.Replay.validate())
 	p.Join(c.Health.validate())
 	p.Join(users("hints.denied_users", c.Hints.DeniedUsers))
 	p.Join(users("console.admins", c.Console.Admins))
@@ -164,6 +165,14 @@ func (r Reads) validate() service.Problems {
 	p.DurationBetween("reads.wait", r.Wait, 0, Duration(time.Minute))
 	p.DurationBetween("reads.pause", r.Pause, 0, Duration(time.Hour))
 	p.Between("reads.retries", r.Retries, 0, 100)
+	return p
+}
+
+func (r Replay) validate() service.Problems {
+	var p service.Problems
+	p.SizeBetween("writes.replay.size", r.Size, 1<<10, 64<<20)
+	p.DurationBetween("writes.replay.time", r.Time, 10*millisecond, Duration(time.Hour))
+	p.Between("writes.replay.attempts", r.Attempts, 1, 100)
 	return p
 }
 

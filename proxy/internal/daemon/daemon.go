@@ -170,12 +170,15 @@ func policy(c *config.Config) *session.Policy {
 		ServeWithoutPrimary: c.Reads.WithoutPrimary == config.ServeWithoutPrimary,
 		ReadWait:            time.Duration(c.Reads.Wait),
 		Pause:               time.Duration(c.Reads.Pause),
-		ReadRetries:         c.Reads.Retries,
-		WriteWait:           time.Duration(c.Writes.Wait),
-		ClassifySize:        int(c.Limits.ClassifySize),
-		PacketSize:          int(c.Limits.PacketSize),
-		IdleRelease:         idleRelease,
-		PreparedLimit:       c.Limits.PreparedStatements,
+		Replay: session.Replay{
+			Enabled: c.Writes.Replay.Enabled, Size: int(c.Writes.Replay.Size), Time: time.Duration(c.Writes.Replay.Time), Attempts: c.Writes.Replay.Attempts,
+		},
+		ReadRetries:   c.Reads.Retries,
+		WriteWait:     time.Duration(c.Writes.Wait),
+		ClassifySize:  int(c.Limits.ClassifySize),
+		PacketSize:    int(c.Limits.PacketSize),
+		IdleRelease:   idleRelease,
+		PreparedLimit: c.Limits.PreparedStatements,
 		HintsAllowed: func(user string) bool {
 			return c.Hints.Enabled && !slices.Contains(denied, user)
 		},

@@ -19,6 +19,7 @@ type Metrics struct {
 	// position, and those whose wait for a replica was in vain.
 	readsWithoutIndex, readsWaitedInVain prometheus.Counter
 	positionWaits                        prometheus.Observer
+	replays, replaysFailed               prometheus.Counter
 	readsExcused                         prometheus.Counter
 	waits                                prometheus.Counter
 	malformedHints                       prometheus.Counter
@@ -51,6 +52,8 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 	m := &Metrics{
 		retries:        counter("farmhand_proxy_read_retries_total", "Reads that ran again on another server."),
 		readsExcused:   counter("farmhand_proxy_reads_excused_total", "Reads that replicas served without proof that they are fresh, because the primary was down (reads.without_primary: serve)."),
+		replays:        counter("farmhand_proxy_transaction_replays_total", "Attempts to run a transaction again that lost its primary (writes.replay)."),
+		replaysFailed:  counter("farmhand_proxy_transaction_replays_failed_total", "Transactions that could not be run again."),
 		waits:          counter("farmhand_proxy_primary_waits_total", "Statements that waited for a primary."),
 		malformedHints: counter("farmhand_proxy_malformed_hints_total", "Hints that were ignored because they are malformed."),
 		unknownCalls:   counter("farmhand_proxy_unknown_function_total", "Statements that went to the primary only because they call a function that is not known to be a built-in one."),

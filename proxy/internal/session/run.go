@@ -74,6 +74,7 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		onPrimary := c == s.primary
 		outcome, err := s.attempt(ctx, c, r)
 		switch outcome {
+		case replayed: // the transaction is where it was, on another connection
 		case answered:
 			s.Metrics.observe(onPrimary, time.Since(began))
 			return err
@@ -162,6 +163,7 @@ const (
 	again                    // the server failed and nothing reached the client: run it on another
 	elsewhere                // the replica refused: ask the primary
 	stale                    // the replica was waited for in vain
+	replayed                 // the transaction was run again: run the command there
 )
 
 // attempt sends the command on c and relays the answer.
@@ -180,6 +182,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	h := &s.handler
 	*h = handler{s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version}
 	h.tracker.Begin(r.command, c.Caps)
+	s.beforeCommand(c, r)
 	began := time.Time{}
 	if w.server != nil {
 		s.scratch = w.append(s.scratch[:0], c.MariaDB)
@@ -206,6 +209,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	switch {
 	case err == nil:
 		s.after(c, r)
+		s.afterCommand(r)
 		if r.meaning.Flags&classify.EndsConnection != 0 && r.command != wire.ComStmtPrepare && h.tracker.Err == nil {
 			s.discard(c, "released by the client")
 			return answered, errEnd
@@ -297,6 +301,25 @@ func (s *Session) broken(ctx context.Context, c *backend.Conn, r *request, err e
 	if ctx.Err() != nil {
 		return answered, context.Cause(ctx)
 	}
+	why := error(nil)
+	if inTransaction && wasPrimary && !s.replaying && s.policy.Replay.Enabled {
+		switch {
+		case begun:
+			why = errNotReplayable("the client had got a part of an answer")
+		case sent && commits(r):
+			why = errNotReplayable("it may have been committed")
+		case r.fixed != nil || r.firstPacket > 0:
+			why = errNotReplayable("the command cannot be sent again")
+		default:
+			if why = s.replay(ctx); why == nil {
+				return replayed, err
+			}
+		}
+		s.txn.stop()
+		if ctx.Err() != nil {
+			return answered, context.Cause(ctx)
+		}
+	}
 	ends := inTransaction || r.fixed != nil || wasPrimary && bound != ""
 	if !begun && !ends && (r.read || !sent) {
 		return again, err
@@ -312,6 +335,9 @@ func (s *Session) broken(ctx context.Context, c *backend.Conn, r *request, err e
 	}
 	if inTransaction {
 		e.Message += ". A transaction was open"
+	}
+	if why != nil {
+		e.Message += ", and it was not run again: " + why.Error()
 	}
 	s.conn.Write(wire.AppendError(nil, e))
 	if err := s.conn.Flush(); err != nil {
@@ -360,6 +386,10 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		c.Synced = s.state.version
 	}
 	switch {
+	case h.over:
+		s.status &^= inTransaction
+		s.release(&s.replica)
+		return
 	case prepares:
 	case s.status&wire.StatusInTransaction != 0 || s.status&wire.StatusInTransactionReadOnly != 0:
 		// Of several statements the first may have begun it, and a later one failed.
@@ -387,10 +417,6 @@ func (s *Session) after(c *backend.Conn, r *request) {
 func leavesDiagnostics(c wire.Command) bool {
 	switch c {
 	case wire.ComQuery, wire.ComStmtPrepare, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtFetch, wire.ComInitDB:
-	case h.over:
-		s.status &^= inTransaction
-		s.release(&s.replica)
-		return
 		return true
 	}
 	return false
@@ -406,6 +432,7 @@ type handler struct {
 	rows      bool   // the answer has a result set
 	wrote     bool   // the answer told the position of a write
 	gone      bool   // the server said that it is going away
+	over      bool   // the read-only transaction on a replica has ended, whatever the server said
 	packets   int    // seen so far; the first one that an answer has is among them
 	version   uint64 // the state's version when the answer began
 	out       []byte
@@ -432,7 +459,6 @@ func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
 	if len(payload) != eofSize || payload[0] != eofHeader {
 		return relay.Forward, nil
 	}
-	over      bool   // the read-only transaction on a replica has ended, whatever the server said
 	e, err := wire.ParseEOF(payload)
 	if err != nil || e.Status&wire.StatusSessionStateChanged == 0 {
 		return relay.Forward, nil

@@ -40,6 +40,7 @@ type Policy struct {
 	// though nobody can say what was committed.
 	ServeWithoutPrimary bool
 	ReadWait            time.Duration // how long a read waits for a replica that is behind
+	Replay              Replay
 	Pause               time.Duration // a session that is idle for so long begins to read anew
 	ReadRetries         int           // servers tried for a read before it is given up
 	WriteWait           time.Duration // how long a write waits for a primary
@@ -123,7 +124,7 @@ type Session struct {
 	Deps
 	id     uint32
 	client Client
-	conn   *wire.Conn // the client's
+	conn   *wire.Conn // the client's; while a transaction is run again, nobody's
 	log    *zap.Logger
 	policy *Policy // of the current command
 
@@ -144,8 +145,10 @@ type Session struct {
 	// lastInsertID is what LAST_INSERT_ID() gives on the primary connection.
 	lastInsertID uint64
 
-	horizon horizon
-	wait    wait // what the read that acquire was called for must wait for
+	horizon   horizon
+	txn       transactionLog
+	replaying bool // txn is being run again
+	wait      wait // what the read that acquire was called for must wait for
 
 	statements map[uint32]*statement
 	nextID     uint32
@@ -339,7 +342,7 @@ func (s *Session) interrupt() {
 	s.shared.mu.Lock()
 	defer s.shared.mu.Unlock()
 	past := time.Unix(1, 0)
-	_ = s.conn.SetDeadline(past)
+	_ = s.client.Conn.SetDeadline(past)
 	for _, c := range s.shared.conns {
 		_ = c.SetDeadline(past)
 	}

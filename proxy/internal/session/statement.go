@@ -181,7 +181,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 // server.
 func repeatable(c classify.Class) bool {
 	switch c {
-	case classify.Read, classify.SessionState, classify.BeginReadOnly, classify.Primary, classify.Empty:
+	case classify.Read, classify.SessionState, classify.BeginReadOnly, classify.Begin, classify.Primary, classify.Empty:
 		return true
 	}
 	return false

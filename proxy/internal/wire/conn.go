@@ -3,6 +3,7 @@ package wire
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"io"
 	"net"
 	"sync"
@@ -34,6 +35,8 @@ type Conn struct {
 	// Seq is the sequence number of the next packet that Write numbers, and
 	// what ReadPayload set it to: one after the packet last read.
 	Seq uint8
+	// Sum, where it is set, takes in every byte that is sent.
+	Sum *maphash.Hash
 
 	buf   []byte
 	large *[]byte // buf's owner while it is from the pool
@@ -252,6 +255,9 @@ func (c *Conn) Flush() error {
 	if len(c.out) == 0 {
 		return nil
 	}
+	if c.Sum != nil {
+		_, _ = c.Sum.Write(c.out) // never fails
+	}
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
 	return err
@@ -265,6 +271,9 @@ func (c *Conn) Forward(b []byte) error {
 	}
 	if err := c.Flush(); err != nil {
 		return err
+	}
+	if c.Sum != nil {
+		_, _ = c.Sum.Write(b) // never fails
 	}
 	_, err := c.conn.Write(b)
 	return err
