@@ -155,10 +155,14 @@ func (e *edge) client(ctx context.Context, conn *frontend.Accepted) {
 		d.log.Debug("login failed", zap.Error(err))
 		return
 	}
-	if err := ticket.LoggedIn(client.User); err != nil {
-		client.Conn.Write(wire.AppendError(nil, &wire.Error{
-			Code: 1203, State: "42000", Message: "User " + client.User + " already has more than 'max_user_connections' active connections",
-		}))
+	client.Admit = func(user string) *wire.Error {
+		if err := ticket.LoggedIn(user); err != nil { // too many, or it had to make room and is being closed
+			return &wire.Error{Code: 1203, State: "42000", Message: "User " + user + " already has more than 'max_user_connections' active connections"}
+		}
+		return nil
+	}
+	if e := client.Admit(client.User); e != nil {
+		client.Conn.Write(wire.AppendError(nil, e))
 		_ = client.Conn.Flush() // it is being refused
 		return
 	}

@@ -7,8 +7,11 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"farmhand/internal/dbserver"
 	"farmhand/internal/farmtest"
+	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/config"
+	"farmhand/proxy/internal/session"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -55,6 +58,27 @@ func TestLimits(t *testing.T) {
 		})
 		if err := r.open(t).PingContext(context.Background()); err != nil {
 			t.Error(err)
+		}
+	})
+	t.Run("of a user that a client becomes", func(t *testing.T) {
+		r := start(t, f, func(c *config.Config) { c.Limits.ConnectionsPerUser = 1 })
+		other := dbserver.Account{User: "other", Password: "other"}
+		f.Primary().Exec(t, "CREATE USER other@'%' IDENTIFIED BY 'other'")
+		become := func(c *wire.Conn) error {
+			c.WriteCommand([]byte("\x11other\x00\x00\x00\x2d\x00no_such_plugin\x00"))
+			if err := c.Flush(); err != nil {
+				return err
+			}
+			_, err := auth.Login(session.AuthLink{Conn: c}, auth.PasswordCredential(other.User, other.Password), "no_such_plugin", make([]byte, 20), false)
+			return err
+		}
+		first := r.login(t, 0)
+		if err := become(first); err != nil {
+			t.Fatalf("the first to become it: %v", err)
+		}
+		var refused *wire.Error
+		if err := become(r.login(t, 0)); !errors.As(err, &refused) || refused.Code != 1203 {
+			t.Errorf("the second to become it: %v", err)
 		}
 	})
 }

@@ -47,6 +47,12 @@ func (s *Session) changeUser(ctx context.Context, payload []byte) error {
 	if err != nil {
 		return err
 	}
+	if s.client.Admit != nil {
+		if e := s.client.Admit(c.User); e != nil {
+			_ = s.sendError(e)
+			return errEnd
+		}
+	}
 	s.client.User, s.client.Credential = c.User, credential
 	collation := c.Collation
 	if collation == 0 {

@@ -114,6 +114,9 @@ type Client struct {
 	Secure         bool
 	Loopback       bool
 	ZstdLevel      int // that the client asked for
+	// Admit counts the client as another user, within the limits; nil: there are
+	// none.
+	Admit func(user string) *wire.Error
 	// ResetSequence starts the compressed protocol's sequence anew, which a
 	// command does; nil without compression.
 	ResetSequence func()
