@@ -63,6 +63,11 @@ type Assignment struct {
 	Known bool
 	// Allowed: other servers' connections may be given the same value.
 	Allowed bool
+	// Reported: the value is an expression or DEFAULT, but of a variable that
+	// could be Allowed: what it is, the server that runs the SET reports. But
+	// MariaDB does not for DEFAULT, which Default says.
+	Reported bool
+	Default  bool
 
 	Isolation Isolation // of Transaction
 	Access    Access    // of Transaction
@@ -190,6 +195,9 @@ func (s *scan) judge(a *Assignment) {
 		case !a.Known:
 			s.flags |= OpaqueSession
 		}
+	case a.Reported:
+		s.flags |= SetsSession
+		s.demand(Write, SetsExpression)
 	case a.Kind == SystemVariable && !a.Known:
 		s.flags |= SetsSession | OpaqueSession
 		s.demand(Write, SetsExpression)
@@ -271,6 +279,12 @@ func (s *scan) assignment(t token) (a Assignment, more bool) {
 	var end token
 	if a.Value, end = s.literal(a.Kind == UserVariable); a.Value == nil {
 		s.lexer = before
+		rule := lookupVariable(a.Name)
+		a.Reported = a.Kind == SystemVariable && a.Scope == SessionScope && rule.settable && !rule.zero
+		if s.mode.MariaDB && s.peek().word == kwDefault {
+			a.Default = true
+			a.Reported = a.Reported && !rule.transaction && !charsetVariable(a.Name)
+		}
 		return a, s.expression(t).op == ','
 	}
 	a.Known = true
@@ -280,6 +294,12 @@ func (s *scan) assignment(t token) (a Assignment, more bool) {
 		a.Allowed = rule.settable && a.Scope != GlobalScope && (!rule.zero || isZero(a.Value))
 	}
 	return a, end.op == ','
+}
+
+// charsetVariable tells the variables that change what a text means.
+func charsetVariable(name []byte) bool {
+	return equalFold(name, "CHARACTER_SET_CLIENT") || equalFold(name, "CHARACTER_SET_CONNECTION") ||
+		equalFold(name, "CHARACTER_SET_RESULTS") || equalFold(name, "COLLATION_CONNECTION")
 }
 
 // skipItem moves behind an item that is not understood; t was read last.

@@ -120,12 +120,7 @@ type reply struct {
 }
 
 func (r *reply) String() string {
-	lines := r.packets
-	const most = 12
-	if len(lines) > most {
-		lines = append(append([]string{}, lines[:most]...), fmt.Sprintf("… %d packets", len(r.packets)))
-	}
-	s := strings.Join(lines, "\n\t")
+	s := strings.Join(r.packets[:min(len(r.packets), 12)], "\n\t")
 	if r.lost != nil {
 		s += "\n\tconnection lost"
 	}
@@ -318,4 +313,20 @@ func (c *client) pings(t testing.TB) {
 	if err := c.ping(); err != nil {
 		t.Errorf("the connection is not intact: %v", err)
 	}
+}
+
+// changeUser runs COM_CHANGE_USER.
+func (c *client) changeUser(l login) error {
+	credential := auth.PasswordCredential(l.account.User, l.account.Password)
+	plugin, response := credential.FirstResponse(c.greeting.AuthPlugin, c.greeting.Nonce, false)
+	p := append([]byte{byte(wire.ComChangeUser)}, l.account.User+"\x00"...)
+	p = append(append(p, byte(len(response))), response...)
+	p = append(p, l.schema+"\x00"...)
+	p = append(p, 45, 0)
+	p = append(p, plugin+"\x00"...)
+	if err := c.send(p); err != nil {
+		return err
+	}
+	_, err := auth.Login(session.AuthLink{Conn: c.conn}, credential, plugin, c.greeting.Nonce, false)
+	return err
 }

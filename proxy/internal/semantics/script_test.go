@@ -104,8 +104,29 @@ func (p *pair) compare(who, what string, want, got *reply) {
 			p.t.Errorf("%s: directly %v, through the proxy %v", what, want.err, got.err)
 		}
 	} else if !want.same(got) {
-		p.t.Errorf("%s\ndirectly\n\t%v\nthrough the proxy\n\t%v", what, want, got)
+		p.t.Errorf("%s (after %s)\n%s", what, strings.Join(p.before[max(0, len(p.before)-4):], "; "), differences(want, got))
 	}
+}
+
+// differences shows what two answers have not in common.
+func differences(want, got *reply) string {
+	var b strings.Builder
+	for i := range max(len(want.packets), len(got.packets)) {
+		d, g := "nothing", "nothing"
+		if i < len(want.packets) {
+			d = want.packets[i]
+		}
+		if i < len(got.packets) {
+			g = got.packets[i]
+		}
+		if d != g && b.Len() < 2000 {
+			fmt.Fprintf(&b, "\tdirectly:          %s\n\tthrough the proxy: %s\n", d, g)
+		}
+	}
+	if got.lost != nil || want.lost != nil {
+		fmt.Fprintf(&b, "\tconnection lost: directly %v, through the proxy %v\n", want.lost, got.lost)
+	}
+	return b.String()
 }
 
 // served checks who served a step, by the general logs.
@@ -119,12 +140,13 @@ func (p *pair) served(who, needle string) {
 			servers = append(servers, e.server)
 		}
 	}
-	if who == "any" {
-		return
-	}
 	got := strings.Join(servers, "+")
 	if got == "" {
 		got = "proxy"
+	}
+	if who == "any" {
+		p.last = got
+		return
 	}
 	ok := false
 	switch who {
@@ -165,8 +187,8 @@ func (p *pair) said() string {
 }
 
 func short(s string) string {
-	if len(s) > 200 {
-		s = s[:200] + "…"
+	if len(s) > 120 {
+		s = s[:60] + "…" + s[len(s)-60:]
 	}
 	return s
 }

@@ -89,18 +89,24 @@ func isServerError(err error) bool {
 	return errors.As(err, &e)
 }
 
-// usable is a connection that the session holds and may go on with.
+// usable is a connection that the session holds and may go on with: the one that
+// ran the last statement rather than the other, because what changes the session
+// only leaves that statement's diagnostics to be asked for.
 func (s *Session) usable() *backend.Conn {
 	v := s.Farm.View()
-	if c := s.replica; c != nil {
-		if sv := v.Server(c.Server.Name); sv != nil && sv.Address == c.Server.Address && sv.Eligible {
-			return c
+	primary, replica := s.primary, s.replica
+	if primary != nil && (v.Primary == nil || v.Primary.Name != primary.Server.Name || v.Primary.Address != primary.Server.Address) {
+		primary = nil
+	}
+	if replica != nil {
+		if sv := v.Server(replica.Server.Name); sv == nil || sv.Address != replica.Server.Address || !sv.Eligible {
+			replica = nil
 		}
 	}
-	if c := s.primary; c != nil && v.Primary != nil && v.Primary.Name == c.Server.Name && v.Primary.Address == c.Server.Address {
-		return c
+	if replica == nil || primary != nil && primary == s.last {
+		return primary
 	}
-	return nil
+	return replica
 }
 
 // open returns the held connection, or a new one to server, with the session's

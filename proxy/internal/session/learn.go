@@ -39,6 +39,9 @@ func (s *Session) learn(r *request) {
 	if m.Flags&(classify.CreatesTemporary|classify.DropsTemporary) != 0 {
 		st.temporaryTables(sql)
 	}
+	if m.Flags&classify.ImplicitCommit != 0 && st.namesTemporary(sql) {
+		st.renamed(sql)
+	}
 	if m.Flags&classify.TakesLock != 0 {
 		st.locks++
 	}
@@ -126,9 +129,27 @@ func (s *Session) learnSet(sql []byte) {
 			case "character_set_client", "character_set_connection", "collation_connection", "sql_mode":
 				s.charsetChanges()
 			}
+			if a.Reported && a.Default {
+				s.learnDefault(strings.ToLower(string(a.Name)))
+			}
 		}
 		return true
 	})
+}
+
+// learnDefault takes SET name=DEFAULT, which MariaDB does not report: each
+// server's default, as for a session that has set nothing.
+func (s *Session) learnDefault(name string) {
+	st := &s.state
+	st.set(name, "SESSION "+name+"=DEFAULT")
+	if name != "sql_mode" {
+		return
+	}
+	if p := s.Farm.View().Primary; p != nil && p.Variables != nil {
+		st.modes(p.Variables["sql_mode"])
+		return
+	}
+	st.opaque = "said SET sql_mode=DEFAULT while no primary could tell the default"
 }
 
 // charsetChanges treats the user variables that were set from string literals

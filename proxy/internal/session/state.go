@@ -134,9 +134,7 @@ func (s *state) variable(name, value string) {
 	case "autocommit":
 		s.autocommitOff = value == "OFF"
 	case "sql_mode":
-		s.mode.ANSIQuotes = hasMode(value, "ANSI_QUOTES")
-		s.mode.NoBackslashEscapes = hasMode(value, "NO_BACKSLASH_ESCAPES")
-		s.mode.IgnoreSpace = hasMode(value, "IGNORE_SPACE")
+		s.modes(value)
 	case "tx_isolation", "transaction_isolation":
 		s.serializable = value == "SERIALIZABLE"
 	case "tx_read_only", "transaction_read_only":
@@ -148,6 +146,13 @@ func (s *state) variable(name, value string) {
 		s.drop("collation_connection")
 	}
 	s.set(name, assignment(name, value))
+}
+
+// modes takes from a sql_mode what changes the meaning of texts.
+func (s *state) modes(value string) {
+	s.mode.ANSIQuotes = hasMode(value, "ANSI_QUOTES")
+	s.mode.NoBackslashEscapes = hasMode(value, "NO_BACKSLASH_ESCAPES")
+	s.mode.IgnoreSpace = hasMode(value, "IGNORE_SPACE")
 }
 
 func hasMode(modes, mode string) bool {
@@ -234,6 +239,15 @@ func (s *state) temporaryTables(sql []byte) {
 	if len(s.temporary) > maxEntries {
 		s.opaque = "the session has too many temporary tables to follow"
 	}
+}
+
+// renamed learns from a statement of schema changes that names a temporary table,
+// and may give it another name: every name in it counts as one.
+func (s *state) renamed(sql []byte) {
+	classify.TableNames(sql, s.mode, func(_, name []byte) bool {
+		s.temporary[strings.ToLower(string(name))] = true
+		return len(s.temporary) <= maxEntries
+	})
 }
 
 // namesTemporary tells whether a text may name one of the temporary tables.

@@ -132,7 +132,10 @@ func (s *Session) statementOf(payload []byte) (*statement, uint32, error) {
 	return s.statements[id], id, nil
 }
 
-func unknownStatement(id uint32, what string) *wire.Error {
+func (s *Session) unknownStatement(id uint32, what string) *wire.Error {
+	if !s.state.mode.MariaDB {
+		what = "mysql_stmt_precheck" // in which MySQL looks them all up
+	}
 	return &wire.Error{Code: 1243, State: "HY000", Message: fmt.Sprintf("Unknown prepared statement handler (%d) given to %s", id, what)}
 }
 
@@ -149,7 +152,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 			return err
 		}
 		if st == nil {
-			return s.sendError(unknownStatement(id, "mysqld_stmt_execute"))
+			return s.sendError(s.unknownStatement(id, "mysqld_stmt_execute"))
 		}
 		e := st.longErr
 		st.longErr = nil
@@ -332,7 +335,7 @@ func (s *Session) resetStatement(ctx context.Context, payload []byte) error {
 		return err
 	}
 	if st == nil {
-		return s.sendError(unknownStatement(id, "mysqld_stmt_reset"))
+		return s.sendError(s.unknownStatement(id, "mysqld_stmt_reset"))
 	}
 	c := st.long
 	if c == nil {
@@ -354,7 +357,7 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	}
 	switch {
 	case st == nil:
-		return s.sendError(unknownStatement(id, "mysqld_stmt_fetch"))
+		return s.sendError(s.unknownStatement(id, "mysqld_stmt_fetch"))
 	case st.cursor == nil:
 		return s.sendError(&wire.Error{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor", id)})
 	}
