@@ -127,6 +127,9 @@ const (
 	EndsConnection
 	// ReadWrite: START TRANSACTION … READ WRITE.
 	ReadWrite
+	// SetsStatement: SET STATEMENT a=b FOR …: the variables are as they were
+	// when it is over.
+	SetsStatement
 )
 
 var flagNames = [...]string{
@@ -134,7 +137,7 @@ var flagNames = [...]string{
 	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
 	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
 	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
-	"EndsConnection", "ReadWrite",
+	"EndsConnection", "ReadWrite", "SetsStatement",
 }
 
 // String returns the names of the flags, parted by spaces.

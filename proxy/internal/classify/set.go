@@ -59,6 +59,9 @@ type Assignment struct {
 	Value []byte
 	// Collation is the literal behind NAMES … COLLATE, as written, or nil.
 	Collation []byte
+	// Unreported: a system variable named @@name without a scope, whose change
+	// MariaDB keeps from its session tracking.
+	Unreported bool
 	// Known: the value is a literal, the same wherever it is evaluated.
 	Known bool
 	// Allowed: other servers' connections may be given the same value.
@@ -159,7 +162,7 @@ func (s *scan) setStatement() {
 			}
 			s.statement(t)
 			s.verb = verb
-			s.flags |= flags
+			s.flags |= flags | SetsStatement
 			s.demand(Write, SetsExpression)
 			return
 		case t.kind != tokenOperator:
@@ -249,6 +252,7 @@ func (s *scan) assignment(t token) (a Assignment, more bool) {
 			if lookupVariable(a.Name).transaction {
 				a.Scope = NextTransactionScope
 			}
+			a.Unreported = a.Scope == SessionScope
 		}
 	case t.kind == tokenQuoted, t.kind == tokenWord:
 		if a.Scope == UnsaidScope {

@@ -55,10 +55,11 @@ const (
 	failure
 	file // asks for a file
 	prepared
-	greeting // what a login gave
+	greeting // the first packet of a connection
+	welcome  // the OK that ends a login
 )
 
-var classNames = [...]string{"head", "definition", "row", "ok", "error", "file request", "prepared", "greeting"}
+var classNames = [...]string{"head", "definition", "row", "ok", "error", "file request", "prepared", "greeting", "welcome"}
 
 // packet is one packet of an answer.
 type packet struct {
@@ -157,7 +158,7 @@ func (c *client) admitted(credential *auth.Credential, plugin string, r *respons
 	case err != nil:
 		return err
 	}
-	r.add(ok, 0, last)
+	r.add(welcome, 0, last)
 	return nil
 }
 
@@ -227,10 +228,10 @@ func (c *client) receive(s *step, r *response) error {
 			}
 		}
 		return nil
+	case unknown:
+		return c.read(wire.Command(s.text[0]), s, r)
 	case reset:
 		clear(c.slots)
-	case setOption:
-		// The flag is no part of the answer's form.
 	}
 	command := map[action]wire.Command{
 		query: wire.ComQuery, initDB: wire.ComInitDB, fieldList: wire.ComFieldList, ping: wire.ComPing,

@@ -15,7 +15,7 @@ type counts struct {
 	total int64
 }
 
-type outcome struct{ ok, failed int }
+type outcome struct{ ok, failed, excused int }
 
 func newCounts() *counts { return &counts{kinds: map[string]*outcome{}} }
 
@@ -38,6 +38,13 @@ func (c *counts) add(s *step, r *response) {
 	c.total++
 }
 
+// excused counts a session that ended early at a step of a kind.
+func (c *counts) excused(kind string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.kinds[kind].excused++
+}
+
 // ran is how many steps ran.
 func (c *counts) ran() int64 {
 	c.mu.Lock()
@@ -57,7 +64,11 @@ func (c *counts) String() string {
 	})
 	var b strings.Builder
 	for _, n := range names {
-		fmt.Fprintf(&b, "  %-28s %8d ok %8d errors\n", n, c.kinds[n].ok, c.kinds[n].failed)
+		fmt.Fprintf(&b, "  %-28s %8d ok %8d errors", n, c.kinds[n].ok, c.kinds[n].failed)
+		if e := c.kinds[n].excused; e > 0 {
+			fmt.Fprintf(&b, ", %d of them excused", e)
+		}
+		b.WriteByte('\n')
 	}
 	return b.String()
 }

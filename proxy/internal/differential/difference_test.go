@@ -88,7 +88,7 @@ func (r *response) show(caps wire.Capability) string {
 	rows := 0
 	for _, p := range r.packets {
 		switch p.class {
-		case ok, head:
+		case ok, head, welcome:
 			fmt.Fprintf(&b, "    %s: %s\n", classNames[p.class], showOK(p.payload, caps))
 		case failure:
 			e, err := wire.ParseError(p.payload)

@@ -76,6 +76,11 @@ func TestSessionsAreAnsweredAsDirectly(t *testing.T) {
 	group.Wait()
 	took := time.Since(began)
 	t.Logf("%d statements in %d sessions of seed %d, %.0f a second:\n%v", c.ran(), next.Load(), seed, float64(c.ran())/took.Seconds(), c)
+	for _, s := range w.farm.Replicas() {
+		if st := s.Query(t, "SHOW SLAVE STATUS")[0]; st.String("Slave_SQL_Running") != "Yes" || st.String("Slave_IO_Running") != "Yes" {
+			t.Errorf("%s does not replicate: %s%s", s.Name(), st.String("Last_SQL_Error"), st.String("Last_IO_Error"))
+		}
+	}
 	onPrimary, onReplicas := selects(t, w.farm.Primary()), int64(0)
 	for _, s := range w.farm.Replicas() {
 		n := selects(t, s)

@@ -28,7 +28,7 @@ const (
 	stmtClose                // slot
 	fetch                    // slot, number of rows
 	pipeline                 // texts, sent at once; the answers are read after
-	raw                      // text is the payload
+	unknown                  // text is a COM_STMT_… payload with an id that was never given out
 )
 
 // login is how a client introduces itself.
@@ -120,7 +120,7 @@ func (s step) String() string {
 	case pipeline:
 		return who + "pipelined: " + strings.Join(s.texts, " | ")
 	default:
-		return fmt.Sprintf("%sbytes %q", who, s.text)
+		return fmt.Sprintf("%s%v of a statement that there is not", who, wire.Command(s.text[0]))
 	}
 }
 
@@ -139,16 +139,19 @@ type slot struct {
 	long   map[int]bool // parameters sent by COM_STMT_SEND_LONG_DATA
 }
 
-// unknownID is a statement id that no server gives out.
-const unknownID = 0x7fffff00
-
 // payload is the command of a step, for a client whose statement ids are its
 // own; nil where there is nothing to do.
 func (c *client) payload(s *step) []byte {
 	st := c.slots[s.slot]
-	id := uint32(unknownID)
+	id := uint32(0)
 	if st != nil {
 		id = st.id
+	}
+	switch s.do {
+	case execute, longData, stmtReset, stmtClose, fetch:
+		if st == nil {
+			return nil
+		}
 	}
 	withID := func(command wire.Command) []byte {
 		return binary.LittleEndian.AppendUint32([]byte{byte(command)}, id)
@@ -171,15 +174,15 @@ func (c *client) payload(s *step) []byte {
 	case execute:
 		return c.executePayload(withID(wire.ComStmtExecute), st, s)
 	case longData:
-		if st == nil || s.number >= st.params {
-			return nil // a server says nothing to it, or what it likes at the next execution
+		if s.number >= st.params || len(st.types) > s.number && !isText(st.types[s.number]) {
+			// A server says nothing to it, or what it likes at the next execution:
+			// MariaDB reads memory that nobody wrote.
+			return nil
 		}
 		st.long[s.number] = true
 		return append(binary.LittleEndian.AppendUint16(withID(wire.ComStmtSendLong), uint16(s.number)), s.text...)
 	case stmtReset:
-		if st != nil {
-			clear(st.long)
-		}
+		clear(st.long)
 		return withID(wire.ComStmtReset)
 	case stmtClose:
 		delete(c.slots, s.slot)
@@ -191,9 +194,12 @@ func (c *client) payload(s *step) []byte {
 	}
 }
 
+// isText tells the types of parameters that are sent as strings.
+func isText(kind uint16) bool { return kind >= 252 && kind <= 254 || kind == 15 }
+
 func (c *client) executePayload(p []byte, st *slot, s *step) []byte {
 	p = binary.LittleEndian.AppendUint32(append(p, byte(s.number)), 1)
-	if st == nil || st.params == 0 {
+	if st.params == 0 {
 		return p
 	}
 	values := make([]param, st.params) // a statement of the same slot may have another number of them

@@ -241,7 +241,7 @@ func orStatus(s *monitor.Server) string {
 // Accept sends the OK that ends the handshake, and has everything after it
 // compressed if the client asked for that.
 func Accept(c *session.Client, status wire.Status) error {
-	c.Conn.Write(wire.AppendOK(nil, &wire.OK{Status: status}, c.Caps))
+	c.Conn.Write(wire.AppendOK(nil, session.Welcome(status, c.Schema), c.Caps))
 	if err := c.Conn.Flush(); err != nil {
 		return err
 	}

@@ -47,13 +47,18 @@ type Facts struct {
 	Serializable bool
 	// ReadOnlyDefault: the session's transactions are read-only by default.
 	ReadOnlyDefault bool
-	// HasLast: the connection of the last statement is still there.
+	// HasLast: the connection of the last statement is still there, and what the
+	// text asks can be asked there: it changes nothing and reads no table.
 	HasLast bool
 	// Pinned is why every statement stays on the primary connection; empty if
 	// nothing holds it.
 	Pinned string
 	// NamesTemporary: the text names one of the session's temporary tables.
 	NamesTemporary bool
+	// Bound: the primary connection has what the session may ask for and no
+	// other connection can have: temporary tables, user variables, the last
+	// insert id.
+	Bound bool
 	// NamesUnknown: the text reads a user variable whose value is known to the
 	// primary connection only.
 	NamesUnknown bool
@@ -72,18 +77,20 @@ func Decide(m *classify.Meaning, f *Facts) Decision {
 	switch {
 	case m.Class == classify.Console:
 		return Decision{Console, "asks the proxy"}
+	case m.Flags&classify.Diagnostics != 0 && m.Flags&classify.MultiStatement == 0 && f.HasLast:
+		return Decision{Last, "asks about the statement before it"}
 	case f.InTransaction:
 		return Decision{Transaction, "a transaction is open"}
 	case f.NextTransaction:
 		return Decision{Transaction, "SET TRANSACTION holds for the next transaction"}
 	case f.Pinned != "":
 		return Decision{Primary, f.Pinned}
-	case m.Flags&classify.Diagnostics != 0 && m.Flags&classify.MultiStatement == 0 && f.HasLast:
-		return Decision{Last, "asks about the statement before it"}
 	case f.AutocommitOff:
 		return Decision{Primary, "autocommit is off"}
+	case m.Class == classify.BeginReadOnly && f.Bound:
+		return Decision{Primary, "a read-only transaction, which may ask for what only the primary's connection has"}
 	case m.Class == classify.BeginReadOnly,
-		m.Class == classify.Begin && f.ReadOnlyDefault && m.Flags&(classify.MultiStatement|classify.ReadWrite) == 0:
+		m.Class == classify.Begin && f.ReadOnlyDefault && m.Flags&(classify.MultiStatement|classify.ReadWrite) == 0 && !f.Bound:
 		return Decision{Replica, "a read-only transaction"}
 	case m.Flags&classify.SetsTransaction != 0:
 		// The next transaction may write.

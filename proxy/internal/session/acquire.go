@@ -73,11 +73,16 @@ func (s *Session) acquire(ctx context.Context, target route.Target, f freshness,
 		return s.transaction, s.sync(s.transaction)
 	case route.Anywhere:
 		if c := s.usable(); c != nil {
-			if err := s.sync(c); err == nil || isServerError(err) {
-				return c, err
+			if err := s.sync(c); err == nil {
+				return c, nil
 			}
 		}
-		return s.acquireRead(ctx, freshness{maxLag: s.policy.MaxLag}, avoid)
+		// What a replica refuses the primary may grant: its schemas may be behind.
+		c, err := s.acquireRead(ctx, freshness{maxLag: s.policy.MaxLag}, avoid)
+		if err != nil && isServerError(err) {
+			return s.acquirePrimary(ctx)
+		}
+		return c, err
 	case route.Replica:
 		return s.acquireRead(ctx, f, avoid)
 	}

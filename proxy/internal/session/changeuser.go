@@ -54,16 +54,28 @@ func (s *Session) changeUser(ctx context.Context, payload []byte) error {
 		}
 	}
 	s.client.User, s.client.Credential = c.User, credential
-	collation := c.Collation
-	if collation == 0 {
-		collation = s.client.Collation
+	if c.Collation != 0 {
+		s.client.Collation = c.Collation
 	}
-	s.start("", collation)
+	s.client.Caps &^= atLogin
+	s.start("", s.client.Collation)
 	if e := s.UseSchema(ctx, c.Schema); e != nil {
 		_ = s.sendError(e)
 		return errEnd
 	}
-	return s.sendOK()
+	s.conn.Write(wire.AppendOK(nil, Welcome(s.status, c.Schema), s.client.Caps))
+	return s.conn.Flush()
+}
+
+// Welcome is the OK that ends a login. Servers report the schema in it to a
+// client that tracks session state.
+func Welcome(status wire.Status, schema string) *wire.OK {
+	ok := &wire.OK{Status: status & standing}
+	if schema != "" {
+		ok.Status |= wire.StatusSessionStateChanged
+		ok.Changes = wire.AppendChange(nil, wire.Change{Kind: wire.ChangeSchema, Value: []byte(schema)})
+	}
+	return ok
 }
 
 // UseSchema makes schema the session's default schema, as the handshake does:

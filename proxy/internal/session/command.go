@@ -1,7 +1,6 @@
 package session
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -146,7 +145,8 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		AutocommitOff:   st.autocommitOff,
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
-		HasLast:         s.last != nil,
+		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0,
+		HasLast:         s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql),
 		Pinned:          st.pinned(),
 		HintsAllowed:    m.Hint.Present && s.policy.HintsAllowed(s.client.User),
 	}
@@ -227,15 +227,24 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 		read: repeatable(m.Class), fresh: s.freshnessOf(&m), firstPacket: firstPacket,
 	}
 	if d.Target == route.Last {
-		r.fixed, r.read = s.last, false
-		if s.lastRows != nil && bytes.Contains(bytes.ToUpper(sql), []byte("FOUND_ROWS")) {
-			r.fixed = s.lastRows
-		}
+		r.fixed, r.read = s.asked(sql), false
 	}
 	if firstPacket > 0 {
 		r.read = false
 	}
 	return s.run(ctx, &r)
+}
+
+// asked is the connection whose diagnostics a statement asks for; there is a
+// last one.
+func (s *Session) asked(sql []byte) *backend.Conn {
+	switch {
+	case s.lastRows != nil && containsWord(sql, "FOUND_ROWS"):
+		return s.lastRows
+	case s.lastCount != nil && containsWord(sql, "ROW_COUNT"):
+		return s.lastCount
+	}
+	return s.last
 }
 
 // cutMeaning makes the meaning of a text of which only the head was seen as
@@ -281,7 +290,7 @@ func (s *Session) setOption(ctx context.Context, payload []byte) error {
 	}
 	s.client.Caps = caps
 	// The server answers with EOF, or with OK where that stands for it.
-	status := s.status &^ (wire.StatusMoreResults | wire.StatusSessionStateChanged)
+	status := s.status & standing
 	if s.client.Caps.Has(wire.ClientDeprecateEOF) {
 		ok := wire.OK{Header: 0xfe, Status: status}
 		s.conn.Write(wire.AppendOK(nil, &ok, s.client.Caps))
@@ -291,6 +300,10 @@ func (s *Session) setOption(ctx context.Context, payload []byte) error {
 	return s.conn.Flush()
 }
 
+// atLogin are the capabilities that set variables at the login, which a reset
+// takes back.
+const atLogin = wire.ClientIgnoreSpace | wire.ClientInteractive
+
 // resetConnection runs COM_RESET_CONNECTION: the session is as it was after the
 // login, but for its schema.
 func (s *Session) resetConnection() error {
@@ -298,9 +311,14 @@ func (s *Session) resetConnection() error {
 	if err := s.wipe(); err != nil {
 		return err
 	}
-	// The server falls back to its global character set, not to the one of the
-	// handshake.
-	s.start(schema, 0)
+	// MariaDB falls back to the character set of the login, MySQL to its global
+	// one.
+	collation := uint16(0)
+	if s.state.mode.MariaDB {
+		collation = s.client.Collation
+	}
+	s.client.Caps &^= atLogin
+	s.start(schema, collation)
 	return s.sendOK()
 }
 
@@ -322,7 +340,7 @@ func (s *Session) wipe() error {
 	}
 	clear(s.statements)
 	s.horizon.indexed = false // a new session begins
-	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastRows = nil, nil, false, nil, nil
+	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastCount, s.lastRows = nil, nil, false, nil, nil, nil
 	// The position stays: what the client has written or seen, it has seen.
 	return nil
 }

@@ -4,7 +4,11 @@ import (
 	"bytes"
 	"strings"
 
+	"go.uber.org/zap"
+
+	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/wire"
 )
 
 // learn takes from a statement that the server executed what the server does
@@ -14,7 +18,8 @@ func (s *Session) learn(r *request) {
 	const interesting = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable |
 		classify.CreatesTemporary | classify.DropsTemporary | classify.TakesLock | classify.ReleasesLock |
 		classify.LocksTables | classify.UnlocksTables | classify.XA | classify.CallsProcedure |
-		classify.PreparesText | classify.DeallocatesText | classify.ImplicitCommit
+		classify.PreparesText | classify.DeallocatesText | classify.ImplicitCommit |
+		classify.UnknownFunction | classify.ExecutesText
 	if m.Flags&interesting == 0 {
 		return
 	}
@@ -29,6 +34,9 @@ func (s *Session) learn(r *request) {
 	}
 	if m.Flags&classify.CallsProcedure != 0 {
 		st.opaque = "called a procedure, which may have changed the session"
+	}
+	if m.Flags&classify.UnknownFunction != 0 {
+		st.functions = true
 	}
 	if m.Flags&classify.SetsSession != 0 {
 		s.learnSet(sql)
@@ -65,6 +73,9 @@ func (s *Session) learn(r *request) {
 	if m.Flags&classify.DeallocatesText != 0 {
 		s.textPrepared(sql, false)
 	}
+	if m.Flags&classify.ExecutesText != 0 {
+		s.textExecuted(sql)
+	}
 }
 
 // learnFailed takes from a statement that failed what it may have done all the
@@ -78,8 +89,14 @@ func (s *Session) learnFailed(r *request) {
 	if m.Flags&classify.AssignsUserVariable != 0 {
 		s.state.assigned(r.text())
 	}
+	if m.Flags&classify.UnknownFunction != 0 {
+		s.state.functions = true
+	}
 	if m.Flags&classify.TakesLock != 0 {
 		s.state.locks++
+	}
+	if m.Flags&classify.ExecutesText != 0 {
+		s.textExecuted(r.text())
 	}
 	if m.Flags&(classify.CallsProcedure|classify.ExecutesText) != 0 && m.Flags&classify.OpaqueSession != 0 {
 		s.state.opaque = "a statement that failed may have changed the session (" + s.clip(r.text()) + ")"
@@ -201,7 +218,7 @@ func xaEnds(sql []byte) bool {
 
 // textPrepared follows PREPARE and DEALLOCATE PREPARE.
 func (s *Session) textPrepared(sql []byte, prepared bool) {
-	_, name, _, ok := classify.Prepared(sql, s.state.mode)
+	_, name, text, ok := classify.Prepared(sql, s.state.mode)
 	if !ok {
 		s.state.opaque = "prepared a statement in a way that cannot be followed"
 		return
@@ -212,9 +229,78 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 		return
 	}
 	if s.state.textStatements == nil {
-		s.state.textStatements = map[string]bool{}
+		s.state.textStatements = map[string]textStatement{}
 	}
-	s.state.textStatements[key] = true
+	var t textStatement
+	if text == nil || text[0] == '@' {
+		t.binds = "executed a text that was prepared from a variable or an expression"
+	} else if m := classify.Classify(text, s.state.mode); m.Flags&classify.MultiStatement == 0 {
+		t.functions = m.Flags&classify.UnknownFunction != 0
+		if m.Flags&changesSession != 0 {
+			t.binds = "executed a prepared text that changes the session (" + s.clip(text) + ")"
+		}
+	}
+	s.state.textStatements[key] = t
+}
+
+// textStatement is what executing a statement that PREPARE … FROM prepared does
+// to the session.
+type textStatement struct {
+	binds     string // why the session stays on the primary then; empty if it need not
+	functions bool   // it calls functions that the proxy does not know
+}
+
+// changesSession are the flags of what learn follows in a statement's own text.
+const changesSession = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable | classify.CreatesTemporary |
+	classify.DropsTemporary | classify.TakesLock | classify.ReleasesLock | classify.LocksTables | classify.XA |
+	classify.CallsProcedure | classify.PreparesText | classify.SetsTransaction
+
+// textExecuted follows EXECUTE name.
+func (s *Session) textExecuted(sql []byte) {
+	_, name, _, ok := classify.Prepared(sql, s.state.mode)
+	if !ok || name == nil { // EXECUTE IMMEDIATE is opaque
+		return
+	}
+	t := s.state.textStatements[strings.ToLower(string(name))]
+	if t.binds != "" {
+		s.state.opaque = t.binds
+	}
+	s.state.functions = s.state.functions || t.functions
+}
+
+// retell has MariaDB report the variables that a SET changed under the name
+// @@name without a scope, of which it says nothing by itself. Neither warnings
+// nor ROW_COUNT() change by it.
+func (s *Session) retell(c *backend.Conn, sql []byte) {
+	text := s.scratch[:0]
+	classify.Assignments(sql, s.state.mode, func(a classify.Assignment) bool {
+		if !a.Unreported {
+			return true
+		}
+		if len(text) == 0 {
+			text = append(text, "SET "...)
+		} else {
+			text = append(text, ", "...)
+		}
+		text = append(append(append(append(text, "SESSION "...), a.Name...), "=@@"...), a.Name...)
+		return true
+	})
+	s.scratch = text
+	if len(text) == 0 {
+		return
+	}
+	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, text...))
+	err := c.Flush()
+	if err == nil {
+		var ok wire.OK
+		if ok, err = c.ReadReply(); err == nil {
+			err = s.changes(ok.Changes, c)
+		}
+	}
+	if err != nil {
+		s.state.opaque = "has set variables that the server does not report: " + err.Error()
+		s.log.Debug("a change of session variables could not be learned", zap.String("server", c.Server.Name), zap.Error(err))
+	}
 }
 
 // text is the statement's text, of a prepared statement as well.

@@ -180,7 +180,10 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	s.shared.running.set(c)
 	defer s.shared.running.set(nil)
 	h := &s.handler
-	*h = handler{s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version}
+	*h = handler{
+		s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version, statementOnly: r.meaning.Flags&classify.SetsStatement != 0,
+		aside: r.fixed != nil && s.transaction != nil && s.transaction != c,
+	}
 	h.tracker.Begin(r.command, c.Caps)
 	s.beforeCommand(c, r)
 	began := time.Time{}
@@ -370,6 +373,10 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	// To prepare leaves the transaction as it is, and the answer carries no status
 	// where the statement has neither parameters nor columns.
 	prepares := r.command == wire.ComStmtPrepare
+	if h.aside {
+		s.noteLast(c, r)
+		return
+	}
 	if !prepares && (t.Err == nil || t.Results > 0) {
 		c.Status = t.OK.Status
 		s.status = t.OK.Status
@@ -378,6 +385,9 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	s.saw(c, r)
 	if t.Err == nil {
 		s.learn(r)
+		if m.Flags&classify.SetsSession != 0 && m.Flags&classify.MultiStatement == 0 && c.MariaDB && s.state.opaque == "" {
+			s.retell(c, r.text())
+		}
 	} else {
 		s.learnFailed(r)
 	}
@@ -406,12 +416,66 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	default:
 		s.transaction, s.nextTransaction = nil, false
 	}
-	if m.Flags&classify.Diagnostics == 0 && leavesDiagnostics(r.command) {
-		s.last = c
-		if h.rows {
+	s.noteLast(c, r)
+}
+
+// noteLast takes note of which connection to ask about the statement.
+func (s *Session) noteLast(c *backend.Conn, r *request) {
+	if r.meaning.Flags&classify.Diagnostics == 0 && leavesDiagnostics(r.command) {
+		s.lastCount = c
+		if s.last == nil || s.clearsDiagnostics(r) {
+			s.last = c
+		}
+		if s.handler.rows {
 			s.lastRows = c
 		}
 	}
+}
+
+// clearsDiagnostics tells whether the warnings are this statement's from now on.
+// In MariaDB one that succeeds, warns of nothing and uses no table leaves those
+// that there are.
+func (s *Session) clearsDiagnostics(r *request) bool {
+	t := &s.handler.tracker
+	if !s.state.mode.MariaDB || t.Err != nil || t.OK.Warnings > 0 || r.meaning.Flags&classify.MultiStatement != 0 {
+		return true
+	}
+	if r.command == wire.ComInitDB {
+		return false
+	}
+	switch m := &r.meaning; m.Class {
+	case classify.Begin, classify.BeginReadOnly, classify.End, classify.Empty, classify.SessionState:
+		return false
+	default:
+		switch m.Verb {
+		case classify.VerbSelect, classify.VerbSet, classify.VerbDo, classify.VerbRollback:
+			return m.Flags&classify.UnknownFunction != 0 || readsTable(r.text())
+		}
+	}
+	return true
+}
+
+// readsTable tells whether a SELECT, SET, DO or SHOW may read a table.
+func readsTable(sql []byte) bool {
+	return containsWord(sql, "FROM") && !containsWord(sql, "FROM DUAL")
+}
+
+// containsWord tells whether text has word, which is in capitals, in any case and
+// not as a part of a longer one.
+func containsWord(text []byte, word string) bool {
+	inWord := func(i int) bool {
+		if i < 0 || i >= len(text) {
+			return false
+		}
+		c := text[i] | 0x20
+		return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || text[i] == '_'
+	}
+	for i := 0; i+len(word) <= len(text); i++ {
+		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(string(text[i:i+len(word)]), word) && !inWord(i-1) && !inWord(i+len(word)) {
+			return true
+		}
+	}
+	return false
 }
 
 func leavesDiagnostics(c wire.Command) bool {
@@ -429,19 +493,26 @@ type handler struct {
 	request   *request
 	tracker   wire.Tracker
 	onReplica bool
-	rows      bool   // the answer has a result set
-	wrote     bool   // the answer told the position of a write
-	gone      bool   // the server said that it is going away
-	over      bool   // the read-only transaction on a replica has ended, whatever the server said
-	packets   int    // seen so far; the first one that an answer has is among them
-	version   uint64 // the state's version when the answer began
-	out       []byte
+	rows      bool // the answer has a result set
+	wrote     bool // the answer told the position of a write
+	// aside: the connection answers because of a statement before (its
+	// diagnostics, its cursor), while a transaction is open on the other one.
+	aside bool
+	// statementOnly: the variables that the server reports are the statement's own.
+	statementOnly bool
+	gone          bool   // the server said that it is going away
+	over          bool   // the read-only transaction on a replica has ended, whatever the server said
+	packets       int    // seen so far; the first one that an answer has is among them
+	version       uint64 // the state's version when the answer began
+	out           []byte
 }
 
 // Packet implements relay.Handler.
 func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byte) {
 	h.packets++
 	switch event {
+	case wire.Nothing:
+		return h.eof(payload)
 	case wire.ResultOK:
 		return h.ok(payload)
 	case wire.ResultError:
@@ -452,22 +523,6 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 	return h.eof(payload)
 }
 
-// eof takes the flag for state changes out of an EOF packet, which has no room
-// for the changes: a server that nobody asked for them does not set it.
-func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
-	const eofHeader, eofSize = 0xfe, 5
-	if len(payload) != eofSize || payload[0] != eofHeader {
-		return relay.Forward, nil
-	}
-	e, err := wire.ParseEOF(payload)
-	if err != nil || e.Status&wire.StatusSessionStateChanged == 0 {
-		return relay.Forward, nil
-	}
-	e.Status &^= wire.StatusSessionStateChanged
-	h.out = wire.AppendEOF(h.out[:0], e)
-	return relay.Replace, h.out
-}
-
 // ok takes the state changes out of an OK packet, and makes of it what the
 // client would have got without the proxy's session tracking.
 func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
@@ -476,12 +531,13 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 	if ok.LastInsertID != 0 {
 		h.s.lastInsertID = ok.LastInsertID
 	}
-	if ok.Status&wire.StatusSessionStateChanged == 0 {
-		return relay.Forward, nil
-	}
 	if ok.Header == 0xfe && len(payload) < 7 {
 		return h.eof(payload)
 	}
+	if ok.Status&wire.StatusSessionStateChanged == 0 && !h.aside {
+		return relay.Forward, nil
+	}
+	ok.Status = h.standing(ok.Status)
 	if err := h.s.changes(ok.Changes, h.conn); err != nil {
 		h.s.log.Warn("session tracking information cannot be read", zap.String("server", h.conn.Server.Name), zap.Error(err))
 		h.s.state.opaque = "the server's session tracking could not be read"
@@ -491,6 +547,29 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 		out.Changes = h.s.clientChanges(out.Changes)
 	}
 	h.out = wire.AppendOK(h.out[:0], &out, h.s.client.Caps)
+	return relay.Replace, h.out
+}
+
+// standing is a status in which the session's transaction is what it is, whoever
+// answers.
+func (h *handler) standing(status wire.Status) wire.Status {
+	const transaction = wire.StatusInTransaction | wire.StatusInTransactionReadOnly
+	if h.aside {
+		status = status&^transaction | h.s.status&transaction
+	}
+	return status
+}
+
+// eof takes out of an EOF packet, which has no room to say what changed, that
+// something did: what the proxy tracks is not what the client does. Other
+// packets stay as they are.
+func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
+	if len(payload) != 5 || payload[0] != 0xfe || h.tracker.OK.Status&wire.StatusSessionStateChanged == 0 && !h.aside {
+		return relay.Forward, nil
+	}
+	ok := &h.tracker.OK
+	ok.Status = h.standing(ok.Status)
+	h.out = wire.AppendEOF(h.out[:0], wire.EOF{Warnings: ok.Warnings, Status: ok.Status &^ wire.StatusSessionStateChanged})
 	return relay.Replace, h.out
 }
 
@@ -558,9 +637,12 @@ func (s *Session) changes(info []byte, c *backend.Conn) error {
 		case wire.ChangeGTIDs:
 			s.advance(flavor, ch.Value)
 		case wire.ChangeSystemVariable:
-			if string(ch.Name) == "last_gtid" {
+			switch {
+			case string(ch.Name) == "last_gtid":
 				s.advance(flavor, ch.Value)
-			} else {
+			case s.handler.statementOnly:
+				// The server reports it while the statement still has it.
+			default:
 				s.state.variable(string(ch.Name), string(ch.Value))
 			}
 		}
@@ -606,9 +688,14 @@ func (s *Session) sendError(e *wire.Error) error {
 	return s.conn.Flush()
 }
 
+// standing are the status flags that say what the session is in, as an answer of
+// the proxy's own carries them; the others are about the statement before.
+const standing = wire.StatusInTransaction | wire.StatusAutocommit | wire.StatusNoBackslashEscapes |
+	wire.StatusInTransactionReadOnly | wire.StatusANSIQuotes
+
 // sendOK answers the current command with an OK of the proxy's.
 func (s *Session) sendOK() error {
-	ok := wire.OK{Status: s.status &^ (wire.StatusMoreResults | wire.StatusSessionStateChanged | wire.StatusCursorExists | wire.StatusLastRowSent)}
+	ok := wire.OK{Status: s.status & standing}
 	s.conn.Write(wire.AppendOK(nil, &ok, s.client.Caps))
 	return s.conn.Flush()
 }

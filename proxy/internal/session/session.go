@@ -142,6 +142,9 @@ type Session struct {
 	nextTransaction bool
 	// last ran the last statement that left diagnostics.
 	last *backend.Conn
+	// lastCount ran the last statement, which ROW_COUNT() is about; it may have
+	// left the diagnostics of last as they are.
+	lastCount *backend.Conn
 	// lastRows ran the last statement that gave a result set, which FOUND_ROWS()
 	// is about.
 	lastRows *backend.Conn
@@ -392,10 +395,10 @@ func (s *Session) releaseIdle() {
 	if s.transaction != nil || s.state.bound() != "" || len(s.statements) > 0 {
 		return
 	}
-	if s.primary != nil && s.primary != s.last && s.primary != s.lastRows && s.lastInsertID == 0 {
+	if s.primary != nil && s.primary != s.last && s.primary != s.lastCount && s.primary != s.lastRows && s.lastInsertID == 0 {
 		s.release(&s.primary)
 	}
-	if s.replica != nil && s.replica != s.last && s.replica != s.lastRows {
+	if s.replica != nil && s.replica != s.last && s.replica != s.lastCount && s.replica != s.lastRows {
 		s.release(&s.replica)
 	}
 }
@@ -421,6 +424,9 @@ func (s *Session) forget(c *backend.Conn) {
 	}
 	if s.last == c {
 		s.last = nil
+	}
+	if s.lastCount == c {
+		s.lastCount = nil
 	}
 	if s.lastRows == c {
 		s.lastRows = nil

@@ -33,13 +33,16 @@ type state struct {
 	// unknownVariables are user variables that have a value on the primary
 	// connection only; nil value names all of them.
 	unknownVariables map[string]bool
+	// functions: a function that the proxy does not know was called, which may
+	// have assigned any user variable.
+	functions bool
 	// temporary are the session's temporary tables, by lower-case name.
 	temporary map[string]bool
 	locks     int // GET_LOCKs not released yet
 	tables    bool
 	xa        bool
 	// textStatements are the statements prepared by PREPARE name FROM.
-	textStatements map[string]bool
+	textStatements map[string]textStatement
 	opaque         string // why the session's state cannot be followed; empty if it can
 }
 
@@ -110,6 +113,9 @@ func (s *state) bound() string {
 	}
 	if len(s.textStatements) > 0 {
 		return "has statements that were prepared by PREPARE … FROM"
+	}
+	if s.functions {
+		return "called a stored function, which may have assigned user variables"
 	}
 	if len(s.unknownVariables) > 0 {
 		return "has user variables that a statement assigned"
@@ -266,12 +272,12 @@ func (s *state) namesTemporary(sql []byte) bool {
 // namesUnknown tells whether a text reads a user variable whose value is on the
 // primary connection only.
 func (s *state) namesUnknown(sql []byte) bool {
-	if len(s.unknownVariables) == 0 {
+	if len(s.unknownVariables) == 0 && !s.functions {
 		return false
 	}
 	found := false
 	classify.UserVariables(sql, s.mode, func(name []byte, _ bool) bool {
-		found = s.unknownVariables[strings.ToLower(string(name))]
+		found = s.functions || s.unknownVariables[strings.ToLower(string(name))]
 		return !found
 	})
 	return found

@@ -168,6 +168,9 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 	if firstPacket > 0 || st.long != nil {
 		r.read = false
 	}
+	if d.Target == route.Last && r.fixed == nil {
+		r.fixed, r.read = s.asked(st.text), false
+	}
 	r.bind = func(c *backend.Conn) ([]byte, error) { return s.bindExecute(c, st, payload, command, firstPacket > 0) }
 	st.cursor = nil
 	if err := s.run(ctx, &r); err != nil {
@@ -358,6 +361,11 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	switch {
 	case st == nil:
 		return s.sendError(s.unknownStatement(id, "mysqld_stmt_fetch"))
+	case st.cursor == nil && len(st.on) > 0:
+		// The server says so itself, and remembers that it did.
+		c := st.on[0].conn
+		wire.SetStatementID(payload, st.on[0].id)
+		return s.run(ctx, &request{command: wire.ComStmtFetch, payload: payload, fixed: c})
 	case st.cursor == nil:
 		return s.sendError(&wire.Error{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor", id)})
 	}
