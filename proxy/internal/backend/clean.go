@@ -29,7 +29,7 @@ func (c *Conn) tracking() string {
 }
 
 func (c *Conn) writeQuery(sql string) {
-	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, sql...))
+	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), sql...))
 }
 
 // prepare readies a connection that has just logged in: session tracking, and

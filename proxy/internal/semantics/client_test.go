@@ -70,7 +70,7 @@ func dial(address string, l login) (*client, error) {
 	c := &client{conn: wire.NewConn(raw), raw: raw}
 	if err := c.login(l); err != nil {
 		_ = raw.Close()
-		return nil, err
+		return nil, fmt.Errorf("%w (capabilities %x)", err, uint64(c.caps))
 	}
 	return c, nil
 }
@@ -199,7 +199,7 @@ func (c *client) answer(command wire.Command) *reply {
 			r.ok = t.OK
 			r.warnings = int(t.OK.Warnings)
 			ok := t.OK
-			ok.Status &^= wire.StatusQueryWasSlow
+			ok.Status &^= notCompared
 			r.packets = append(r.packets, fmt.Sprintf("%d: result %d ends %#02x: affected %d, insert id %d, status %#04x, warnings %d, %q %q",
 				seq, results, ok.Header, ok.AffectedRows, ok.LastInsertID, uint16(ok.Status), ok.Warnings, ok.Info, ok.Changes))
 			r.ok.Info, r.ok.Changes = nil, nil
@@ -224,11 +224,19 @@ func (c *client) answer(command wire.Command) *reply {
 			}
 			t.FileSent()
 		default:
+			if e, err := wire.ParseEOF(p); err == nil && len(p) == 5 && p[0] == 0xfe {
+				e.Status &^= notCompared
+				p = wire.AppendEOF(nil, e)
+			}
 			r.packets = append(r.packets, fmt.Sprintf("%d: %s", seq, excerpt(p)))
 		}
 	}
 	return r
 }
+
+// notCompared are the status flags that depend on the time that a statement
+// took, and on whether this connection had it prepared before a schema change.
+const notCompared = wire.StatusQueryWasSlow | wire.StatusMetadataChanged
 
 // excerpt is a packet for people: all of a short one, a checksum of a long one.
 func excerpt(p []byte) string {

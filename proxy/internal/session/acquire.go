@@ -264,7 +264,7 @@ func (s *Session) sync(c *backend.Conn) error {
 		c.WriteCommand(append([]byte{byte(wire.ComInitDB)}, s.state.schema...))
 	}
 	if len(missing) > 0 {
-		c.WriteCommand(append([]byte{byte(wire.ComQuery)}, missing...))
+		c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), missing...))
 	}
 	if err := c.Flush(); err != nil {
 		s.discard(c, "broken")

@@ -222,8 +222,8 @@ type wait struct {
 
 // append appends the command that waits: its answer is 0 once the server has
 // executed the position.
-func (w *wait) append(dst []byte, mariadb bool) []byte {
-	dst = append(dst, byte(wire.ComQuery))
+func (w *wait) append(dst []byte, caps wire.Capability, mariadb bool) []byte {
+	dst = wire.AppendQuery(dst, caps)
 	if mariadb {
 		dst = append(dst, "SELECT MASTER_GTID_WAIT('"...)
 	} else {

@@ -101,7 +101,7 @@ func (s *Session) control(ctx context.Context, where *backend.Conn, sql string) 
 	}
 	defer s.Pool.Put(c)
 	_ = c.SetDeadline(time.Now().Add(killLimit))
-	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, sql...))
+	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), sql...))
 	if err := c.Flush(); err != nil {
 		c.MarkBroken()
 		return err
@@ -125,7 +125,7 @@ func (s *Session) mayKill(ctx context.Context, id uint32) *wire.Error {
 	// An account without the privilege gets no row.
 	const ask = "SELECT 1 FROM information_schema.user_privileges WHERE privilege_type IN ('SUPER','CONNECTION ADMIN','CONNECTION_ADMIN') " +
 		"AND grantee=CONCAT(QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',1)),'@',QUOTE(SUBSTRING_INDEX(CURRENT_USER(),'@',-1))) LIMIT 1"
-	c.WriteCommand(append([]byte{byte(wire.ComQuery)}, ask...))
+	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), ask...))
 	if err := c.Flush(); err != nil {
 		s.discard(c, "broken")
 		return denied

@@ -279,7 +279,7 @@ func (s *Session) replayOnce(ctx context.Context, deadline time.Time) (err error
 		}
 	}()
 	if l.lastInsertID != 0 {
-		c.WriteCommand(fmt.Appendf([]byte{byte(wire.ComQuery)}, "SET @@session.last_insert_id=%d", l.lastInsertID))
+		c.WriteCommand(fmt.Appendf(wire.AppendQuery(nil, c.Caps), "SET @@session.last_insert_id=%d", l.lastInsertID))
 		if err := c.Flush(); err != nil {
 			return err
 		}

@@ -188,7 +188,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	s.beforeCommand(c, r)
 	began := time.Time{}
 	if w.server != nil {
-		s.scratch = w.append(s.scratch[:0], c.MariaDB)
+		s.scratch = w.append(s.scratch[:0], c.Caps, c.MariaDB)
 		c.WriteCommand(s.scratch)
 		began = time.Now()
 	}
@@ -674,7 +674,13 @@ var clientTracked = map[string]bool{
 func (s *Session) clientChanges(info []byte) []byte {
 	var out []byte
 	_ = wire.Changes(info, func(ch wire.Change) bool { // changes has read it without an error
-		if ch.Kind == wire.ChangeSchema || ch.Kind == wire.ChangeSystemVariable && clientTracked[string(ch.Name)] {
+		switch ch.Kind {
+		case wire.ChangeSystemVariable:
+			if !clientTracked[string(ch.Name)] {
+				return true
+			}
+			out = wire.AppendChange(out, ch)
+		case wire.ChangeSchema, wire.ChangeTrxState, wire.ChangeTrxCharacter: // of which the proxy changes nothing
 			out = wire.AppendChange(out, ch)
 		}
 		return true

@@ -256,7 +256,7 @@ func (s *Session) ensurePrepared(c *backend.Conn, st *statement) (*prepared, err
 		return nil, t.Err
 	}
 	st.on = append(st.on, prepared{conn: c, id: t.Statement.ID})
-	if t.Statement.Params != st.params || t.Statement.Columns != st.columns {
+	if t.Statement.Params != st.params {
 		return nil, &wire.Error{Code: 1615, State: "HY000", Message: "Prepared statement needs to be re-prepared"}
 	}
 	return &st.on[len(st.on)-1], nil

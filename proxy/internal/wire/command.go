@@ -8,6 +8,16 @@ import (
 // maxQueryAttributes bounds the attributes of one query.
 const maxQueryAttributes = 1 << 10
 
+// AppendQuery appends what precedes the text of a COM_QUERY: the command byte
+// and, on a connection with ClientQueryAttributes, that there are none.
+func AppendQuery(dst []byte, caps Capability) []byte {
+	dst = append(dst, byte(ComQuery))
+	if caps.Has(ClientQueryAttributes) {
+		dst = append(dst, 0, 1) // no parameters, in one set
+	}
+	return dst
+}
+
 // QueryText returns where the text of a COM_QUERY begins in its payload: behind
 // the command byte and, on a connection with ClientQueryAttributes, behind the
 // attributes.
