@@ -50,7 +50,7 @@ func postAndRead(t *testing.T, writer, reader *running, pages int) (stale int) {
 	return stale
 }
 
-func TestFarmSeesWhatAnyNodeWasToldWasCommitted(t *testing.T) {
+func TestSemantics33FreshReadsWaitOnReplicas(t *testing.T) {
 	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
 		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 2})
 		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0),(2,0)")
@@ -68,7 +68,7 @@ func TestFarmSeesWhatAnyNodeWasToldWasCommitted(t *testing.T) {
 	})
 }
 
-func TestDelayedReplicasAndTheLevels(t *testing.T) {
+func TestSemantics30LevelsWithLateReplicas(t *testing.T) {
 	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
 		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 2})
 		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0),(2,0)")
@@ -93,7 +93,7 @@ func TestDelayedReplicasAndTheLevels(t *testing.T) {
 	})
 }
 
-func TestStrictSeesEveryCommitAndFarmThoseBeforeItBegan(t *testing.T) {
+func TestSemantics30LevelsByHintAndStrict(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0)")
 	writer := start(t, f, nil)
@@ -126,9 +126,9 @@ func TestStrictSeesEveryCommitAndFarmThoseBeforeItBegan(t *testing.T) {
 	f.SetDelay(t, 0)
 }
 
-// TestReadsNeverGoBack has a session read from a replica that keeps up, takes
+// TestSemantics34ReadsNeverGoBack has a session read from a replica that keeps up, takes
 // that away, and looks whether the one that is late shows an older value.
-func TestReadsNeverGoBack(t *testing.T) {
+func TestSemantics34ReadsNeverGoBack(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 2})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0)")
 	r := start(t, f, level(config.Session))
@@ -167,7 +167,7 @@ func TestReadsNeverGoBack(t *testing.T) {
 	}
 }
 
-func TestManySessionsShareAQueryForThePosition(t *testing.T) {
+func TestSemantics32SessionsShareAQueryForThePosition(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	r := start(t, f, level(config.Farm))
 	const all = 200
@@ -211,9 +211,9 @@ func metric(t *testing.T, r *running, name string) float64 {
 	return 0
 }
 
-// TestAReadOnlyPrimaryGivesNoPosition: a server that was deposed is fenced, and
+// TestSemantics32AReadOnlyPrimaryGivesNoPosition: a server that was deposed is fenced, and
 // what it knows of commits is old.
-func TestAReadOnlyPrimaryGivesNoPosition(t *testing.T) {
+func TestSemantics32AReadOnlyPrimaryGivesNoPosition(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY)")
 	r := start(t, f, func(c *config.Config) {
@@ -232,4 +232,141 @@ func TestAReadOnlyPrimaryGivesNoPosition(t *testing.T) {
 		_, err := r.fresh(t).ExecContext(t.Context(), "SELECT COUNT(*) FROM t")
 		return err == nil
 	})
+}
+
+// TestSemantics31PositionsCostNoStatement counts what the servers are asked: a
+// write and the read after it are a statement each.
+func TestSemantics31PositionsCostNoStatement(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
+		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
+		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0)")
+		r := start(t, f, func(c *config.Config) {
+			c.Reads.Consistency = config.Session
+			c.Health.Interval = config.Duration(time.Minute) // probes are statements too
+		})
+		c := r.conn(t)
+		exec(t, c, "UPDATE t SET v=v+1")
+		if got := value(t, c, "SELECT v FROM t"); got != "1" { // the replica is connected to
+			t.Fatalf("the session reads %s", got)
+		}
+		const writes = 20
+		counters := func() (updates, selects, all int64) {
+			p, s := f.Primary(), f.Replica(0)
+			return p.Counter(t, "Com_update"), p.Counter(t, "Com_select") + s.Counter(t, "Com_select"), p.Counter(t, "Com_set_option") + s.Counter(t, "Com_set_option")
+		}
+		updates, selects, sets := counters()
+		for i := range writes {
+			exec(t, c, "UPDATE t SET v=v+1")
+			if got := value(t, c, "SELECT v FROM t"); got != fmt.Sprint(i+2) {
+				t.Errorf("after write %d the session reads %s", i+2, got)
+			}
+		}
+		u, s, o := counters()
+		// A read may be preceded by one wait on its replica.
+		if u -= updates; u != writes {
+			t.Errorf("%d updates for %d", u, writes)
+		}
+		if s -= selects; s < writes || s > 2*writes {
+			t.Errorf("%d selects for %d reads", s, writes)
+		}
+		if o -= sets; o != 0 {
+			t.Errorf("%d SETs", o)
+		}
+	})
+}
+
+// TestSemantics35PositionsAreOfAnEpoch loses a commit with its primary: the
+// session that made it goes on at the new primary's position, on the replicas
+// too, and never reads anything older than what survived.
+func TestSemantics35PositionsAreOfAnEpoch(t *testing.T) {
+	for _, l := range []config.Consistency{config.Session, config.Farm} {
+		t.Run(string(l), func(t *testing.T) {
+			eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
+				f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 2})
+				f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0)")
+				r := start(t, f, level(l))
+				c := r.conn(t)
+				exec(t, c, "UPDATE t SET v=1")
+				f.WaitCaughtUp(t)
+				for _, s := range f.Replicas() {
+					s.StopReplication(t)
+				}
+				for range 5 {
+					exec(t, c, "UPDATE t SET v=v+1") // on the primary alone
+				}
+				if got := value(t, c, "SELECT v FROM t"); got != "6" {
+					t.Fatalf("the session reads %s of its own writes", got)
+				}
+				f.Primary().Kill9(t)
+				next, other := f.Replica(0), f.Replica(1)
+				next.Lead(t)
+				next.Exec(t, "UPDATE app.t SET v=v+100")
+				other.Follow(t, next.Addr())
+				top := f.Topology()
+				cluster := top.Clusters["default"]
+				primary := next.Describe()
+				cluster.Epoch, cluster.Primary, cluster.Replicas = 2, &primary, cluster.Replicas[1:]
+				top.Clusters["default"] = cluster
+				if err := topology.Write(r.topology, top); err != nil {
+					t.Fatal(err)
+				}
+				if got := value(t, c, "SELECT v FROM t"); got != "101" {
+					t.Errorf("after the change of primary the session reads %s, want 101", got)
+				}
+				w := r.conn(t)
+				served := map[string]bool{}
+				for i := range 40 {
+					exec(t, w, "UPDATE t SET v=v+1")
+					if got := value(t, w, "SELECT v FROM t"); got != fmt.Sprint(102+i) {
+						t.Errorf("a session that wrote reads %s, want %d", got, 102+i)
+					}
+					if got, least := value(t, c, "SELECT v+0 FROM t"), 101; got < fmt.Sprint(least) {
+						t.Errorf("the old session reads %s", got)
+					}
+				}
+				r.eventually(t, "the new primary's replica serves the old session", func() bool {
+					served[r.servedBy(t, c)] = true
+					return served[other.Name()]
+				})
+			})
+		})
+	}
+}
+
+// TestSemantics36PartitionsMakeNoReadStale stops, delays and cuts replication off
+// in every way; what sees it is compared with what does not.
+func TestSemantics36PartitionsMakeNoReadStale(t *testing.T) {
+	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
+		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
+		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0),(2,0)")
+		link := farmtest.NewLink(t, f.Primary().Addr())
+		f.Replica(0).Follow(t, link.Addr())
+		f.WaitCaughtUp(t)
+		writer := start(t, f, nil)
+		readers := []*running{start(t, f, level(config.Farm)), start(t, f, level(config.Strict)), start(t, f, level(config.Eventual))}
+		for name, fault := range map[string]struct{ begin, end func() }{
+			"stopped":     {func() { f.Replica(0).StopReplication(t) }, func() { f.Replica(0).StartReplication(t) }},
+			"late":        {func() { f.Replica(0).SetDelay(t, 3*time.Second) }, func() { f.Replica(0).SetDelay(t, 0) }},
+			"cut":         {link.Cut, link.Restore},
+			"silent":      {link.Stall, link.Restore},
+			"slow":        {func() { link.Slow(300*time.Millisecond, 0) }, link.Restore},
+			"interrupted": {link.Reset, link.Restore},
+		} {
+			t.Run(flavor.String()+"/"+name, func(t *testing.T) {
+				f.Primary().Exec(t, "UPDATE app.t SET v=0")
+				fault.begin()
+				for i, r := range readers {
+					f.Primary().Exec(t, "UPDATE app.t SET v=0")
+					const pages = 15
+					stale := postAndRead(t, writer, r, pages)
+					t.Logf("reader %d: %d of %d pages stale", i, stale, pages)
+					if i < 2 && stale > 0 {
+						t.Errorf("%d of %d pages are stale", stale, pages)
+					}
+				}
+				fault.end()
+				f.WaitCaughtUp(t)
+			})
+		}
+	}
 }
