@@ -18,10 +18,8 @@ import (
 // what the very next page must show after each step, however late replicas are:
 // every page is a connection of its own, at the level farm.
 type journey struct {
-	t    *testing.T
-	site *wordpress.Site
-	farm *farmtest.Farm
-
+	t     *testing.T
+	site  *wordpress.Site
 	owner *wordpress.Browser
 	guest *wordpress.Browser
 	nonce string
