@@ -4,7 +4,9 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"net"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,6 +40,7 @@ type login struct {
 	account   dbserver.Account
 	schema    string
 	caps      wire.Capability // beyond basic
+	without   wire.Capability // of basic
 	collation uint8           // 45 (utf8mb4_general_ci) where 0
 	attrs     []byte
 }
@@ -92,7 +95,7 @@ func (c *client) login(l login) error {
 	if l.collation == 0 {
 		l.collation = 45
 	}
-	c.caps = c.greeting.Capabilities & (basic | l.caps)
+	c.caps = c.greeting.Capabilities & (basic | l.caps) &^ l.without
 	credential := auth.PasswordCredential(l.account.User, l.account.Password)
 	plugin, response := credential.FirstResponse(c.greeting.AuthPlugin, c.greeting.Nonce, false)
 	answer := wire.HandshakeResponse{
@@ -201,7 +204,7 @@ func (c *client) answer(command wire.Command) *reply {
 			ok := t.OK
 			ok.Status &^= notCompared
 			r.packets = append(r.packets, fmt.Sprintf("%d: result %d ends %#02x: affected %d, insert id %d, status %#04x, warnings %d, %q %q",
-				seq, results, ok.Header, ok.AffectedRows, ok.LastInsertID, uint16(ok.Status), ok.Warnings, ok.Info, ok.Changes))
+				seq, results, ok.Header, ok.AffectedRows, ok.LastInsertID, uint16(ok.Status), ok.Warnings, ok.Info, sorted(ok.Changes)))
 			r.ok.Info, r.ok.Changes = nil, nil
 		case wire.ResultError:
 			r.err = t.Err
@@ -234,6 +237,20 @@ func (c *client) answer(command wire.Command) *reply {
 	return r
 }
 
+// sorted is what changed in the session, in an order of its own: MariaDB has none.
+func sorted(changes []byte) []string {
+	var all []string
+	err := wire.Changes(changes, func(c wire.Change) bool {
+		all = append(all, fmt.Sprintf("%d %s=%s", c.Kind, c.Name, c.Value))
+		return true
+	})
+	if err != nil {
+		all = append(all, err.Error())
+	}
+	slices.Sort(all)
+	return all
+}
+
 // notCompared are the status flags that depend on the time that a statement
 // took, and on whether this connection had it prepared before a schema change.
 const notCompared = wire.StatusQueryWasSlow | wire.StatusMetadataChanged
@@ -243,11 +260,7 @@ func excerpt(p []byte) string {
 	if len(p) <= 400 {
 		return fmt.Sprintf("%q", p)
 	}
-	h := uint64(14695981039346656037)
-	for _, b := range p {
-		h = (h ^ uint64(b)) * 1099511628211
-	}
-	return fmt.Sprintf("%q… %d bytes, %#x", p[:60], len(p), h)
+	return fmt.Sprintf("%q… %d bytes, %#x", p[:60], len(p), crc32.ChecksumIEEE(p))
 }
 
 // query is the payload of a COM_QUERY.

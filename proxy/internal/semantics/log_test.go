@@ -1,6 +1,7 @@
 package semantics
 
 import (
+	"bytes"
 	"io"
 	"os"
 	"regexp"
@@ -43,7 +44,7 @@ func openLog(t testing.TB, s *farmtest.Server) *generalLog {
 
 // The line on which an entry begins: a time, which MariaDB leaves out where it
 // is the last entry's, the thread, the command, its text.
-var entryStart = regexp.MustCompile(`(?m)^(?:\d{6} [ \d]\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.]+\S*)?\t+ *(\d+) ` +
+var entryStart = regexp.MustCompile(`^(?:\d{6} [ \d]\d:\d\d:\d\d|\d{4}-\d\d-\d\dT[\d:.]+\S*)?\t+ *(\d+) ` +
 	`(Connect Out|Connect|Query|Quit|Init DB|Field List|Prepare|Execute|Close stmt|Long Data|Reset stmt|Fetch|Reset connection|` +
 	`Ping|Statistics|Change user|Kill|Debug|Set option|Binlog Dump GTID|Binlog Dump|Processlist|Refresh|Create DB|Drop DB|Bulk_execute|Register Slave|Register Replica|Table Dump|Shutdown|Time|Delayed insert|Daemon|Error|Slave_worker|Slave_IO|Slave_SQL|Unimpl get tid)(?:\t|$)`)
 
@@ -54,21 +55,31 @@ func (l *generalLog) since(t testing.TB) []entry {
 	if err != nil {
 		t.Fatal(err)
 	}
-	text := string(b)
-	starts := entryStart.FindAllStringSubmatchIndex(text, -1)
 	var entries []entry
-	for i, s := range starts {
-		end := len(text)
-		if i+1 < len(starts) {
-			end = starts[i+1][0]
-		}
-		e := entry{l.server, text[s[2]:s[3]], text[s[4]:s[5]], strings.TrimSuffix(text[s[1]:end], "\n")}
+	add := func(e entry) {
 		if e.command == "Connect" {
 			l.clients[e.thread] = !strings.HasPrefix(e.text, farmtest.Monitor.User+"@") && !strings.HasPrefix(e.text, "root@")
 		}
 		if l.clients[e.thread] {
 			entries = append(entries, e)
 		}
+	}
+	// A text may have many lines, and long ones: only their heads are looked at.
+	const headSize = 100
+	open, begun := entry{}, false
+	for line := range bytes.Lines(b) {
+		m := entryStart.FindSubmatchIndex(bytes.TrimSuffix(line[:min(len(line), headSize)], []byte("\n")))
+		if m == nil {
+			open.text += string(line)
+			continue
+		}
+		if begun {
+			add(open)
+		}
+		open, begun = entry{l.server, string(line[m[2]:m[3]]), string(line[m[4]:m[5]]), string(line[m[1]:])}, true
+	}
+	if begun {
+		add(open)
 	}
 	return entries
 }

@@ -59,6 +59,7 @@ var shared struct {
 
 func TestMain(m *testing.M) {
 	code := m.Run()
+	shared.lasting.failed = code != 0 // so that the proxies show their logs
 	shared.lasting.cleanUp()
 	if code == 0 && shared.lasting.failed {
 		code = 1

@@ -17,6 +17,7 @@ const prefixSize = 16 << 10
 // command reads and serves one command. An error ends the session.
 func (s *Session) command(ctx context.Context) error {
 	length, seq := wire.Header(s.conn.Buffered())
+	s.conn.Seq = seq + 1
 	if seq != 0 {
 		return s.fatal(&wire.Error{Code: 1156, State: "08S01", Message: "Got packets out of order"})
 	}
@@ -58,10 +59,9 @@ func (s *Session) longCommand(ctx context.Context, length int) error {
 	}
 }
 
-// fatal answers with an error and ends the session.
+// fatal answers with an error and ends the session. The command may have been
+// read or not: conn.Seq is what follows it.
 func (s *Session) fatal(e *wire.Error) error {
-	_, seq := wire.Header(s.conn.Buffered())
-	s.conn.Seq = seq + 1
 	_ = s.sendError(e)
 	return e
 }
@@ -253,7 +253,8 @@ func (s *Session) cutMeaning(m *classify.Meaning) {
 	m.Class = classify.Write
 	switch m.Verb {
 	case classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete, classify.VerbSelect:
-		m.Flags |= classify.AssignsUserVariable
+		// The head of a statement is not understood, which says nothing.
+		m.Flags = m.Flags&^(classify.OpaqueSession|classify.MultiStatement) | classify.AssignsUserVariable
 		if s.client.Caps.Has(wire.ClientMultiStatements) {
 			m.Flags |= classify.OpaqueSession
 		}
