@@ -75,6 +75,8 @@ type response struct {
 	// broken is why the answer ended before its time; the connection is gone.
 	broken error
 	silent bool // there was nothing to ask
+	// rebound: the statement was executed with other types before.
+	rebound bool
 }
 
 func (r *response) clear() {
@@ -198,6 +200,7 @@ func (c *client) start(s *step, r *response) {
 			r.silent = true
 			return
 		}
+		r.rebound = s.do == execute && c.slots[s.slot].rebound
 		c.conn.WriteCommand(payload)
 	}
 	r.broken = c.conn.Flush()
@@ -276,7 +279,7 @@ func (c *client) read(command wire.Command, s *step, r *response) error {
 			last.class = failure
 		case wire.Prepared:
 			last.class = prepared
-			c.slots[s.slot] = &slot{id: t.Statement.ID, params: int(t.Statement.Params), long: map[int]bool{}}
+			c.slots[s.slot] = &slot{id: t.Statement.ID, params: int(t.Statement.Params), long: map[int]bool{}, untexted: map[int]bool{}}
 		case wire.SendFile:
 			last.class = file
 			for rest := s.file; len(rest) > 0; {

@@ -35,6 +35,11 @@ func difference(s *step, direct, proxy *response, caps wire.Capability) string {
 		if d[i].class != p[i].class {
 			return fmt.Sprintf("packet %d is of another kind (%s, directly %s)", i, classNames[p[i].class], classNames[d[i].class])
 		}
+		if direct.rebound && d[i].class == definition {
+			// What an expression of parameters is, MariaDB decides at the first
+			// execution on a connection.
+			continue
+		}
 		if !bytes.Equal(d[i].payload, p[i].payload) && !mayDiffer(d[i], p[i], caps) {
 			return fmt.Sprintf("packet %d (%s) differs", i, classNames[d[i].class])
 		}

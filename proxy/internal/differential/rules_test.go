@@ -154,6 +154,7 @@ var terminals = map[string]func(*generator) string{
 		}
 		return g.table()
 	},
+	"real":    func(g *generator) string { return g.schema + "." + g.table() },
 	"temp":    (*generator).temporary,
 	"uservar": func(g *generator) string { return pick(g.r, []string{"@u", "@v", "@w", "@`odd name`", "@U"}) },
 	"ident":   func(g *generator) string { return pick(g.r, []string{"x", "y", "total", "LAST_INSERT_ID", "z1"}) },

@@ -137,6 +137,10 @@ type slot struct {
 	params int
 	types  []uint16     // that were sent last
 	long   map[int]bool // parameters sent by COM_STMT_SEND_LONG_DATA
+	// untexted are parameters that were ever of a type that is not sent as text.
+	untexted map[int]bool
+	// rebound: it was executed with parameters of other types before.
+	rebound bool
 }
 
 // payload is the command of a step, for a client whose statement ids are its
@@ -174,7 +178,7 @@ func (c *client) payload(s *step) []byte {
 	case execute:
 		return c.executePayload(withID(wire.ComStmtExecute), st, s)
 	case longData:
-		if s.number >= st.params || len(st.types) > s.number && !isText(st.types[s.number]) {
+		if s.number >= st.params || st.untexted[s.number] {
 			// A server says nothing to it, or what it likes at the next execution:
 			// MariaDB reads memory that nobody wrote.
 			return nil
@@ -219,6 +223,9 @@ func (c *client) executePayload(p []byte, st *slot, s *step) []byte {
 			types[i] = 252
 		}
 		same = same && types[i] == st.types[i]
+		if !isText(types[i]) {
+			st.untexted[i] = true
+		}
 	}
 	p = append(p, nulls...)
 	if same {
@@ -228,6 +235,7 @@ func (c *client) executePayload(p []byte, st *slot, s *step) []byte {
 		for _, t := range types {
 			p = binary.LittleEndian.AppendUint16(p, t)
 		}
+		st.rebound = st.rebound || st.types != nil
 		st.types = types
 	}
 	for i, v := range values {

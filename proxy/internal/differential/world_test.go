@@ -76,6 +76,8 @@ func (w *worlds) startProxy(t *testing.T, change func(*config.Config)) {
 	c.Health.Interval = config.Duration(20 * time.Millisecond)
 	c.Health.Timeout = config.Duration(10 * time.Second) // the machine may be busy
 	c.Health.SlowStart = 0
+	// Every session has other capabilities, and so other server connections.
+	c.Pool.IdleTimeout = config.Duration(time.Second)
 	c.DrainTimeout = config.Duration(5 * time.Second)
 	if change != nil {
 		change(&c)

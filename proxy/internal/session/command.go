@@ -101,6 +101,11 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 	case wire.ComQuit:
 		return errEnd
 	case wire.ComPing:
+		if s.transaction != nil {
+			// Its answer tells whether the transaction is still open, which an error
+			// does not.
+			return s.run(ctx, &request{command: command, payload: payload, fixed: s.transaction})
+		}
 		return s.sendOK()
 	case wire.ComInitDB:
 		m := classify.Meaning{Class: classify.SessionState, Flags: classify.UsesSchema}
@@ -145,7 +150,7 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		AutocommitOff:   st.autocommitOff,
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
-		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0,
+		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
 		HasLast:         s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql),
 		Pinned:          st.pinned(),
 		HintsAllowed:    m.Hint.Present && s.policy.HintsAllowed(s.client.User),

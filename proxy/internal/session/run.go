@@ -382,6 +382,12 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.status = t.OK.Status
 	}
 	m := &r.meaning
+	switch m.Verb {
+	case classify.VerbLoad, classify.VerbCall:
+		s.state.inserted = true
+	case classify.VerbInsert, classify.VerbReplace:
+		s.state.inserted = s.state.inserted || h.rows // RETURNING
+	}
 	s.saw(c, r)
 	if t.Err == nil {
 		s.learn(r)
@@ -411,7 +417,8 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		// server says that it is not.
 	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
 		s.transaction, s.nextTransaction = c, true
-	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty):
+	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
+		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && !readsTable(r.text())):
 		// The transaction that SET TRANSACTION is about is still to come.
 	default:
 		s.transaction, s.nextTransaction = nil, false
@@ -421,14 +428,18 @@ func (s *Session) after(c *backend.Conn, r *request) {
 
 // noteLast takes note of which connection to ask about the statement.
 func (s *Session) noteLast(c *backend.Conn, r *request) {
-	if r.meaning.Flags&classify.Diagnostics == 0 && leavesDiagnostics(r.command) {
-		s.lastCount = c
-		if s.last == nil || s.clearsDiagnostics(r) {
-			s.last = c
-		}
-		if s.handler.rows {
-			s.lastRows = c
-		}
+	if !leavesDiagnostics(r.command) {
+		return
+	}
+	s.lastCount = c
+	if r.target == route.Last {
+		return
+	}
+	if s.last == nil || s.clearsDiagnostics(r) {
+		s.last = c
+	}
+	if s.handler.rows {
+		s.lastRows = c
 	}
 }
 
@@ -437,22 +448,36 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 // that there are.
 func (s *Session) clearsDiagnostics(r *request) bool {
 	t := &s.handler.tracker
-	if !s.state.mode.MariaDB || t.Err != nil || t.OK.Warnings > 0 || r.meaning.Flags&classify.MultiStatement != 0 {
+	if !s.state.mode.MariaDB || t.Err != nil || t.OK.Warnings > 0 {
 		return true
 	}
-	if r.command == wire.ComInitDB {
+	if r.meaning.Flags&classify.MultiStatement != 0 {
+		return r.meaning.Class != classify.Read || readsTable(r.text())
+	}
+	switch r.command {
+	case wire.ComInitDB, wire.ComFieldList:
 		return false
+	case wire.ComStmtPrepare:
+		switch r.meaning.Verb {
+		case classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete:
+			return true
+		}
+		return readsTable(r.text())
 	}
 	switch m := &r.meaning; m.Class {
 	case classify.Begin, classify.BeginReadOnly, classify.End, classify.Empty, classify.SessionState:
 		return false
 	default:
 		switch m.Verb {
-		case classify.VerbSelect, classify.VerbSet, classify.VerbDo, classify.VerbRollback:
+		case classify.VerbSelect, classify.VerbValues, classify.VerbSet, classify.VerbDo:
 			return m.Flags&classify.UnknownFunction != 0 || readsTable(r.text())
+		case classify.VerbRollback, classify.VerbPrepare, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA:
+			return false
+		case classify.VerbShow:
+			return !containsWord(r.text(), "GRANTS") && (!containsWord(r.text(), "CREATE") || containsWord(r.text(), "TABLE") || containsWord(r.text(), "VIEW"))
 		}
+		return m.Verb.String() != "SAVEPOINT" && m.Verb.String() != "RELEASE"
 	}
-	return true
 }
 
 // readsTable tells whether a SELECT, SET, DO or SHOW may read a table.
@@ -480,7 +505,7 @@ func containsWord(text []byte, word string) bool {
 
 func leavesDiagnostics(c wire.Command) bool {
 	switch c {
-	case wire.ComQuery, wire.ComStmtPrepare, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtFetch, wire.ComInitDB:
+	case wire.ComQuery, wire.ComStmtPrepare, wire.ComStmtExecute, wire.ComStmtBulkExecute, wire.ComStmtFetch, wire.ComInitDB, wire.ComFieldList:
 		return true
 	}
 	return false

@@ -33,6 +33,9 @@ type state struct {
 	// unknownVariables are user variables that have a value on the primary
 	// connection only; nil value names all of them.
 	unknownVariables map[string]bool
+	// inserted: a statement whose answer does not tell it may have set
+	// LAST_INSERT_ID().
+	inserted bool
 	// functions: a function that the proxy does not know was called, which may
 	// have assigned any user variable.
 	functions bool

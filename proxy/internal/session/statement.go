@@ -26,6 +26,7 @@ const lastStatement = 0xffffffff
 type statement struct {
 	id      uint32
 	text    []byte
+	schema  string // the default one when the client prepared it, which its names mean
 	meaning classify.Meaning
 	params  uint16
 	columns uint16
@@ -89,7 +90,7 @@ func (s *Session) prepare(ctx context.Context, payload []byte) error {
 		read: true, fresh: s.freshnessOf(&m),
 	}
 	// The statement's own flags say what its execution does, not its preparation.
-	r.meaning.Class = classify.Read
+	r.meaning.Class, r.meaning.Verb = classify.Read, m.Verb
 	return s.run(ctx, &r)
 }
 
@@ -111,7 +112,7 @@ func (h *handler) prepared(payload []byte) (relay.Verdict, []byte) {
 		params: t.Statement.Params, columns: t.Statement.Columns,
 		on: []prepared{{conn: h.conn, id: t.Statement.ID}},
 	}
-	st.meaning = classify.Classify(st.text, s.state.mode)
+	st.meaning, st.schema = classify.Classify(st.text, s.state.mode), s.state.schema
 	s.statements[st.id] = st
 	s.lastStmt = st
 	h.out = append(h.out[:0], payload...)
@@ -231,6 +232,40 @@ func (s *Session) ensurePrepared(c *backend.Conn, st *statement) (*prepared, err
 	if p := st.onConn(c); p != nil {
 		return p, nil
 	}
+	if st.schema != "" && st.schema != c.Schema && c.Schema != "" {
+		// Its names mean the schema of then.
+		now := c.Schema
+		if err := s.useSchema(c, st.schema); err != nil {
+			return nil, err
+		}
+		p, err := s.prepareOn(c, st)
+		var refused *wire.Error
+		if err == nil || errors.As(err, &refused) {
+			if back := s.useSchema(c, now); back != nil {
+				return nil, back
+			}
+		}
+		return p, err
+	}
+	return s.prepareOn(c, st)
+}
+
+// useSchema makes schema a connection's default one. An error is as that of
+// ensurePrepared.
+func (s *Session) useSchema(c *backend.Conn, schema string) error {
+	c.WriteCommand(append([]byte{byte(wire.ComInitDB)}, schema...))
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	if _, err := c.ReadReply(); err != nil {
+		return err
+	}
+	c.Schema = schema
+	return nil
+}
+
+// prepareOn prepares the statement on a connection that has not got it.
+func (s *Session) prepareOn(c *backend.Conn, st *statement) (*prepared, error) {
 	c.WriteCommand(append([]byte{byte(wire.ComStmtPrepare)}, st.text...))
 	if err := c.Flush(); err != nil {
 		return nil, err
