@@ -31,6 +31,9 @@ type Proxy struct {
 	TCP, Socket string
 	// PID is the process.
 	PID int
+	// Topology is the path of the file that says which servers there are; a test
+	// may write another one (topology.Write).
+	Topology string
 }
 
 // StartProxy builds the proxy, runs it in front of f and returns when it
@@ -60,6 +63,7 @@ func StartProxy(t testing.TB, f *farmtest.Farm, extra string) *Proxy {
 	if err := topology.Write(servers, f.Topology()); err != nil {
 		t.Fatal(err)
 	}
+	p.Topology = servers
 	config := write("proxy.yaml", fmt.Sprintf(`
 listen:
   - tcp: %s
