@@ -30,6 +30,10 @@ type Options struct {
 // fail it when they cannot do what they say.
 type Farm struct {
 	servers []*Server // the first is the primary
+	epoch   farm.Epoch
+
+	semiSync bool
+	plain    []string // the servers' arguments without those of semi-synchronous replication
 }
 
 // startLimit bounds every wait of this package; a busy machine may be slow.
@@ -50,7 +54,7 @@ func Start(t testing.TB, options Options) *Farm {
 	}
 	inst := Need(t, options.Flavor)
 	dir := ShortDir(t)
-	f := &Farm{servers: make([]*Server, 1+options.Replicas)}
+	f := &Farm{epoch: 1, servers: make([]*Server, 1+options.Replicas)}
 	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
 	defer cancel()
 
@@ -129,10 +133,10 @@ func (f *Farm) Replicas() []*Server { return f.servers[1:] }
 func (f *Farm) Servers() []*Server { return f.servers }
 
 // Topology describes the farm as the topology file of a cluster named
-// "default", epoch 1, every replica serving.
+// "default", every replica serving. The epoch is 1 until Promote raises it.
 func (f *Farm) Topology() farm.Topology {
 	primary := f.Primary().Describe()
-	cluster := farm.Cluster{Epoch: 1, Primary: &primary}
+	cluster := farm.Cluster{Epoch: f.epoch, Primary: &primary}
 	for _, s := range f.Replicas() {
 		replica := s.Describe()
 		replica.State = farm.Serving

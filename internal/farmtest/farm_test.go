@@ -141,3 +141,31 @@ func TestTopologyNamesEveryServer(t *testing.T) {
 		seen[r.Address] = true
 	}
 }
+
+func TestWhatWasAcknowledgedSurvivesAChangeOfPrimary(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
+		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 2})
+		f.SemiSync(t)
+		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY)", "INSERT INTO app.t VALUES (1)")
+		old := f.Primary()
+		old.Kill9(t)
+		f.Promote(t)
+		if f.Primary() == old || f.Topology().Clusters["default"].Epoch != 2 {
+			t.Fatalf("%s is the primary, topology %v", f.Primary().Name(), f.Topology())
+		}
+		for _, s := range f.Replicas() {
+			if s != old {
+				s.Follow(t, f.Primary().Addr())
+				f.Rebuild(t, old, s)
+			}
+		}
+		old.Follow(t, f.Primary().Addr())
+		f.Primary().Exec(t, "INSERT INTO app.t VALUES (2)")
+		f.WaitCaughtUp(t)
+		for _, s := range f.Servers() {
+			if n := s.Query(t, "SELECT COUNT(*) AS n FROM app.t")[0].String("n"); n != "2" {
+				t.Errorf("%s has %s rows, want 2", s.Name(), n)
+			}
+		}
+	})
+}
