@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz bench demo-wordpress clean go
+.PHONY: run build test lint fuzz chaos bench demo-wordpress clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -24,6 +24,16 @@ lint: go
 FUZZTIME ?= 30s
 fuzz: go
 	@scripts/fuzz $(FUZZTIME)
+
+# Clients of two proxies on a farm whose servers, proxies and links fail all the
+# time; every answer is checked. CHAOSFLAGS: -chaos.seed N, -chaos.flavor MySQL,
+# -chaos.race (proxies with the race detector). What went wrong is kept in
+# bin/chaos with its seed and history.
+CHAOSTIME ?= 30m
+chaos: go
+	@scripts/install-packages mariadb-server
+	@mkdir -p bin/chaos
+	@go test -v -count=1 -timeout 0 -run 'TestChaos$$' ./internal/checker -chaos.time $(CHAOSTIME) -chaos.out $(CURDIR)/bin/chaos $(CHAOSFLAGS)
 
 bench: build
 	@scripts/install-packages mariadb-server sysbench haproxy

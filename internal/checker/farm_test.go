@@ -25,14 +25,15 @@ var (
 	chaosTime = flag.Duration("chaos.time", 0, "run TestChaos for so long")
 	chaosSeed = flag.Uint64("chaos.seed", 0, "the faults' seed; 0: a new one")
 	chaosOut  = flag.String("chaos.out", os.TempDir(), "directory for the histories of what went wrong")
+	chaosRace = flag.Bool("chaos.race", false, "build the proxies with the race detector")
 	chaosOn   = flag.String("chaos.flavor", "MariaDB", "MariaDB or MySQL")
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// round runs the workload for a time, under faults if seed is not 0, and judges
-// it.
-func (w *world) round(t *testing.T, level checker.Level, long time.Duration, seed uint64) *checker.Report {
+// round runs the workload for a time, under faults in the order of the seed, and
+// judges it.
+func (w *world) round(t *testing.T, level checker.Level, long time.Duration, seed uint64, faults ...fault) *checker.Report {
 	t.Helper()
 	w.prepare(t)
 	w.serveAt(t, level)
@@ -48,8 +49,8 @@ func (w *world) round(t *testing.T, level checker.Level, long time.Duration, see
 		clients.Go(func() { work.client(ctx, n, w.proxies[n%proxies].db, seed) })
 	}
 	var done []string
-	if seed != 0 {
-		w.torment(ctx, t, rand.New(rand.NewPCG(seed, 0)), func(what string) { done = append(done, what) })
+	if len(faults) > 0 {
+		w.torment(ctx, t, rand.New(rand.NewPCG(seed, 0)), faults, func(what string) { done = append(done, what) })
 	} else {
 		<-ctx.Done()
 	}
@@ -120,7 +121,7 @@ func line(r *checker.Report, rounds int) string {
 func TestStaleReadsAreSeen(t *testing.T) {
 	w := newWorld(t, farm.MariaDB, 2)
 	w.farm.SetDelay(t, time.Second)
-	r := w.round(t, checker.Eventual, 5*time.Second, 0)
+	r := w.round(t, checker.Eventual, 3*time.Second, 0)
 	t.Logf("\n%s\n%s", tableHead, line(r, 1))
 	for _, level := range []checker.Level{checker.Session, checker.Farm, checker.Strict} {
 		if r.Stale[level] == 0 {
@@ -128,7 +129,7 @@ func TestStaleReadsAreSeen(t *testing.T) {
 		}
 	}
 	for _, level := range []checker.Level{checker.Session, checker.Farm, checker.Strict} {
-		r := w.round(t, level, 3*time.Second, 0)
+		r := w.round(t, level, 2*time.Second, 0)
 		t.Logf("\n%s\n%s", tableHead, line(r, 1))
 		if r.Stale[level] > 0 {
 			t.Errorf("%d reads too old at level %v", r.Stale[level], level)
@@ -142,18 +143,36 @@ func TestLevelsHoldUnderFaults(t *testing.T) {
 	w := newWorld(t, farm.MariaDB, 2)
 	for i, level := range checker.Levels {
 		seed := uint64(1 + i)
-		r := w.round(t, level, 6*time.Second, seed)
+		r := w.round(t, level, 5*time.Second, seed, faults...)
 		t.Logf("seed %d\n%s\n%s", seed, tableHead, line(r, 1))
 	}
 	w.farm.CheckNoOwnEvents(t)
 }
+
+// TestChangeOfPrimary holds the strictest level and the ledger over primaries
+// that are killed and replaced.
+func TestChangeOfPrimary(t *testing.T) {
+	for name, flavor := range flavors {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t, flavor, 2)
+			before := w.farm.Primary()
+			r := w.round(t, checker.Strict, 4*time.Second, 1, changePrimary)
+			t.Logf("\n%s\n%s", tableHead, line(r, 1))
+			if w.farm.Topology().Clusters["default"].Epoch == 1 {
+				t.Errorf("%s is the primary still", before.Name())
+			}
+		})
+	}
+}
+
+var flavors = map[string]farm.Flavor{"MariaDB": farm.MariaDB, "MySQL": farm.MySQL}
 
 // TestChaos goes on for as long as -chaos.time says ("make chaos").
 func TestChaos(t *testing.T) {
 	if *chaosTime == 0 {
 		t.Skip("needs -chaos.time; make chaos gives it")
 	}
-	flavor, ok := map[string]farm.Flavor{"MariaDB": farm.MariaDB, "MySQL": farm.MySQL}[*chaosOn]
+	flavor, ok := flavors[*chaosOn]
 	if !ok {
 		t.Fatalf("-chaos.flavor %q is neither MariaDB nor MySQL", *chaosOn)
 	}
@@ -177,7 +196,7 @@ func TestChaos(t *testing.T) {
 	until := time.Now().Add(*chaosTime)
 	for n := 0; time.Now().Before(until); n++ {
 		level := checker.Levels[n%len(checker.Levels)]
-		r := w.round(t, level, long, seed+uint64(n))
+		r := w.round(t, level, long, seed+uint64(n), faults...)
 		if all[level] == nil {
 			all[level] = r
 		} else {

@@ -19,7 +19,7 @@ type fault func(t *testing.T, w *world, r *rand.Rand) (what string, heal func())
 // what the clients do meanwhile is not.
 var faults = []fault{
 	delayReplica, delayReplica, stopApplier, killReplica, freezeReplica, cutReplication, stallReplication,
-	cutProxyLink, stallProxyLink, drainReplica, killProxy, killPrimary,
+	cutProxyLink, stallProxyLink, drainReplica, killProxy, killPrimary, changePrimary,
 }
 
 func pick(w *world, r *rand.Rand) (int, *farmtest.Server) {
@@ -57,32 +57,32 @@ func freezeReplica(t *testing.T, w *world, r *rand.Rand) (string, func()) {
 }
 
 func cutReplication(_ *testing.T, w *world, r *rand.Rand) (string, func()) {
-	i, s := pick(w, r)
-	w.replication[i].Cut()
-	return s.Name() + " is cut off from the primary", w.replication[i].Restore
+	_, s := pick(w, r)
+	w.replication[s].Cut()
+	return s.Name() + " is cut off from the primary", w.replication[s].Restore
 }
 
 func stallReplication(_ *testing.T, w *world, r *rand.Rand) (string, func()) {
-	i, s := pick(w, r)
-	w.replication[i].Stall()
-	return s.Name() + " hears nothing of the primary", w.replication[i].Restore
+	_, s := pick(w, r)
+	w.replication[s].Stall()
+	return s.Name() + " hears nothing of the primary", w.replication[s].Restore
 }
 
 func cutProxyLink(_ *testing.T, w *world, r *rand.Rand) (string, func()) {
-	p, n := r.IntN(proxies), r.IntN(len(w.farm.Servers()))
-	w.proxies[p].links[n].Cut()
-	return fmt.Sprintf("proxy %d is cut off from %s", p, w.farm.Servers()[n].Name()), w.proxies[p].links[n].Restore
+	p, s := r.IntN(proxies), w.farm.Servers()[r.IntN(len(w.farm.Servers()))]
+	w.proxies[p].links[s].Cut()
+	return fmt.Sprintf("proxy %d is cut off from %s", p, s.Name()), w.proxies[p].links[s].Restore
 }
 
 func stallProxyLink(_ *testing.T, w *world, r *rand.Rand) (string, func()) {
-	p, n := r.IntN(proxies), r.IntN(len(w.farm.Servers()))
-	w.proxies[p].links[n].Stall()
-	return fmt.Sprintf("proxy %d hears nothing of %s", p, w.farm.Servers()[n].Name()), func() {
+	p, s := r.IntN(proxies), w.farm.Servers()[r.IntN(len(w.farm.Servers()))]
+	w.proxies[p].links[s].Stall()
+	return fmt.Sprintf("proxy %d hears nothing of %s", p, s.Name()), func() {
 		// A route that comes back finds its old connections dead or alive.
 		if r.IntN(2) == 0 {
-			w.proxies[p].links[n].Reset()
+			w.proxies[p].links[s].Reset()
 		}
-		w.proxies[p].links[n].Restore()
+		w.proxies[p].links[s].Restore()
 	}
 }
 
@@ -114,9 +114,35 @@ func killPrimary(t *testing.T, w *world, _ *rand.Rand) (string, func()) {
 	return "the primary is killed", func() { w.farm.Primary().Restart(t) }
 }
 
+// changePrimary kills the primary, promotes a replica in its place and makes a
+// replica of the old one. The proxies learn it one after the other.
+func changePrimary(t *testing.T, w *world, r *rand.Rand) (string, func()) {
+	// A replica that has just come back may not have received again what it, alone,
+	// has acknowledged.
+	w.farm.WaitCaughtUp(t)
+	old := w.farm.Primary()
+	old.Kill9(t)
+	w.farm.Promote(t)
+	what := fmt.Sprintf("%s is killed, %s takes its place", old.Name(), w.farm.Primary().Name())
+	var from *farmtest.Server
+	for _, s := range w.farm.Replicas() {
+		if s != old {
+			w.follow(t, s)
+			from = s
+		}
+	}
+	for _, p := range r.Perm(proxies) {
+		w.topology(t, w.proxies[p], nil)
+	}
+	return what, func() {
+		w.farm.Rebuild(t, old, from)
+		w.follow(t, old)
+	}
+}
+
 // torment breaks and heals one thing after the other until ctx ends, and says
 // what it did.
-func (w *world) torment(ctx context.Context, t *testing.T, r *rand.Rand, say func(string)) {
+func (w *world) torment(ctx context.Context, t *testing.T, r *rand.Rand, faults []fault, say func(string)) {
 	for began := time.Now(); ctx.Err() == nil; {
 		pause(ctx, time.Duration(r.IntN(300))*time.Millisecond)
 		n := r.IntN(len(faults))

@@ -1,10 +1,10 @@
 package checker_test
 
 import (
+	"bytes"
 	"context"
 	"database/sql"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -35,7 +35,7 @@ const (
 // two that talk.
 type world struct {
 	farm        *farmtest.Farm
-	replication []*farmtest.Link // by replica, to the primary
+	replication map[*farmtest.Server]*farmtest.Link // by replica, to the primary
 	proxies     []*proxy
 }
 
@@ -44,7 +44,7 @@ type proxy struct {
 	dir     string
 	program string
 	addr    string
-	links   []*farmtest.Link // by server, the primary first
+	links   map[*farmtest.Server]*farmtest.Link
 	process *child.Child
 	down    bool // killed, to be started again
 	db      *sql.DB
@@ -52,31 +52,27 @@ type proxy struct {
 
 func newWorld(t *testing.T, flavor farm.Flavor, replicas int) *world {
 	t.Helper()
-	w := &world{farm: farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: replicas})}
+	w := &world{
+		farm:        farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: replicas}),
+		replication: map[*farmtest.Server]*farmtest.Link{},
+	}
+	w.farm.SemiSync(t)
 	for _, r := range w.farm.Replicas() {
-		l := farmtest.NewLink(t, w.farm.Primary().Addr())
-		w.replication = append(w.replication, l)
-		host, port, err := net.SplitHostPort(l.Addr())
-		if err != nil {
-			t.Fatal(err)
-		}
-		r.StopReplication(t)
-		if flavor == farm.MySQL {
-			r.Exec(t, fmt.Sprintf("CHANGE REPLICATION SOURCE TO SOURCE_HOST='%s', SOURCE_PORT=%s, SOURCE_AUTO_POSITION=1", host, port))
-		} else {
-			r.Exec(t, fmt.Sprintf("CHANGE MASTER TO MASTER_HOST='%s', MASTER_PORT=%s, MASTER_USE_GTID=slave_pos", host, port))
-		}
-		r.StartReplication(t)
+		w.follow(t, r)
 	}
 	w.prepare(t)
 	program := filepath.Join(farmtest.ShortDir(t), "proxy")
-	if out, err := exec.Command("go", "build", "-o", program, "farmhand/proxy").CombinedOutput(); err != nil {
+	build := []string{"build", "-o", program}
+	if *chaosRace {
+		build = append(build, "-race")
+	}
+	if out, err := exec.Command("go", append(build, "farmhand/proxy")...).CombinedOutput(); err != nil {
 		t.Fatalf("build the proxy: %v\n%s", err, out)
 	}
 	for range proxies {
-		p := &proxy{dir: farmtest.ShortDir(t), program: program, addr: farmtest.FreePort(t).String()}
+		p := &proxy{dir: farmtest.ShortDir(t), program: program, addr: farmtest.FreePort(t).String(), links: map[*farmtest.Server]*farmtest.Link{}}
 		for _, s := range w.farm.Servers() {
-			p.links = append(p.links, farmtest.NewLink(t, s.Addr()))
+			p.links[s] = farmtest.NewLink(t, s.Addr())
 		}
 		c := mysql.NewConfig()
 		c.Net, c.Addr, c.User, c.Passwd, c.DBName = "tcp", p.addr, farmtest.App.User, farmtest.App.Password, farmtest.Schema
@@ -94,12 +90,26 @@ func newWorld(t *testing.T, flavor farm.Flavor, replicas int) *world {
 			if p.process != nil {
 				p.kill()
 			}
-			if log, err := os.ReadFile(filepath.Join(p.dir, "log")); t.Failed() {
+			log, err := os.ReadFile(filepath.Join(p.dir, "log"))
+			for _, bad := range []string{"WARNING: DATA RACE", "panic: ", "fatal error: "} {
+				if n := bytes.Index(log, []byte(bad)); n >= 0 {
+					t.Errorf("the proxy at %s:\n%s", p.addr, log[n:min(len(log), n+4000)])
+				}
+			}
+			if t.Failed() {
 				t.Logf("log of the proxy at %s (%v):\n%s", p.addr, err, tail(log))
 			}
 		})
 	}
 	return w
+}
+
+// follow makes a replica follow the primary over a link of its own.
+func (w *world) follow(t *testing.T, r *farmtest.Server) {
+	t.Helper()
+	l := farmtest.NewLink(t, w.farm.Primary().Addr())
+	w.replication[r] = l
+	r.Follow(t, l.Addr())
 }
 
 // silent drops what the driver logs of connections that break, as they must.
@@ -149,9 +159,9 @@ func (w *world) topology(t *testing.T, p *proxy, change func(*farm.Cluster)) {
 	t.Helper()
 	top := w.farm.Topology()
 	c := top.Clusters["default"]
-	c.Primary.Address = p.links[0].Addr()
-	for i := range c.Replicas {
-		c.Replicas[i].Address = p.links[1+i].Addr()
+	c.Primary.Address = p.links[w.farm.Primary()].Addr()
+	for i, r := range w.farm.Replicas() {
+		c.Replicas[i].Address = p.links[r].Addr()
 	}
 	if change != nil {
 		change(&c)
