@@ -252,7 +252,7 @@ func TestSemantics09NextTransaction(t *testing.T) {
 		for _, begin := range []string{"BEGIN", "START TRANSACTION", "START TRANSACTION WITH CONSISTENT SNAPSHOT"} {
 			p := w.app(t)
 			p.run("any SET TRANSACTION READ ONLY")
-			p.step(nextReadOnly, begin)
+			p.step("replica", begin)
 			p.run(`
 				same SELECT n FROM txn WHERE id=1
 				same* UPDATE txn SET n=n+1 WHERE id=1
@@ -376,7 +376,3 @@ func TestSemantics10ImplicitCommit(t *testing.T) {
 		w.farm.CheckNoOwnEvents(t)
 	})
 }
-
-// nextReadOnly is who serves the transaction that SET TRANSACTION READ ONLY is
-// about.
-const nextReadOnly = "primary"

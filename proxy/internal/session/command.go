@@ -222,6 +222,7 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 		}
 	}
 	s.endReadOnly(&m)
+	said := s.moveNext(&m)
 	d := s.decide(&m, sql)
 	s.Metrics.statement(&m, d.Target)
 	if s.Digests != nil && firstPacket == 0 {
@@ -230,6 +231,9 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 	r := request{
 		command: wire.ComQuery, payload: payload, sql: sql, meaning: m, target: d.Target,
 		read: repeatable(m.Class), fresh: s.freshnessOf(&m), firstPacket: firstPacket,
+	}
+	if said != nil {
+		r.bind = func(c *backend.Conn) ([]byte, error) { return payload, repeatNext(c, said) }
 	}
 	if d.Target == route.Last {
 		r.fixed, r.read = s.asked(sql), false

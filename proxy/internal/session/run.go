@@ -416,6 +416,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		// An error carries no status; the transaction counts as open until the
 		// server says that it is not.
 	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
+		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
 	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
 		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && !readsTable(r.text())):

@@ -140,6 +140,7 @@ type Session struct {
 	transaction *backend.Conn
 	// nextTransaction: SET TRANSACTION waits on transaction for the next one.
 	nextTransaction bool
+	next            next // what it said
 	// last ran the last statement that left diagnostics.
 	last *backend.Conn
 	// lastCount ran the last statement, which ROW_COUNT() is about; it may have
