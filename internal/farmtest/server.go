@@ -288,6 +288,14 @@ func (s *Server) Counter(t testing.TB, name string) int64 {
 func (s *Server) OwnEvents(t testing.TB) []string {
 	t.Helper()
 	own := strconv.FormatUint(uint64(s.ServerID()), 10)
+	// The logs may be long; the GTIDs say at once that there is none.
+	if s.Flavor() == farm.MariaDB {
+		if !strings.Contains(s.Query(t, "SELECT @@gtid_binlog_state AS state")[0].String("state"), "-"+own+"-") {
+			return nil
+		}
+	} else if row := s.Query(t, "SELECT @@gtid_executed AS state, @@server_uuid AS own")[0]; !strings.Contains(row.String("state"), row.String("own")) {
+		return nil
+	}
 	var found []string
 	for _, log := range s.Query(t, "SHOW BINARY LOGS") {
 		name := log.String("Log_name")

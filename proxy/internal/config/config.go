@@ -289,7 +289,7 @@ func Default() Config {
 			ConnectTimeout: seconds(3),
 		},
 		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, WithoutPrimary: WaitForPrimary, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
-		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, MaxWaitingPerUser: 200, Replay: Replay{Size: 1 << 20, Time: seconds(60), Attempts: 3}},
+		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, Replay: Replay{Size: 1 << 20, Time: seconds(60), Attempts: 3}},
 		Health:       Health{Interval: Duration(500 * time.Millisecond), Timeout: seconds(1), Failures: 3, SlowStart: seconds(10)},
 		Hints:        Hints{Enabled: true, DeniedUsers: []string{}},
 		Console:      Console{Admins: []string{}},

@@ -162,6 +162,9 @@ func readMySQL(ctx context.Context, conn *mysqladmin.Conn, where string) ([]auth
 		" NOW() > password_last_changed + INTERVAL COALESCE(password_lifetime, @@default_password_lifetime) DAY AS expired"+
 		" FROM mysql.user WHERE "+where)
 	if err != nil {
+		if mysqladmin.Code(err) == 0 {
+			return nil, fmt.Errorf("read mysql.user: %w", err)
+		}
 		return nil, fmt.Errorf("read mysql.user: %w (grant SELECT on mysql.user to the monitor's account)", err)
 	}
 	var accounts []auth.Account
