@@ -79,7 +79,7 @@ var allowed = []allowance{
 		d.Warnings = 0
 		return bytes.Equal(wire.AppendOK(nil, &d, caps), proxy.payload)
 	}},
-	{"which index a server uses is its own choice, and so are the flags that say it used none", func(direct, proxy packet, caps wire.Capability) bool {
+	{"which index a server uses is its own choice, and so are the flags that say it used none; and a statement prepared on another server has no earlier metadata that changed", func(direct, proxy packet, caps wire.Capability) bool {
 		return (direct.class == ok || direct.class == head) && bytes.Equal(withoutPlan(direct.payload, caps), withoutPlan(proxy.payload, caps))
 	}},
 }
@@ -105,7 +105,7 @@ func excused(r *response) bool {
 
 // withoutPlan is an OK or EOF packet without the flags of the optimizer.
 func withoutPlan(payload []byte, caps wire.Capability) []byte {
-	const plan = wire.StatusNoIndex | wire.StatusNoGoodIndex
+	const plan = wire.StatusNoIndex | wire.StatusNoGoodIndex | wire.StatusMetadataChanged
 	if len(payload) == 5 && payload[0] == 0xfe {
 		e, err := wire.ParseEOF(payload)
 		if err != nil {

@@ -279,7 +279,7 @@ func (c *client) read(command wire.Command, s *step, r *response) error {
 			last.class = failure
 		case wire.Prepared:
 			last.class = prepared
-			c.slots[s.slot] = &slot{id: t.Statement.ID, params: int(t.Statement.Params), long: map[int]bool{}, untexted: map[int]bool{}}
+			c.slots[s.slot] = &slot{id: t.Statement.ID, text: s.text, params: int(t.Statement.Params), long: map[int]bool{}, untexted: map[int]bool{}}
 		case wire.SendFile:
 			last.class = file
 			for rest := s.file; len(rest) > 0; {

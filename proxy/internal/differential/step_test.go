@@ -134,6 +134,7 @@ func clip(s string) string {
 // slot is a prepared statement of a client on one side.
 type slot struct {
 	id     uint32
+	text   string
 	params int
 	types  []uint16     // that were sent last
 	long   map[int]bool // parameters sent by COM_STMT_SEND_LONG_DATA
@@ -202,7 +203,11 @@ func (c *client) payload(s *step) []byte {
 func isText(kind uint16) bool { return kind >= 252 && kind <= 254 || kind == 15 }
 
 func (c *client) executePayload(p []byte, st *slot, s *step) []byte {
-	p = binary.LittleEndian.AppendUint32(append(p, byte(s.number)), 1)
+	flags := byte(s.number)
+	if strings.Contains(st.text, "RETURNING") {
+		flags = 0 // a cursor for it crashes MariaDB 10.11
+	}
+	p = binary.LittleEndian.AppendUint32(append(p, flags), 1)
 	if st.params == 0 {
 		return p
 	}

@@ -151,7 +151,8 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
 		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
-		HasLast:         s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql),
+		HasLast:         s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql) &&
+			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(sql) == s.primary),
 		Pinned:          st.pinned(),
 		HintsAllowed:    m.Hint.Present && s.policy.HintsAllowed(s.client.User),
 	}

@@ -125,7 +125,10 @@ func (s *Session) learnSet(sql []byte) {
 			for _, name := range []string{"character_set_client", "character_set_connection", "character_set_results", "collation_connection"} {
 				st.drop(name)
 			}
-			text := "NAMES " + string(a.Value)
+			text := "NAMES DEFAULT"
+			if len(a.Value) > 0 {
+				text = "NAMES " + string(a.Value)
+			}
 			if len(a.Collation) > 0 {
 				text += " COLLATE " + string(a.Collation)
 			}

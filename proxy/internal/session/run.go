@@ -385,6 +385,8 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	switch m.Verb {
 	case classify.VerbLoad, classify.VerbCall:
 		s.state.inserted = true
+	case classify.VerbSelect, classify.VerbUpdate: // LAST_INSERT_ID(expression)
+		s.state.inserted = s.state.inserted || m.Reason == classify.SetsInsertID
 	case classify.VerbInsert, classify.VerbReplace:
 		s.state.inserted = s.state.inserted || h.rows // RETURNING
 	}
@@ -432,7 +434,9 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	if !leavesDiagnostics(r.command) {
 		return
 	}
-	s.lastCount = c
+	if r.command != wire.ComStmtPrepare || s.handler.tracker.Err != nil {
+		s.lastCount = c
+	}
 	if r.target == route.Last {
 		return
 	}
@@ -453,7 +457,7 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 		return true
 	}
 	if r.meaning.Flags&classify.MultiStatement != 0 {
-		return r.meaning.Class != classify.Read || readsTable(r.text())
+		return readsTable(r.text()) || containsWord(r.text(), "INTO") || containsWord(r.text(), "UPDATE") || containsWord(r.text(), "TABLE")
 	}
 	switch r.command {
 	case wire.ComInitDB, wire.ComFieldList:
@@ -471,9 +475,14 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 	default:
 		switch m.Verb {
 		case classify.VerbSelect, classify.VerbValues, classify.VerbSet, classify.VerbDo:
-			return m.Flags&classify.UnknownFunction != 0 || readsTable(r.text())
-		case classify.VerbRollback, classify.VerbPrepare, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA:
+			return readsTable(r.text())
+		case classify.VerbPrepare:
+			_, _, text, _ := classify.Prepared(r.text(), s.state.mode)
+			return readsTable(text) || containsWord(text, "INTO") || containsWord(text, "UPDATE")
+		case classify.VerbRollback, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA:
 			return false
+		case classify.VerbExecute:
+			return !containsWord(r.text(), "IMMEDIATE") || readsTable(r.text())
 		case classify.VerbShow:
 			return !containsWord(r.text(), "GRANTS") && (!containsWord(r.text(), "CREATE") || containsWord(r.text(), "TABLE") || containsWord(r.text(), "VIEW"))
 		}

@@ -1,0 +1,77 @@
+package differential
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"farmhand/proxy/internal/wire"
+)
+
+// found are sessions that were once answered in another way, reduced. Each is
+// statements, of which some begin with the name of a command.
+var found = []struct {
+	name  string
+	caps  wire.Capability
+	steps []string
+}{
+	{"SET @@name is not in MariaDB's session tracking", 0, []string{"SET @@sql_mode='ANSI_QUOTES'", `SELECT "id" FROM t1 ORDER BY id`, "START TRANSACTION", `SELECT "id" FROM t1 ORDER BY id`}},
+	{"SET @@autocommit with another variable", 0, []string{"SET @@autocommit = OFF, @x = 2", "SELECT id FROM t1 ORDER BY id", "ROLLBACK"}},
+	{"SET STATEMENT is over when its statement is", wire.ClientDeprecateEOF, []string{"SET STATEMENT sql_select_limit=1 FOR SELECT id FROM t1 ORDER BY id", "SELECT id FROM t1 ORDER BY id"}},
+	{"a write that asks for diagnostics after a read", 0, []string{"SELECT id FROM t2 ORDER BY id", "UPDATE t1 SET a=@@warning_count WHERE id=3", "SELECT a FROM t1 WHERE id=3"}},
+	{"a function assigns a user variable", 0, []string{"SELECT f_set(17)", "SELECT @f"}},
+	{"a prepared statement means its schema", 0, []string{"COM_STMT_PREPARE SELECT id FROM t1 ORDER BY id", "USE information_schema", "SELECT GET_LOCK('{schema}_l', 0)", "COM_STMT_EXECUTE", "SELECT RELEASE_LOCK('{schema}_l')"}},
+	{"isolation with other variables", 0, []string{"SET tx_isolation='READ-COMMITTED'", "SET max_statement_time=100", "BEGIN", "SELECT @@tx_isolation, @@max_statement_time", "COMMIT"}},
+	{"EXECUTE of a SET", 0, []string{"PREPARE p FROM 'SET @@sql_mode=\"ANSI\"'", "EXECUTE p", "SELECT @@sql_mode"}},
+	{"EXECUTE that shadows a table", 0, []string{"PREPARE p FROM 'CREATE TEMPORARY TABLE t1 (id INT)'", "EXECUTE p", "SELECT * FROM t1"}},
+	{"a reset takes IGNORE_SPACE back, and not the character set", wire.ClientIgnoreSpace, []string{"COM_RESET_CONNECTION", "SELECT @@sql_mode, @@character_set_client"}},
+	{"flags of the statement before in the proxy's own OK", 0, []string{"SHOW TABLES", "COM_PING"}},
+	{"a transaction that failed texts began", wire.ClientMultiStatements, []string{"BEGIN; SELECT nosuch", "SELECT id FROM t1 ORDER BY id", "ROLLBACK"}},
+	{"the schema in the OK of COM_CHANGE_USER", wire.ClientSessionTrack, []string{"COM_CHANGE_USER"}},
+	{"warnings of another connection", 0, []string{"UPDATE t1 SET c='x' WHERE id=3", "SELECT id FROM t2 ORDER BY id", "COMMIT", "SHOW WARNINGS"}},
+	{"warnings in a transaction begun elsewhere", 0, []string{"SELECT 1/0 FROM t1", "BEGIN", "SHOW WARNINGS", "SELECT id FROM t1 ORDER BY id", "ROLLBACK"}},
+	{"LAST_INSERT_ID in a read-only transaction", 0, []string{"INSERT INTO t1 (a) VALUES (1)", "START TRANSACTION READ ONLY", "SELECT LAST_INSERT_ID()", "COMMIT"}},
+	{"user variables in a read-only transaction", 0, []string{"SELECT MAX(id) INTO @u FROM t1", "START TRANSACTION READ ONLY", "SELECT @u, id FROM t1 ORDER BY id", "COMMIT"}},
+	{"DROP that fails in a read-only transaction", 0, []string{"START TRANSACTION READ ONLY", "DROP TABLE nosuch", "COM_PING"}},
+	{"SET TRANSACTION is for the next one that uses a table", 0, []string{"SET TRANSACTION READ ONLY", "SELECT LAST_INSERT_ID()", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (1)"}},
+	{"SET NAMES DEFAULT is carried along", 0, []string{"SET NAMES DEFAULT", "SELECT id, @@character_set_client FROM t1 ORDER BY id", "BEGIN", "SELECT @@collation_connection", "COMMIT"}},
+	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
+}
+
+func TestWhatWasFoundStaysAsDirectly(t *testing.T) {
+	w := begin(t, []time.Duration{0}, nil)
+	r := newRunner(w.alone.Addr(), w.proxy, nil)
+	defer r.close()
+	for _, f := range found {
+		t.Run(f.name, func(t *testing.T) {
+			g := &generator{r: newRand(1, 1), schema: "app_d0"}
+			g.add(step{do: connect, login: login{collation: 51, caps: f.caps}})
+			g.scene(true, false)
+			scene := len(g.steps)
+			for _, text := range f.steps {
+				g.add(command(strings.ReplaceAll(text, "{schema}", g.schema), g.schema))
+			}
+			if d := r.run(g.steps); d != nil {
+				t.Error(d.describe(g.steps, scene))
+			}
+		})
+	}
+}
+
+// command is the step that a text of found means.
+func command(text, schema string) step {
+	prepared, isPrepare := strings.CutPrefix(text, "COM_STMT_PREPARE ")
+	switch {
+	case isPrepare:
+		return step{do: prepare, text: prepared}
+	case text == "COM_STMT_EXECUTE":
+		return step{do: execute}
+	case text == "COM_RESET_CONNECTION":
+		return step{do: reset}
+	case text == "COM_CHANGE_USER":
+		return step{do: changeUser, login: login{schema: schema, collation: 8}}
+	case text == "COM_PING":
+		return step{do: ping}
+	}
+	return step{do: query, text: text}
+}
