@@ -224,6 +224,18 @@ func TestSemantics20TextPreparedStatements(t *testing.T) {
 			any PREPARE f FROM 'SELECT tp_writes()'
 			any SET @id=2, @v=9
 			primary! SHOW STATUS LIKE 'Prepared_stmt_count'
+			# A read without parameters is one when it is executed, too.
+			any PREPARE plain FROM 'SELECT id, v, 1.5 AS n, ''x'' AS s FROM tp ORDER BY id'
+			any EXECUTE plain
+			any EXECUTE `+"`PLAIN`"+`
+			any /* farmhand: primary */ EXECUTE plain
+			replica SELECT 1
+			any SELECT FOUND_ROWS()
+			any SET sql_mode='ANSI_QUOTES'
+			any EXECUTE plain
+			any SET sql_mode=DEFAULT
+			any DEALLOCATE PREPARE plain
+			any EXECUTE plain
 			any EXECUTE r USING @id
 			any EXECUTE R USING @id
 			any EXECUTE w USING @v, @id

@@ -222,6 +222,12 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 			payload, sql = text, text[offset:]
 		}
 	}
+	if m.Flags&classify.ExecutesText != 0 && m.Flags&classify.MultiStatement == 0 && firstPacket == 0 {
+		if text, meaning := s.executedRead(sql, m.Hint); text != nil {
+			payload = append(slices.Clone(payload[:offset]), text...)
+			sql, m = payload[offset:], meaning
+		}
+	}
 	s.endReadOnly(&m)
 	said := s.moveNext(&m)
 	d := s.decide(&m, sql)

@@ -32,7 +32,8 @@ type horizon struct {
 	// indexed: position covers what had been committed anywhere when the session
 	// began to read.
 	indexed bool
-	// ended is when the last command ended.
+	// ended is when a server's last answer was complete, before the client got
+	// the end of it: for the client a pause begins no earlier.
 	ended time.Time
 }
 

@@ -2,12 +2,14 @@ package session
 
 import (
 	"bytes"
+	"slices"
 	"strings"
 
 	"go.uber.org/zap"
 
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
+	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -239,6 +241,9 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 		t.binds = "executed a text that was prepared from a variable or an expression"
 	} else if m := classify.Classify(text, s.state.mode); m.Flags&classify.MultiStatement == 0 {
 		t.functions = m.Flags&classify.UnknownFunction != 0
+		if m.Class == classify.Read && len(text) <= maxTextKept && len(s.state.textStatements) < maxTextsKept && bytes.IndexByte(text, '?') < 0 {
+			t.text, t.mode, t.schema = slices.Clone(text), s.state.mode, s.state.schema
+		}
 		if m.Flags&changesSession != 0 {
 			t.binds = "executed a prepared text that changes the session (" + s.clip(text) + ")"
 		}
@@ -251,6 +256,39 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 type textStatement struct {
 	binds     string // why the session stays on the primary then; empty if it need not
 	functions bool   // it calls functions that the proxy does not know
+	// text is what runs, where that is a read without parameters that may run on
+	// a replica; mode and schema are those that it was prepared in.
+	text   []byte
+	mode   classify.Mode
+	schema string
+}
+
+// Bounds of the texts that are kept to run them on replicas: bytes of one, and
+// how many of a session.
+const (
+	maxTextKept  = 64 << 10
+	maxTextsKept = 100
+)
+
+// executedRead returns the text that EXECUTE name runs, with its meaning, if it
+// is a read that a replica may serve as well as if the client had sent it; nil
+// if not.
+func (s *Session) executedRead(sql []byte, hint classify.Hint) ([]byte, classify.Meaning) {
+	_, name, _, ok := classify.Prepared(sql, s.state.mode)
+	if !ok || name == nil || containsWord(sql, "USING") {
+		return nil, classify.Meaning{}
+	}
+	t := s.state.textStatements[strings.ToLower(string(name))]
+	if t.text == nil || t.mode != s.state.mode || t.schema != s.state.schema {
+		return nil, classify.Meaning{}
+	}
+	m := classify.Classify(t.text, s.state.mode)
+	m.Hint = hint
+	const asks = classify.Diagnostics | classify.LastInsertID | classify.ReadsUserVariable | classify.ConnectionID
+	if m.Flags&asks != 0 || s.decide(&m, t.text).Target != route.Replica {
+		return nil, classify.Meaning{}
+	}
+	return t.text, m
 }
 
 // changesSession are the flags of what learn follows in a statement's own text.

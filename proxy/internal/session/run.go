@@ -549,8 +549,10 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 	case wire.Nothing:
 		return h.eof(payload)
 	case wire.ResultOK:
+		h.s.horizon.ended = time.Now()
 		return h.ok(payload)
 	case wire.ResultError:
+		h.s.horizon.ended = time.Now()
 		return h.failed()
 	case wire.Prepared:
 		return h.prepared(payload)

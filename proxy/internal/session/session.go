@@ -285,7 +285,6 @@ func (s *Session) serve(ctx context.Context) error {
 		s.policy = s.Policy()
 		s.horizon.pause(s.policy.Pause)
 		err := s.command(ctx)
-		s.horizon.ended = time.Now()
 		s.shared.setCommand(nil)
 		if err != nil {
 			return err
