@@ -151,10 +151,10 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
 		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
-		HasLast:         s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql) &&
+		HasLast: s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql) &&
 			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(sql) == s.primary),
-		Pinned:          st.pinned(),
-		HintsAllowed:    m.Hint.Present && s.policy.HintsAllowed(s.client.User),
+		Pinned:       st.pinned(),
+		HintsAllowed: m.Hint.Present && s.policy.HintsAllowed(s.client.User),
 	}
 	if m.Class == classify.Read {
 		f.NamesTemporary = st.namesTemporary(sql)
@@ -178,7 +178,8 @@ const inTransaction = wire.StatusInTransaction | wire.StatusInTransactionReadOnl
 // that does, and belongs on the primary.
 func (s *Session) endReadOnly(m *classify.Meaning) {
 	if s.transaction == nil || s.transaction != s.replica || s.status&inTransaction == 0 ||
-		m.Flags&classify.ImplicitCommit == 0 || m.Flags&classify.MultiStatement != 0 {
+		m.Flags&classify.ImplicitCommit == 0 ||
+		m.Flags&classify.MultiStatement != 0 && m.Verb != classify.VerbBegin && m.Verb != classify.VerbStart {
 		return
 	}
 	if m.Class == classify.BeginReadOnly || // which may stay there
@@ -191,9 +192,12 @@ func (s *Session) endReadOnly(m *classify.Meaning) {
 }
 
 // prepareTarget is where a statement is prepared that will run at target.
-func prepareTarget(t route.Target) route.Target {
-	if t == route.Console {
+func (s *Session) prepareTarget(t route.Target) route.Target {
+	switch {
+	case t == route.Console:
 		return route.Primary
+	case t == route.Last && s.transaction != nil: // whose status the answer has
+		return route.Transaction
 	}
 	return t
 }

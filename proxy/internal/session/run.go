@@ -393,7 +393,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	s.saw(c, r)
 	if t.Err == nil {
 		s.learn(r)
-		if m.Flags&classify.SetsSession != 0 && m.Flags&classify.MultiStatement == 0 && c.MariaDB && s.state.opaque == "" {
+		if m.Flags&classify.SetsSession != 0 && m.Flags&classify.MultiStatement == 0 && c.MariaDB {
 			s.retell(c, r.text())
 		}
 	} else {
@@ -434,7 +434,7 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	if !leavesDiagnostics(r.command) {
 		return
 	}
-	if r.command != wire.ComStmtPrepare || s.handler.tracker.Err != nil {
+	if r.command != wire.ComStmtPrepare {
 		s.lastCount = c
 	}
 	if r.target == route.Last {
@@ -466,6 +466,8 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 		switch r.meaning.Verb {
 		case classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete:
 			return true
+		case classify.VerbShow:
+			return showsTable(r.text())
 		}
 		return readsTable(r.text())
 	}
@@ -475,19 +477,29 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 	default:
 		switch m.Verb {
 		case classify.VerbSelect, classify.VerbValues, classify.VerbSet, classify.VerbDo:
-			return readsTable(r.text())
+			return m.Reason == classify.UsesSequence || readsTable(r.text())
 		case classify.VerbPrepare:
 			_, _, text, _ := classify.Prepared(r.text(), s.state.mode)
 			return readsTable(text) || containsWord(text, "INTO") || containsWord(text, "UPDATE")
-		case classify.VerbRollback, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA:
+		case classify.VerbRollback, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA, classify.VerbCall, classify.VerbUnlock:
 			return false
 		case classify.VerbExecute:
 			return !containsWord(r.text(), "IMMEDIATE") || readsTable(r.text())
 		case classify.VerbShow:
-			return !containsWord(r.text(), "GRANTS") && (!containsWord(r.text(), "CREATE") || containsWord(r.text(), "TABLE") || containsWord(r.text(), "VIEW"))
+			return showsTable(r.text())
 		}
-		return m.Verb.String() != "SAVEPOINT" && m.Verb.String() != "RELEASE"
+		switch m.Verb.String() {
+		case "SAVEPOINT", "RELEASE", "HELP":
+			return false
+		}
 	}
+	return true
+}
+
+// showsTable tells whether a SHOW reads a table, be it one of the
+// information_schema.
+func showsTable(sql []byte) bool {
+	return !containsWord(sql, "GRANTS") && (!containsWord(sql, "CREATE") || containsWord(sql, "TABLE") || containsWord(sql, "VIEW"))
 }
 
 // readsTable tells whether a SELECT, SET, DO or SHOW may read a table.

@@ -85,7 +85,7 @@ func (s *Session) prepare(ctx context.Context, payload []byte) error {
 	}
 	d := s.decide(&m, sql)
 	r := request{
-		command: wire.ComStmtPrepare, payload: payload, sql: sql, target: prepareTarget(d.Target),
+		command: wire.ComStmtPrepare, payload: payload, sql: sql, target: s.prepareTarget(d.Target),
 		// To prepare changes nothing, whatever the statement.
 		read: true, fresh: s.freshnessOf(&m),
 	}
