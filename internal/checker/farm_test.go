@@ -119,7 +119,7 @@ func line(r *checker.Report, rounds int) string {
 // TestStaleReadsAreSeen proves that the checker can see: on replicas that apply
 // late every kind of stale read must turn up at the level eventual.
 func TestStaleReadsAreSeen(t *testing.T) {
-	w := newWorld(t, farm.MariaDB, 2)
+	w := newWorld(t, farm.MariaDB, 2, false)
 	w.farm.SetDelay(t, time.Second)
 	r := w.round(t, checker.Eventual, 3*time.Second, 0)
 	t.Logf("\n%s\n%s", tableHead, line(r, 1))
@@ -140,7 +140,7 @@ func TestStaleReadsAreSeen(t *testing.T) {
 
 // TestLevelsHoldUnderFaults runs every level under a few faults of each kind.
 func TestLevelsHoldUnderFaults(t *testing.T) {
-	w := newWorld(t, farm.MariaDB, 2)
+	w := newWorld(t, farm.MariaDB, 2, false)
 	for i, level := range checker.Levels {
 		seed := uint64(1 + i)
 		r := w.round(t, level, 5*time.Second, seed, faults...)
@@ -148,14 +148,16 @@ func TestLevelsHoldUnderFaults(t *testing.T) {
 	}
 }
 
-// TestChangeOfPrimary holds the strictest level and the ledger over primaries
-// that are killed and replaced.
+// TestChangeOfPrimary holds the ledger over primaries that are killed and
+// replaced: nothing that was acknowledged is lost, nothing happens twice. The
+// levels of reads under semi-synchronous replication are for TestChaos, which
+// finds them broken: a replica may show a commit before the primary does.
 func TestChangeOfPrimary(t *testing.T) {
 	for name, flavor := range flavors {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(t, flavor, 2)
+			w := newWorld(t, flavor, 2, true)
 			before := w.farm.Primary()
-			r := w.round(t, checker.Strict, 4*time.Second, 1, changePrimary)
+			r := w.round(t, checker.Eventual, 4*time.Second, 1, changePrimary)
 			t.Logf("\n%s\n%s", tableHead, line(r, 1))
 			if w.farm.Topology().Clusters["default"].Epoch == 1 {
 				t.Errorf("%s is the primary still", before.Name())
@@ -179,7 +181,7 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()>>1 + 1
 	}
-	w := newWorld(t, flavor, 3)
+	w := newWorld(t, flavor, 3, true)
 	long := min(time.Minute, *chaosTime/time.Duration(len(checker.Levels)))
 	all := map[checker.Level]*checker.Report{}
 	rounds := map[checker.Level]int{}
@@ -195,7 +197,7 @@ func TestChaos(t *testing.T) {
 	until := time.Now().Add(*chaosTime)
 	for n := 0; time.Now().Before(until); n++ {
 		level := checker.Levels[n%len(checker.Levels)]
-		r := w.round(t, level, long, seed+uint64(n), faults...)
+		r := w.round(t, level, long, seed+uint64(n), append(faults[:len(faults):len(faults)], changePrimary)...)
 		if all[level] == nil {
 			all[level] = r
 		} else {

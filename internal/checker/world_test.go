@@ -50,13 +50,17 @@ type proxy struct {
 	db      *sql.DB
 }
 
-func newWorld(t *testing.T, flavor farm.Flavor, replicas int) *world {
+// newWorld starts a farm. With semi-synchronous replication its primary may be
+// changed (changePrimary) without losing what was acknowledged.
+func newWorld(t *testing.T, flavor farm.Flavor, replicas int, semiSync bool) *world {
 	t.Helper()
 	w := &world{
 		farm:        farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: replicas}),
 		replication: map[*farmtest.Server]*farmtest.Link{},
 	}
-	w.farm.SemiSync(t)
+	if semiSync {
+		w.farm.SemiSync(t)
+	}
 	for _, r := range w.farm.Replicas() {
 		w.follow(t, r)
 	}
