@@ -10,6 +10,7 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -137,7 +138,7 @@ func isServerError(err error) bool {
 }
 
 func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string, tlsOptions TLS) (*Conn, error) {
-	w := wire.NewConn(raw)
+	w := wire.NewConn(rawio.Wrap(raw))
 	payload, err := w.ReadPayload(controlLimit)
 	if err != nil {
 		return nil, fmt.Errorf("read greeting: %w", err)

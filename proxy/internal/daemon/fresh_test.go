@@ -26,6 +26,21 @@ func (r *running) fresh(t *testing.T) *sql.Conn {
 	return conn(t, db)
 }
 
+// followed waits until the proxy sees that every replica follows: to change its
+// delay a replica is stopped for a moment.
+func (r *running) followed(t *testing.T) {
+	t.Helper()
+	began := time.Now()
+	r.eventually(t, "every replica follows", func() bool {
+		for _, s := range r.monitor.View().Replicas {
+			if !s.Eligible || s.Probed.Before(began) {
+				return false
+			}
+		}
+		return true
+	})
+}
+
 func eachFlavor(t *testing.T, run func(t *testing.T, flavor farm.Flavor)) {
 	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
 		t.Run(flavor.String(), func(t *testing.T) { run(t, flavor) })
@@ -81,6 +96,7 @@ func TestSemantics30LevelsWithLateReplicas(t *testing.T) {
 		const pages = 20
 		for l, reader := range readers {
 			f.Primary().Exec(t, "UPDATE app.t SET v=0")
+			reader.followed(t)
 			stale := postAndRead(t, writer, reader, pages)
 			if l == config.Eventual && stale == 0 {
 				t.Error("eventual: no page is stale, so this test sees nothing")
@@ -103,6 +119,7 @@ func TestSemantics30LevelsByHintAndStrict(t *testing.T) {
 		c.Hints.Enabled = true
 	})
 	f.SetDelay(t, 10*time.Second)
+	reader.followed(t)
 	w, c := writer.conn(t), reader.conn(t)
 	for i := range 5 {
 		exec(t, w, "UPDATE t SET v=v+1")
@@ -134,6 +151,7 @@ func TestSemantics34ReadsNeverGoBack(t *testing.T) {
 	r := start(t, f, level(config.Session))
 	writer := start(t, f, nil)
 	f.Replica(1).SetDelay(t, 30*time.Second)
+	r.followed(t)
 	w := writer.conn(t)
 	var c *sql.Conn
 	for c = r.conn(t); r.servedBy(t, c) != f.Replica(0).Name(); c = r.conn(t) {

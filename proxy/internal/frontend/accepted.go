@@ -6,6 +6,8 @@ import (
 	"net/netip"
 
 	"golang.org/x/sys/unix"
+
+	"farmhand/proxy/internal/rawio"
 )
 
 // Transport is how a client is connected.
@@ -48,7 +50,7 @@ type Accepted struct {
 }
 
 func newAccepted(conn net.Conn, trusted Trusted) *Accepted {
-	a := &Accepted{Conn: conn}
+	a := &Accepted{Conn: rawio.Wrap(conn)}
 	switch conn := conn.(type) {
 	case *net.UnixConn:
 		a.Transport = Unix
@@ -61,7 +63,7 @@ func newAccepted(conn net.Conn, trusted Trusted) *Accepted {
 		}
 	}
 	if trusted.covers(a.Transport, a.peer.Addr()) {
-		a.proxied = &proxied{Conn: conn}
+		a.proxied = &proxied{Conn: a.Conn}
 		a.Conn = a.proxied
 	}
 	return a
