@@ -388,3 +388,28 @@ func TestSemantics36PartitionsMakeNoReadStale(t *testing.T) {
 		}
 	}
 }
+
+// TestSemantics30AWriteIsNoRead: a session that has written and not read yet
+// sees, when it begins to read, what others were told was committed after its
+// write.
+func TestSemantics30AWriteIsNoRead(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
+		f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
+		f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,0),(2,0)")
+		link := farmtest.NewLink(t, f.Primary().Addr())
+		f.Replica(0).Follow(t, link.Addr())
+		r := start(t, f, func(c *config.Config) {
+			c.Reads.Consistency = config.Farm
+			c.Reads.Pause = config.Duration(time.Hour)
+		})
+		c, other := r.conn(t), r.conn(t)
+		exec(t, c, "UPDATE t SET v=1 WHERE id=1")
+		r.caughtUp(t)
+		link.Stall()
+		exec(t, other, "UPDATE t SET v=1 WHERE id=2")
+		if got := value(t, c, "SELECT SUM(v) FROM t"); got != "2" {
+			t.Errorf("the session reads %s, want 2", got)
+		}
+		link.Restore()
+	})
+}

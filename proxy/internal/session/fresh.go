@@ -282,9 +282,9 @@ func (s *Session) saw(c *backend.Conn, r *request) {
 	h := &s.handler
 	m := &r.meaning
 	if h.wrote && c == s.primary && m.Flags&(classify.MultiStatement|classify.CallsProcedure) == 0 && s.ordered() {
-		// The write comes after everything that the session has seen, and after
-		// everything that anybody had been told was committed.
-		s.horizon.seen, s.horizon.indexed = "", true
+		// The write comes after everything that the session has seen. Others may be
+		// told of commits after it before the session begins to read.
+		s.horizon.seen = ""
 		return
 	}
 	switch {
