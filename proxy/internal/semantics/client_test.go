@@ -1,6 +1,7 @@
 package semantics
 
 import (
+	"crypto/tls"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/compress"
 	"farmhand/proxy/internal/session"
 	"farmhand/proxy/internal/wire"
 )
@@ -28,6 +30,9 @@ type client struct {
 	caps     wire.Capability
 	greeting *wire.Greeting
 	file     func(name string) [][]byte // what LOAD DATA LOCAL gets: packets; nil refuses
+	// unnumbered leaves the packets' numbers out of replies: compression has its own.
+	unnumbered bool
+	compressed *compress.Conn // nil without compression
 }
 
 // basic is what every client asks for.
@@ -43,6 +48,7 @@ type login struct {
 	without   wire.Capability // of basic
 	collation uint8           // 45 (utf8mb4_general_ci) where 0
 	attrs     []byte
+	tls       bool
 }
 
 // wireMulti lets a client send several statements in one text.
@@ -70,7 +76,7 @@ func dial(address string, l login) (*client, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &client{conn: wire.NewConn(raw), raw: raw}
+	c := &client{conn: wire.NewConn(raw), raw: raw, unnumbered: l.caps.Has(wire.ClientCompress) || l.caps.Has(wire.ClientZstd)}
 	if err := c.login(l); err != nil {
 		_ = raw.Close()
 		return nil, fmt.Errorf("%w (capabilities %x)", err, uint64(c.caps))
@@ -97,17 +103,51 @@ func (c *client) login(l login) error {
 	}
 	c.caps = c.greeting.Capabilities & (basic | l.caps) &^ l.without
 	credential := auth.PasswordCredential(l.account.User, l.account.Password)
-	plugin, response := credential.FirstResponse(c.greeting.AuthPlugin, c.greeting.Nonce, false)
+	secure := l.tls || c.raw.RemoteAddr().Network() == "unix"
+	plugin, response := credential.FirstResponse(c.greeting.AuthPlugin, c.greeting.Nonce, secure)
 	answer := wire.HandshakeResponse{
 		Capabilities: c.caps, MaxPacketSize: 1 << 30, Collation: l.collation, User: l.account.User,
-		AuthResponse: response, Schema: l.schema, AuthPlugin: plugin, Attributes: l.attrs,
+		AuthResponse: response, Schema: l.schema, AuthPlugin: plugin, Attributes: l.attrs, ZstdLevel: compress.DefaultZstdLevel,
+	}
+	if l.tls {
+		answer.Capabilities |= wire.ClientSSL
+		c.conn.Write(answer.AppendSSLRequest(nil))
+		if err := c.conn.Flush(); err != nil {
+			return err
+		}
+		if err := c.conn.Upgrade(func(conn net.Conn) net.Conn {
+			return tls.Client(conn, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec // certificates that the servers and the proxy made
+		}); err != nil {
+			return err
+		}
 	}
 	c.conn.Write(answer.Append(nil))
 	if err := c.conn.Flush(); err != nil {
 		return err
 	}
-	_, err = auth.Login(session.AuthLink{Conn: c.conn}, credential, plugin, c.greeting.Nonce, false)
-	return err
+	if _, err = auth.Login(session.AuthLink{Conn: c.conn}, credential, plugin, c.greeting.Nonce, secure); err != nil {
+		return err
+	}
+	return c.compress()
+}
+
+// compress has all that follows compressed, if that was agreed on.
+func (c *client) compress() error {
+	algorithm := compress.Zlib
+	switch {
+	case c.caps.Has(wire.ClientCompress):
+	case c.caps.Has(wire.ClientZstd):
+		algorithm = compress.Zstd
+	default:
+		return nil
+	}
+	var err error
+	return errors.Join(c.conn.Upgrade(func(conn net.Conn) net.Conn {
+		if c.compressed, err = compress.New(conn, algorithm, 0); err != nil {
+			return conn
+		}
+		return c.compressed
+	}), err)
 }
 
 // reply is an answer, for comparison and for people.
@@ -145,6 +185,9 @@ func (r *reply) same(other *reply) bool {
 
 // send sends commands in one piece.
 func (c *client) send(payloads ...[]byte) error {
+	if c.compressed != nil {
+		c.compressed.ResetSequence()
+	}
 	for _, p := range payloads {
 		c.conn.WriteCommand(p)
 	}
@@ -172,12 +215,14 @@ func (c *client) answer(command wire.Command) *reply {
 			return r
 		}
 		seq := c.conn.Seq - 1
+		if c.unnumbered {
+			seq = 0
+		}
 		first := byte(0)
 		if len(p) > 0 {
 			first = p[0]
 		}
-		// A joined payload counts as one packet here.
-		if t.Next(min(len(p), wire.MaxPayload-1), first) == wire.Pass {
+		if next(&t, len(p), first) == wire.Pass {
 			if rows {
 				if r.rows == 0 && command == wire.ComQuery {
 					d := wire.Decode(p)
@@ -235,6 +280,16 @@ func (c *client) answer(command wire.Command) *reply {
 		}
 	}
 	return r
+}
+
+// next tells t of a payload of n bytes that may have come in several packets.
+func next(t *wire.Tracker, n int, first byte) wire.Step {
+	step := t.Next(min(n, wire.MaxPayload), first)
+	for n >= wire.MaxPayload {
+		n -= wire.MaxPayload
+		step = t.Next(min(n, wire.MaxPayload), first)
+	}
+	return step
 }
 
 // sorted is what changed in the session, in an order of its own: MariaDB has none.

@@ -227,7 +227,7 @@ func TestSemantics20TextPreparedStatements(t *testing.T) {
 			# A read without parameters is one when it is executed, too.
 			any PREPARE plain FROM 'SELECT id, v, 1.5 AS n, ''x'' AS s FROM tp ORDER BY id'
 			any EXECUTE plain
-			any EXECUTE `+"`PLAIN`"+`
+			any EXECUTE ` + "`PLAIN`" + `
 			any /* farmhand: primary */ EXECUTE plain
 			replica SELECT 1
 			any SELECT FOUND_ROWS()

@@ -5,12 +5,16 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"os"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"farmhand/internal/dbserver"
+	"farmhand/internal/drivertest"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/wire"
@@ -22,10 +26,12 @@ func TestSemantics21Sizes(t *testing.T) {
 		w.settle(t)
 		p := w.app(t)
 		// A row is a length-encoded string of 4 or 9 bytes more.
-		for _, n := range []int{0, 250, 251, 65535, 65536, wire.MaxPayload - 5, wire.MaxPayload - 4, wire.MaxPayload - 3, 2*wire.MaxPayload - 9} {
+		// So the long rows are one byte short of a full packet, a full one with an
+		// empty one, and two full ones with an empty one, which begin like an EOF.
+		for _, n := range []int{0, 250, 251, 65535, 65536, wire.MaxPayload - 5, wire.MaxPayload - 4, 2*wire.MaxPayload - 9} {
 			p.step("replica", fmt.Sprintf("SELECT REPEAT('x', %d)", n))
 		}
-		for _, command := range []int{wire.MaxPayload - 1, wire.MaxPayload, wire.MaxPayload + 1} {
+		for _, command := range []int{wire.MaxPayload - 1, wire.MaxPayload} {
 			head := fmt.Sprintf("REPLACE INTO sizes VALUES (%d, '", command)
 			text := head + strings.Repeat("y", command-1-len(head)-len("')")) + "')"
 			p.command("primary", p.direct.query(text), head)
@@ -216,7 +222,7 @@ func TestSemantics22Capabilities(t *testing.T) {
 	})
 }
 
-func TestSemantics22BulkAndCompression(t *testing.T) {
+func TestSemantics22Bulk(t *testing.T) {
 	w := sharedWorld(t, farm.MariaDB)
 	w.both(t, "CREATE TABLE app.bulk (id INT, v VARCHAR(20))")
 	p := w.pair(t, login{account: farmtest.App, schema: farmtest.Schema, caps: wire.MariaDBStmtBulk})
@@ -318,7 +324,24 @@ func TestSemantics23Authentication(t *testing.T) {
 	})
 }
 
-func TestSemantics24GarbageAndLimits(t *testing.T) {
+// hangsUp says something at the network and ends its side. The other must too,
+// by itself; what it answers before does not matter.
+func hangsUp(t testing.TB, c net.Conn, say []byte) {
+	t.Helper()
+	if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	_, _ = c.Write(say) // it may have hung up already
+	if half, ok := c.(interface{ CloseWrite() error }); ok {
+		_ = half.CloseWrite()
+	}
+	if _, err := io.Copy(io.Discard, c); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Errorf("the proxy keeps a connection that said %.20x", say)
+	}
+	_ = c.Close()
+}
+
+func TestSemantics24Garbage(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		innocent := w.app(t)
 		innocent.run("primary BEGIN")
@@ -331,32 +354,28 @@ func TestSemantics24GarbageAndLimits(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if err := c.SetDeadline(time.Now().Add(30 * time.Second)); err != nil {
-				t.Fatal(err)
-			}
 			return c
 		}
-		// Instead of a handshake: the proxy hangs up.
-		for _, b := range [][]byte{noise, {0xff, 0xff, 0xff, 1}, []byte("GET / HTTP/1.0\r\n\r\n"), {0, 0, 0, 1}, {5, 0, 0, 9, 1, 2, 3, 4, 5}} {
-			c := raw()
-			if _, err := c.Write(b); err != nil {
-				t.Error(err)
-			}
-			if tcp, ok := c.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
-			}
-			buffer := make([]byte, 1<<16)
-			for {
-				if _, err := c.Read(buffer); err != nil {
-					if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-						t.Errorf("the proxy keeps a connection that said %.20x", b)
-					}
-					break
-				}
-			}
-			_ = c.Close()
+		// Instead of a handshake.
+		for _, b := range [][]byte{nil, noise, {0xff, 0xff, 0xff, 1}, []byte("GET / HTTP/1.0\r\n\r\n"), {0, 0, 0, 1}, {5, 0, 0, 9, 1, 2, 3, 4, 5}} {
+			hangsUp(t, raw(), b)
 		}
-		// After it: that session ends or is answered, at once.
+		// In it: TLS that is none, and an answer to the challenge that is none.
+		request := wire.HandshakeResponse{
+			Capabilities: basic | wire.ClientSSL, MaxPacketSize: 1 << 30, Collation: 45,
+			User: farmtest.App.User, AuthPlugin: "no_such_plugin", AuthResponse: noise[:20],
+		}
+		ssl, _ := wire.AppendPackets(nil, request.AppendSSLRequest(nil), 1)
+		request.Capabilities = basic
+		response, _ := wire.AppendPackets(nil, request.Append(nil), 1)
+		for _, b := range [][]byte{
+			ssl, append(slices.Clone(ssl), noise...), append(slices.Clone(ssl), response...),
+			response[:len(response)-7], append(slices.Clone(response), noise...),
+			append(slices.Clone(response), 0, 0, 0, 3), append(slices.Clone(response), 0xff, 0xff, 0xff, 3),
+		} {
+			hangsUp(t, raw(), b)
+		}
+		// After it.
 		for _, b := range [][]byte{
 			noise,
 			{0, 0, 0, 0},
@@ -368,22 +387,7 @@ func TestSemantics24GarbageAndLimits(t *testing.T) {
 			{1, 0, 0, 0, byte(wire.ComQuery)},
 			{2, 0, 0, 0, byte(wire.ComSetOption), 0},
 		} {
-			c := connect(t, w.proxy.TCP, app)
-			if _, err := c.raw.Write(b); err != nil {
-				t.Error(err)
-			}
-			if tcp, ok := c.raw.(*net.TCPConn); ok {
-				_ = tcp.CloseWrite()
-			}
-			buffer := make([]byte, 1<<16)
-			for {
-				if _, err := c.raw.Read(buffer); err != nil {
-					if ne := net.Error(nil); errors.As(err, &ne) && ne.Timeout() {
-						t.Errorf("the proxy keeps a session that said %.20x", b)
-					}
-					break
-				}
-			}
+			hangsUp(t, connect(t, w.proxy.TCP, app).raw, b)
 		}
 		innocent.run(`
 			primary SELECT 1
@@ -391,4 +395,48 @@ func TestSemantics24GarbageAndLimits(t *testing.T) {
 			replica SELECT 1
 		`)
 	})
+}
+
+// Whoever is one too many hears what a server says, and takes the place of one
+// that has gone.
+func TestSemantics24Limits(t *testing.T) {
+	for _, flavor := range flavors {
+		t.Run(flavor.String(), func(t *testing.T) {
+			w := sharedWorld(t, flavor)
+			for limits, code := range map[string]uint16{"connections: 3": 1040, "connections_per_user: 3": 1203} {
+				proxy := drivertest.StartProxy(t, w.farm, extra+"limits: {"+limits+"}\n")
+				// One is that of who waited for the proxy.
+				var in [2]*client
+				for i := range in {
+					farmtest.Eventually(t, limits+": there is a place", func() (err error) {
+						in[i], err = dial(proxy.TCP, app)
+						return err
+					})
+					t.Cleanup(func() { _ = in[i].raw.Close() })
+				}
+				_, err := dial(proxy.TCP, app)
+				var refused *wire.Error
+				if !errors.As(err, &refused) || refused.Code != code {
+					t.Errorf("%s: the fourth is told %v, want error %d", limits, err, code)
+				}
+				for _, c := range in {
+					c.pings(t)
+				}
+				other := login{account: boss}
+				if c, err := dial(proxy.TCP, other); (err == nil) != (code == 1203) {
+					t.Errorf("%s: another user: %v", limits, err)
+				} else if err == nil {
+					_ = c.raw.Close()
+				}
+				_ = in[0].raw.Close()
+				farmtest.Eventually(t, limits+": its place is free", func() error {
+					c, err := dial(proxy.TCP, app)
+					if err == nil {
+						_ = c.raw.Close()
+					}
+					return err
+				})
+			}
+		})
+	}
 }
