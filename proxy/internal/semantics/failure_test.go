@@ -26,9 +26,9 @@ const impatient = extra + `
 writes: {wait: 3s}
 `
 
-func newFaulty(t *testing.T, replicas int, config string) *faulty {
+func newFaulty(t *testing.T, flavor farm.Flavor, replicas int, config string) *faulty {
 	t.Helper()
-	w := &faulty{farm: farmtest.Start(t, farmtest.Options{Replicas: replicas}), links: map[string]*farmtest.Link{}, epoch: 1}
+	w := &faulty{farm: farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: replicas}), links: map[string]*farmtest.Link{}, epoch: 1}
 	w.farm.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (1,1)")
 	w.proxy = drivertest.StartProxy(t, w.farm, config)
 	for _, s := range w.farm.Servers() {
@@ -37,6 +37,16 @@ func newFaulty(t *testing.T, replicas int, config string) *faulty {
 	w.write(t, func(*farm.Cluster) {})
 	settle(t, w.farm, w.proxy)
 	return w
+}
+
+// onFlavors runs a test on each flavor, with servers of its own.
+func onFlavors(t *testing.T, test func(t *testing.T, flavor farm.Flavor)) {
+	for _, flavor := range flavors {
+		t.Run(flavor.String(), func(t *testing.T) {
+			farmtest.Need(t, flavor)
+			test(t, flavor)
+		})
+	}
 }
 
 // write gives the proxy a topology of the next epoch, by the links, and waits
@@ -116,8 +126,10 @@ func victimised(c *client, l *farmtest.Link, sql string) *reply {
 	return c.sql(sql)
 }
 
-func TestSemantics25ReadsOutliveTheirServer(t *testing.T) {
-	w := newFaulty(t, 2, impatient)
+func TestSemantics25ReadsOutliveTheirServer(t *testing.T) { onFlavors(t, checkReadsOutliveTheirServer) }
+
+func checkReadsOutliveTheirServer(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 2, impatient)
 	c := w.client(t)
 	for range 3 {
 		// Before the first byte: it runs again elsewhere.
@@ -133,12 +145,14 @@ func TestSemantics25ReadsOutliveTheirServer(t *testing.T) {
 		settle(t, w.farm, w.proxy)
 	}
 	// After it: an error, in place of the rest, and the session goes on.
+	w.farm.Primary().Exec(t, "INSERT INTO app.t VALUES (2,1),(3,1),(4,1),(5,1),(6,1),(7,1),(8,1),(9,1),(10,1)")
+	settle(t, w.farm, w.proxy)
 	for _, s := range w.farm.Replicas() {
 		w.links[s.Name()].DropAfter(300000)
 		w.links[s.Name()].Reset() // of the connections that are there, which it does not hold for
 	}
 	settle(t, w.farm, w.proxy)
-	r := c.sql("SELECT REPEAT('x', 1000) FROM seq_1_to_1000")
+	r := c.sql("SELECT REPEAT('x', 1000) FROM t a, t b, t c")
 	switch {
 	case r.err == nil && r.lost == nil:
 		t.Errorf("a result that was cut came whole, with %d rows", r.rows)
@@ -167,8 +181,10 @@ func TestSemantics25ReadsOutliveTheirServer(t *testing.T) {
 	}
 }
 
-func TestSemantics26WritesAreSentOnce(t *testing.T) {
-	w := newFaulty(t, 1, impatient)
+func TestSemantics26WritesAreSentOnce(t *testing.T) { onFlavors(t, checkWritesAreSentOnce) }
+
+func checkWritesAreSentOnce(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 1, impatient)
 	count := func() string { return w.farm.Primary().Query(t, "SELECT COUNT(*) AS n FROM app.t")[0].String("n") }
 	unknown := func(what string, r *reply) {
 		t.Helper()
@@ -221,8 +237,10 @@ func TestSemantics26WritesAreSentOnce(t *testing.T) {
 	}
 }
 
-func TestSemantics27WritesWaitForAPrimary(t *testing.T) {
-	w := newFaulty(t, 1, extra+"\nwrites: {wait: 20s, max_waiting_per_user: 2}\n")
+func TestSemantics27WritesWaitForAPrimary(t *testing.T) { onFlavors(t, checkWritesWaitForAPrimary) }
+
+func checkWritesWaitForAPrimary(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 1, extra+"\nwrites: {wait: 20s, max_waiting_per_user: 2}\n")
 	idle, pinned := w.client(t), w.client(t)
 	good(t, "a write", idle.sql("INSERT INTO t VALUES (10,0)"))
 	good(t, "a temporary table", pinned.sql("CREATE TEMPORARY TABLE tmp (i INT)"))
@@ -235,9 +253,12 @@ func TestSemantics27WritesWaitForAPrimary(t *testing.T) {
 		c := w.client(t)
 		go func() { done <- c.sql(fmt.Sprintf("INSERT INTO t VALUES (%d,0)", 20+i)) }()
 	}
-	third := w.client(t)
+	third, limited := w.client(t), "SET STATEMENT max_statement_time=1 FOR "
+	if flavor == farm.MySQL {
+		limited = ""
+	}
 	farmtest.Eventually(t, "a third write is refused", func() error {
-		r := third.sql("SET STATEMENT max_statement_time=1 FOR INSERT INTO t VALUES (30,0)")
+		r := third.sql(limited + "INSERT INTO t VALUES (30,0)")
 		if r.err == nil || !strings.Contains(r.err.Message, "max_waiting") && !strings.Contains(r.err.Message, "which is the limit") {
 			return fmt.Errorf("it says %v", r)
 		}
@@ -245,7 +266,11 @@ func TestSemantics27WritesWaitForAPrimary(t *testing.T) {
 	})
 	// The replica becomes the primary, by hand.
 	replica := w.farm.Replica(0)
-	replica.Exec(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=0")
+	if flavor == farm.MySQL {
+		replica.Exec(t, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only=0", "SET GLOBAL read_only=0")
+	} else {
+		replica.Exec(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=0")
+	}
 	w.write(t, func(c *farm.Cluster) {
 		promoted := c.Replicas[0]
 		promoted.State, promoted.Weight = "", 0
@@ -265,8 +290,10 @@ func TestSemantics27WritesWaitForAPrimary(t *testing.T) {
 	}
 }
 
-func TestSemantics28WhoServesReads(t *testing.T) {
-	w := newFaulty(t, 2, impatient)
+func TestSemantics28WhoServesReads(t *testing.T) { onFlavors(t, checkWhoServesReads) }
+
+func checkWhoServesReads(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 2, impatient)
 	c := w.client(t)
 	// A replica whose replication is broken serves nothing.
 	one, two := w.farm.Replica(0), w.farm.Replica(1)
@@ -292,7 +319,7 @@ func TestSemantics28WhoServesReads(t *testing.T) {
 		return nil
 	})
 	// A server that is not the primary's replica at all serves nothing.
-	stranger := farmtest.Start(t, farmtest.Options{}).Primary()
+	stranger := farmtest.Start(t, farmtest.Options{Flavor: flavor}).Primary()
 	w.write(t, func(c *farm.Cluster) {
 		c.Replicas = append(c.Replicas[:1], farm.Server{Name: "stranger", Address: stranger.Addr(), State: farm.Serving, Weight: 1000})
 	})
@@ -306,8 +333,10 @@ func TestSemantics28WhoServesReads(t *testing.T) {
 	}
 }
 
-func TestSemantics29RefusalsSayWhy(t *testing.T) {
-	w := newFaulty(t, 2, extra+"\nwrites: {wait: 500ms}\n")
+func TestSemantics29RefusalsSayWhy(t *testing.T) { onFlavors(t, checkRefusalsSayWhy) }
+
+func checkRefusalsSayWhy(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 2, extra+"\nwrites: {wait: 500ms}\n")
 	c := w.client(t)
 	good(t, "a read", c.sql("SELECT 1"))
 	for _, s := range w.farm.Servers() {
