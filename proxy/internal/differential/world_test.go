@@ -79,6 +79,9 @@ func (w *worlds) startProxy(t *testing.T, change func(*config.Config)) {
 	// Every session has other capabilities, and so other server connections.
 	c.Pool.IdleTimeout = config.Duration(time.Second)
 	c.DrainTimeout = config.Duration(5 * time.Second)
+	// A session is compared with itself. At the level farm it would wait for what
+	// the others write as well, and the primary serve most of its reads.
+	c.Reads.Consistency = config.Session
 	if change != nil {
 		change(&c)
 	}
