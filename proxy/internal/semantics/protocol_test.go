@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -246,6 +248,15 @@ func TestSemantics22Bulk(t *testing.T) {
 func TestSemantics23Authentication(t *testing.T) {
 	onEach(t, func(t *testing.T, w *world) {
 		plugins := map[string]string{"native": "mysql_native_password"}
+		if w.flavor == farm.MariaDB {
+			for _, plugin := range []string{"ed25519", "parsec"} {
+				if w.installed(t, plugin) {
+					plugins[plugin] = plugin
+				} else {
+					t.Logf("this server has no %s", plugin)
+				}
+			}
+		}
 		if w.flavor == farm.MySQL {
 			plugins = map[string]string{"sha2": "caching_sha2_password", "sha256": "sha256_password"}
 		}
@@ -258,40 +269,47 @@ func TestSemantics23Authentication(t *testing.T) {
 			w.both(t, "CREATE USER "+user+"@'%' "+identified, "GRANT SELECT ON app.* TO "+user+"@'%'")
 			w.settle(t)
 			account := dbserver.Account{User: user, Password: "secret"}
-			// By TCP and by the socket, with the schema and without.
-			for _, address := range []string{w.proxy.TCP, w.proxy.Socket} {
-				for _, schema := range []string{"", farmtest.Schema} {
-					c := connect(t, address, login{account: account, schema: schema})
-					if got := c.sql("SELECT CURRENT_USER()"); got.first != user+"@%" {
-						t.Errorf("%s at %s: %v", plugin, address, got)
+			// Over TLS, by the socket and by TCP, with the schema and without.
+			for _, l := range []login{{tls: true}, {tls: true, schema: farmtest.Schema}, {}, {schema: farmtest.Schema}} {
+				l.account = account
+				for _, address := range []string{w.proxy.Socket, w.proxy.TCP} {
+					if l.tls && address == w.proxy.Socket {
+						continue
 					}
+					// The proxy must learn the password itself, which this client sends
+					// over nothing else than TLS and the socket.
+					if plugin == "ed25519" || plugin == "parsec" {
+						if !l.tls && address == w.proxy.TCP {
+							continue
+						}
+					}
+					c := connect(t, address, l)
+					if got := c.sql("SELECT CURRENT_USER()"); got.first != user+"@%" {
+						t.Errorf("%s at %s, TLS %v: %v", plugin, address, l.tls, got)
+					}
+					l.account.Password = "wrong"
+					w.refusedAlike(t, address, l)
+					l.account.Password = account.Password
 				}
 			}
-			p := w.pair(t, login{account: account, schema: farmtest.Schema})
+			l := login{account: account, schema: farmtest.Schema}
+			p := &pair{t: t, w: w, direct: connect(t, w.direct.Addr(), l)}
+			l.tls = true
+			p.proxied = connect(t, w.proxy.TCP, l)
 			p.run(`
 				replica SELECT v FROM t WHERE id=1
 				primary* DELETE FROM t
 			`)
 			// A changed password, and a dropped account, from the next connection on.
-			change := "ALTER USER " + user + "@'%' IDENTIFIED BY 'changed'"
+			change := "ALTER USER " + user + "@'%' " + strings.Replace(identified, "'secret'", "'changed'", 1)
 			w.both(t, change)
-			farmtest.Eventually(t, "the old password lets nobody in", func() error {
-				if c, err := dial(w.proxy.TCP, login{account: account}); err == nil {
-					_ = c.raw.Close()
-					return errors.New("it does")
-				}
-				return nil
-			})
+			w.refusedAlike(t, w.proxy.Socket, login{account: account})
+			w.refusedAlike(t, w.proxy.TCP, login{account: account, tls: true})
 			account.Password = "changed"
-			connect(t, w.proxy.TCP, login{account: account})
+			connect(t, w.proxy.TCP, login{account: account, tls: true})
 			w.both(t, "DROP USER "+user+"@'%'")
-			farmtest.Eventually(t, "a dropped account lets nobody in", func() error {
-				if c, err := dial(w.proxy.TCP, login{account: account}); err == nil {
-					_ = c.raw.Close()
-					return errors.New("it does")
-				}
-				return nil
-			})
+			w.refusedAlike(t, w.proxy.TCP, login{account: account})
+			w.refusedAlike(t, w.proxy.Socket, login{account: account})
 		}
 		// Refusals are alike: unknown user, wrong password, no password, no right to
 		// the schema, no such schema.
@@ -302,26 +320,60 @@ func TestSemantics23Authentication(t *testing.T) {
 			{account: farmtest.App, schema: "no_such_schema"},
 			{account: noHints, schema: "mysql"},
 		} {
-			_, direct := dial(w.direct.Addr(), l)
-			_, proxied := dial(w.proxy.TCP, l)
-			var want, got *wire.Error
-			if !errors.As(direct, &want) || !errors.As(proxied, &got) || want.Code != got.Code || want.State != got.State {
-				t.Errorf("%v at %q: directly %v, through the proxy %v", l.account, l.schema, direct, proxied)
-				continue
-			}
-			host := func(s string) string { // the proxy's address is not the client's
-				before, rest, ok := strings.Cut(s, "'@'")
-				if !ok {
-					return s
-				}
-				_, after, _ := strings.Cut(rest, "'")
-				return before + "'@'host'" + after
-			}
-			if host(want.Message) != host(got.Message) {
-				t.Errorf("%v at %q: directly %v, through the proxy %v", l.account, l.schema, want, got)
-			}
+			w.refusedAlike(t, w.proxy.TCP, l)
 		}
 	})
+}
+
+// installed has an authentication plugin loaded on every server; it is false
+// where this kind of server comes without it.
+func (w *world) installed(t testing.TB, plugin string) bool {
+	t.Helper()
+	dir := w.direct.Query(t, "SELECT @@plugin_dir AS dir")[0].String("dir")
+	if _, err := os.Stat(filepath.Join(dir, "auth_"+plugin+".so")); errors.Is(err, fs.ErrNotExist) {
+		return false
+	} else if err != nil {
+		t.Fatal(err)
+	}
+	for _, s := range append(w.farm.Servers(), w.direct) {
+		s.Exec(t, "INSTALL PLUGIN IF NOT EXISTS "+plugin+" SONAME 'auth_"+plugin+"'")
+	}
+	return true
+}
+
+// refusedAlike logs in at the proxy at address and at the server, which must
+// both refuse it, by the same error.
+func (w *world) refusedAlike(t testing.TB, address string, l login) {
+	t.Helper()
+	server := w.direct.Addr()
+	if address == w.proxy.Socket {
+		server = w.direct.Socket()
+	}
+	var errs [2]*wire.Error
+	direct := l
+	direct.tls = l.tls && w.flavor == farm.MySQL // MariaDB's servers here have no certificate
+	for i, at := range []string{server, address} {
+		c, err := dial(at, []login{direct, l}[i])
+		if err == nil {
+			_ = c.raw.Close()
+		}
+		if !errors.As(err, &errs[i]) {
+			t.Errorf("%v at %s, schema %q: %v, want a refusal", l.account, at, l.schema, err)
+			return
+		}
+	}
+	host := func(s string) string { // the proxy's address is not the client's
+		before, rest, ok := strings.Cut(s, "'@'")
+		if !ok {
+			return s
+		}
+		_, after, _ := strings.Cut(rest, "'")
+		return before + "'@'host'" + after
+	}
+	want, got := errs[0], errs[1]
+	if want.Code != got.Code || want.State != got.State || host(want.Message) != host(got.Message) {
+		t.Errorf("%v at %s, schema %q: directly %v, through the proxy %v", l.account, address, l.schema, want, got)
+	}
 }
 
 // hangsUp says something at the network and ends its side. The other must too,
