@@ -292,16 +292,17 @@ func TestInsecureClientsCanBeKeptOut(t *testing.T) {
 
 // The fast way of caching_sha2_password needs no round trip of the password.
 func TestCachingFastPath(t *testing.T) {
-	far := &server{rows: rowsOf(t, "u", cachingName, "p")}
+	const password = "horse battery staple"
+	far := &server{rows: rowsOf(t, "u", cachingName, password)}
 	a := newAuthenticator(far, Options{})
-	c := client{user: "u", password: "p", plugin: cachingName, over: overNetwork}
+	c := client{user: "u", password: password, plugin: cachingName, over: overNetwork}
 	first, second := connect(t, a, c), connect(t, a, c)
-	mustLetIn(t, "first", first, "p")
-	mustLetIn(t, "second", second, "p")
+	mustLetIn(t, "first", first, password)
+	mustLetIn(t, "second", second, password)
 	if len(first.fromUser) != 2 || len(second.fromUser) != 0 || len(second.fromProxy) != 2 {
 		t.Errorf("first %s, second %s", shape(first), shape(second))
 	}
-	if strings.Contains(fmt.Sprintf("%s", first.fromUser), "p\x00") {
+	if strings.Contains(fmt.Sprintf("%s", first.fromUser), password) {
 		t.Error("the password went over the network in the clear")
 	}
 }

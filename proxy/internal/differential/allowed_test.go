@@ -88,6 +88,14 @@ var allowed = []allowance{
 // optimizer plans, statistics, times of creation, and the next AUTO_INCREMENT in
 // SHOW CREATE TABLE, which only the primary knows.
 
+// keepsFoundRows tells a statement whose answer is not compared: it asks for
+// FOUND_ROWS() before the session had a result set. MariaDB keeps the count over
+// COM_CHANGE_USER and COM_RESET_CONNECTION, on the one connection that a client
+// has there.
+func keepsFoundRows(s *step, rows bool) bool {
+	return !rows && strings.Contains(strings.ToUpper(s.text), "FOUND_ROWS()")
+}
+
 // excused tells an answer after which a session is not compared any more: what
 // docs/COMPATIBILITY.md says that the proxy refuses in a read-only transaction,
 // and the server does.

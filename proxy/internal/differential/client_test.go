@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
 	"time"
 
 	"farmhand/internal/dbserver"
@@ -77,6 +78,11 @@ type response struct {
 	silent bool // there was nothing to ask
 	// rebound: the statement was executed with other types before.
 	rebound bool
+}
+
+// has tells whether the answer has a packet of a class.
+func (r *response) has(c class) bool {
+	return slices.ContainsFunc(r.packets, func(p packet) bool { return p.class == c })
 }
 
 func (r *response) clear() {

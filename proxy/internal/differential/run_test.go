@@ -14,6 +14,7 @@ const clients = 2
 type pair struct {
 	direct, proxy         client
 	fromServer, fromProxy response
+	rows                  bool // there was a result set since the login, or what is like one
 }
 
 // runner runs sessions, one after the other, in both worlds.
@@ -67,6 +68,13 @@ func (r *runner) run(steps []step) *divergence {
 		if r.counts != nil {
 			r.counts.add(s, &p.fromServer)
 		}
+		if s.do == connect || s.do == changeUser || s.do == reset {
+			p.rows = false
+		}
+		if keepsFoundRows(s, p.rows) {
+			continue
+		}
+		p.rows = p.rows || s.do != prepare && p.fromServer.has(definition)
 		if excused(&p.fromProxy) {
 			if r.counts != nil {
 				r.counts.excused(s.kind)
