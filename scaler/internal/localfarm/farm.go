@@ -72,6 +72,7 @@ type run struct {
 	local     provider.Local
 	instances []provider.Instance
 	board     *board
+	announced chan struct{} // closed when the written state says that the farm is ready
 	began     time.Time
 	saying    sync.Mutex
 }
@@ -80,7 +81,7 @@ type run struct {
 // running until finish ends and then stops it in order: the proxy, the
 // replicas, the primary. The end of now makes that short.
 func Run(finish, now context.Context, o Options, ready func()) (err error) {
-	r := &run{Options: o, layout: layout{o.Dir}, began: time.Now()}
+	r := &run{Options: o, layout: layout{o.Dir}, announced: make(chan struct{}), began: time.Now()}
 	if r.instances, err = o.instances(); err != nil {
 		return err
 	}
@@ -203,6 +204,7 @@ func (r *run) hold(finish, now context.Context, ready func()) (err error) {
 		return r.asked(finish, err)
 	}
 	r.board.update(func(s *State) { s.Ready = true })
+	<-r.announced // who hears that it is ready finds it so
 	ready()
 	<-finish.Done()
 	return nil
@@ -290,11 +292,15 @@ func launchPublisher(r *run) (stop func() error) {
 	go func() {
 		tick := time.NewTicker(100 * time.Millisecond)
 		defer tick.Stop()
-		for {
+		for announced := false; ; {
 			state, changed := r.board.read()
 			if err := writeJSON(r.layout.state(), state); err != nil {
 				// A full disk, say: status is blind then, the farm is not.
 				r.say("the farm's state cannot be written: %v", err)
+			}
+			if state.Ready && !announced {
+				announced = true
+				close(r.announced)
 			}
 			select {
 			case <-changed:
