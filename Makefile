@@ -37,7 +37,7 @@ soak: go
 
 # Clients of two proxies on a farm whose servers, proxies and links fail all the
 # time; every answer is checked. CHAOSFLAGS: -chaos.seed N, -chaos.flavor MySQL,
-# -chaos.race (proxies with the race detector). What went wrong is kept in
+# -chaos.semisync, -chaos.race (proxies with the race detector). What went wrong is kept in
 # bin/chaos with its seed and history.
 CHAOSTIME ?= 30m
 chaos: go

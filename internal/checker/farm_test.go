@@ -26,6 +26,7 @@ var (
 	chaosSeed = flag.Uint64("chaos.seed", 0, "the faults' seed; 0: a new one")
 	chaosOut  = flag.String("chaos.out", os.TempDir(), "directory for the histories of what went wrong")
 	chaosRace = flag.Bool("chaos.race", false, "build the proxies with the race detector")
+	chaosSemi = flag.Bool("chaos.semisync", false, "judge every level on the semi-synchronous farm as well, where a replica may show a commit before the primary does")
 	chaosOn   = flag.String("chaos.flavor", "MariaDB", "MariaDB or MySQL")
 )
 
@@ -168,7 +169,9 @@ func TestChangeOfPrimary(t *testing.T) {
 
 var flavors = map[string]farm.Flavor{"MariaDB": farm.MariaDB, "MySQL": farm.MySQL}
 
-// TestChaos goes on for as long as -chaos.time says ("make chaos").
+// TestChaos goes on for as long as -chaos.time says ("make chaos"): a round at
+// every level on an asynchronous farm, then one of failovers on a
+// semi-synchronous farm, where the ledger is held, and so on.
 func TestChaos(t *testing.T) {
 	if *chaosTime == 0 {
 		t.Skip("needs -chaos.time; make chaos gives it")
@@ -181,33 +184,46 @@ func TestChaos(t *testing.T) {
 	if seed == 0 {
 		seed = rand.Uint64()>>1 + 1
 	}
-	w := newWorld(t, flavor, 3, true)
-	long := min(time.Minute, *chaosTime/time.Duration(len(checker.Levels)))
-	all := map[checker.Level]*checker.Report{}
-	rounds := map[checker.Level]int{}
-	table := func() {
-		fmt.Println(tableHead)
-		for _, level := range checker.Levels {
-			if r := all[level]; r != nil {
-				fmt.Println(line(r, rounds[level]))
-			}
+	type kind struct {
+		name   string
+		level  checker.Level
+		world  *world
+		faults []fault
+	}
+	asynchronous, semiSynchronous := newWorld(t, flavor, 3, false), newWorld(t, flavor, 3, true)
+	withFailover := append(faults[:len(faults):len(faults)], changePrimary)
+	var kinds []kind
+	for _, level := range checker.Levels {
+		kinds = append(kinds, kind{"asynchronous", level, asynchronous, faults})
+	}
+	kinds = append(kinds, kind{"semi-synchronous, with failovers", checker.Eventual, semiSynchronous, withFailover})
+	if *chaosSemi {
+		for _, level := range checker.Levels[1:] {
+			kinds = append(kinds, kind{"semi-synchronous, with failovers", level, semiSynchronous, withFailover})
 		}
 	}
+	long := min(time.Minute, *chaosTime/time.Duration(len(kinds)))
+	all := make([]*checker.Report, len(kinds))
+	rounds := make([]int, len(kinds))
 	fmt.Printf("chaos on %v for %v, rounds of %v, seed %d\n", flavor, *chaosTime, long, seed)
 	until := time.Now().Add(*chaosTime)
 	for n := 0; time.Now().Before(until); n++ {
-		level := checker.Levels[n%len(checker.Levels)]
-		r := w.round(t, level, long, seed+uint64(n), append(faults[:len(faults):len(faults)], changePrimary)...)
-		if all[level] == nil {
-			all[level] = r
+		i := n % len(kinds)
+		r := kinds[i].world.round(t, kinds[i].level, long, seed+uint64(n), kinds[i].faults...)
+		if all[i] == nil {
+			all[i] = r
 		} else {
-			all[level].Add(r)
+			all[i].Add(r)
 		}
-		rounds[level]++
-		fmt.Printf("%v left, seed %d\n", time.Until(until).Round(time.Second), seed+uint64(n))
-		table()
+		rounds[i]++
+		fmt.Printf("%v left, seed %d\n%s\n", time.Until(until).Round(time.Second), seed+uint64(n), tableHead)
+		for i, r := range all {
+			if r != nil {
+				fmt.Printf("%s  (%s)\n", line(r, rounds[i]), kinds[i].name)
+			}
+		}
 	}
-	if r := all[checker.Eventual]; r != nil && r.Stale[checker.Strict] == 0 {
+	if r := all[0]; r != nil && r.Stale[checker.Strict] == 0 {
 		t.Error("no stale read was seen at level eventual: the faults were too few to prove anything")
 	}
 }

@@ -23,7 +23,7 @@ import (
 var serverArgs = []string{
 	"--log-bin-trust-function-creators=1", "--userstat=1", "--skip-innodb-stats-persistent", "--innodb-stats-auto-recalc=0",
 	"--innodb-flush-log-at-trx-commit=0", "--expire-logs-days=0", "--max-binlog-size=64M", "--event-scheduler=OFF",
-	"--slave-parallel-threads=4", "--innodb-lock-wait-timeout=5", "--lock-wait-timeout=10",
+	"--innodb-lock-wait-timeout=5", "--lock-wait-timeout=10",
 }
 
 // worlds are a server that is asked directly and a farm behind a proxy, on
@@ -79,7 +79,7 @@ func (w *worlds) startProxy(t *testing.T, change func(*config.Config)) {
 	// Every session has other capabilities, and so other server connections.
 	c.Pool.IdleTimeout = config.Duration(time.Second)
 	c.DrainTimeout = config.Duration(5 * time.Second)
-	// Many write at once here, more than one applier keeps up with: a read that
+	// Many write at once here, more than an applier keeps up with: a read that
 	// waits is better than one on the primary, which would test nothing.
 	c.Reads.Wait = config.Duration(900 * time.Millisecond)
 	if change != nil {
