@@ -255,18 +255,6 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 	return s.run(ctx, &r)
 }
 
-// asked is the connection whose diagnostics a statement asks for; there is a
-// last one.
-func (s *Session) asked(sql []byte) *backend.Conn {
-	switch {
-	case s.lastRows != nil && containsWord(sql, "FOUND_ROWS"):
-		return s.lastRows
-	case s.lastCount != nil && containsWord(sql, "ROW_COUNT"):
-		return s.lastCount
-	}
-	return s.last
-}
-
 // cutMeaning makes the meaning of a text of which only the head was seen as
 // demanding as any rest could make it.
 func (s *Session) cutMeaning(m *classify.Meaning) {
