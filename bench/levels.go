@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"os"
-	"slices"
 	"strings"
 )
 
@@ -17,17 +16,9 @@ var writes = []int{0, 50, 500}
 
 // runLevels compares the levels of consistency by sessions of 20 point selects.
 func runLevels(ctx context.Context, seconds, rounds int) (string, error) {
-	dir, err := os.MkdirTemp("", "farmhand-bench")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	targets, stop, err := start(ctx, dir)
+	targets, stop, err := setUp(ctx)
 	defer stop()
 	if err != nil {
-		return "", err
-	}
-	if err := prepare(ctx, targets[0]); err != nil {
 		return "", err
 	}
 	proxy := targets[len(targets)-1]
@@ -59,11 +50,6 @@ func runLevels(ctx context.Context, seconds, rounds int) (string, error) {
 		}
 	}
 	return b.String(), nil
-}
-
-func median(v []float64) float64 {
-	v = slices.Sorted(slices.Values(v))
-	return v[len(v)/2]
 }
 
 // measureLevel measures sessions at a level while another sysbench writes to

@@ -96,22 +96,9 @@ func main() {
 }
 
 func run(ctx context.Context, loads []load, clients []int, seconds, rounds int) (string, error) {
-	for _, program := range []string{"sysbench", "haproxy"} {
-		if _, err := exec.LookPath(program); err != nil {
-			return "", fmt.Errorf("%w: install it with scripts/install-packages %s", err, program)
-		}
-	}
-	dir, err := os.MkdirTemp("", "farmhand-bench")
-	if err != nil {
-		return "", err
-	}
-	defer os.RemoveAll(dir)
-	targets, stop, err := start(ctx, dir)
+	targets, stop, err := setUp(ctx)
 	defer stop()
 	if err != nil {
-		return "", err
-	}
-	if err := prepare(ctx, targets[0]); err != nil {
 		return "", err
 	}
 	var b strings.Builder
@@ -134,8 +121,7 @@ func run(ctx context.Context, loads []load, clients []int, seconds, rounds int) 
 				for j, r := range results[i] {
 					v[j] = of(r)
 				}
-				slices.Sort(v)
-				return v[len(v)/2]
+				return median(v)
 			}
 			rate := func(i int) float64 { return med(i, func(r result) float64 { return r.rate }) }
 			p95 := func(i int) float64 { return med(i, func(r result) float64 { return r.p95 }) }
@@ -145,6 +131,37 @@ func run(ctx context.Context, loads []load, clients []int, seconds, rounds int) 
 		}
 	}
 	return b.String(), nil
+}
+
+// median is the middle one of the values, the upper of two; there is one at
+// least.
+func median(v []float64) float64 {
+	v = slices.Sorted(slices.Values(v))
+	return v[len(v)/2]
+}
+
+// setUp runs what is measured, with its tables, in a directory of its own. stop
+// ends it, and is to be called whatever the error.
+func setUp(ctx context.Context) (targets []target, stop func(), err error) {
+	nothing := func() {}
+	for _, program := range []string{"sysbench", "haproxy"} {
+		if _, err := exec.LookPath(program); err != nil {
+			return nil, nothing, fmt.Errorf("%w: install it with scripts/install-packages %s", err, program)
+		}
+	}
+	dir, err := os.MkdirTemp("", "farmhand-bench")
+	if err != nil {
+		return nil, nothing, err
+	}
+	targets, end, err := start(ctx, dir)
+	stop = func() {
+		end()
+		_ = os.RemoveAll(dir) // what is left of it is in the way of nothing
+	}
+	if err == nil {
+		err = prepare(ctx, targets[0])
+	}
+	return targets, stop, err
 }
 
 // prepare makes the tables.
