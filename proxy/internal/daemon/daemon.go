@@ -318,9 +318,8 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 		return nil
 	})
 	sessions, endSessions := context.WithCancelCause(context.WithoutCancel(finish))
-	accepting, stopAccepting := context.WithCancelCause(context.WithoutCancel(finish))
-	defer stopAccepting(nil)
-	parts.Go("clients", func(context.Context) error { return d.edge.serve(accepting, sessions) })
+	defer endSessions(nil)
+	parts.Go("clients", func(context.Context) error { return d.edge.serve(sessions) })
 	err := d.edge.announce(finish)
 	if err == nil {
 		ready()
@@ -332,7 +331,6 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	d.edge.stop()
 	d.drain(now)
 	endSessions(errShutdown)
-	stopAccepting(errShutdown)
 	parts.Stop(errShutdown)
 	d.index.Close()
 	return errors.Join(err, parts.Wait(), d.edge.close())

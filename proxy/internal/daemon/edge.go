@@ -132,9 +132,11 @@ func (e *edge) reload(c *config.Config) error {
 }
 
 // serve accepts clients until the listeners are stopped, and waits for their
-// sessions.
-func (e *edge) serve(ctx, sessions context.Context) error {
-	return e.listeners.Serve(ctx, func() frontend.Trusted { return e.trusted },
+// sessions, which end with the context given here.
+func (e *edge) serve(sessions context.Context) error {
+	// stop ends the accepting, and nothing else: an end of the sessions' context
+	// would be an error here.
+	return e.listeners.Serve(context.WithoutCancel(sessions), func() frontend.Trusted { return e.trusted },
 		func(err error) { e.d.log.Warn("accept failed", zap.Error(err)) },
 		func(_ context.Context, client *frontend.Accepted) { e.client(sessions, client) })
 }
