@@ -23,9 +23,9 @@ const outlives = wire.ClientIgnoreSpace | wire.ClientInteractive
 // session. A reset connection falls back to the server's global values.
 func (c *Conn) tracking() string {
 	if c.MariaDB {
-		return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON"
+		return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON, SESSION session_track_state_change=ON"
 	}
-	return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON, SESSION session_track_gtids=OWN_GTID"
+	return "SET SESSION session_track_system_variables='*', SESSION session_track_schema=ON, SESSION session_track_state_change=ON, SESSION session_track_gtids=OWN_GTID"
 }
 
 func (c *Conn) writeQuery(sql string) {
@@ -133,6 +133,7 @@ func (c *Conn) reset(reload bool) error {
 	if len(c.Buffered()) > 0 {
 		return errUnexpectedData
 	}
-	c.Synced = 0
+	c.Synced, c.Settings, c.Used, c.Warned, c.InsertID = 0, nil, false, false, 0
+	c.statements = c.statements[:0]
 	return nil
 }

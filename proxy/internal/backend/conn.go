@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"slices"
+	"sync/atomic"
 	"time"
 
 	"farmhand/internal/farm"
@@ -50,9 +52,23 @@ type Conn struct {
 
 	// Schema is the connection's default schema.
 	Schema string
-	// Synced is the version of the session's state that the connection has; 0
-	// is a clean connection's.
+	// Settings are what is established on the connection, beyond the login's.
+	Settings *Settings
+	// Synced is the version of its session's state that the connection has; its
+	// session's alone.
 	Synced uint64
+	// Used: a client's statement has run since the login or the last reset.
+	Used bool
+	// Warned: the last statement left warnings or an error to ask for.
+	Warned bool
+	// InsertID is what LAST_INSERT_ID() gives, as far as its session knows.
+	InsertID uint64
+
+	lease      atomic.Uint64
+	parting    Parting // of the session that has lent it
+	statements []uint32 // prepared on it, by the server's ids
+	at         int      // in the pool's list of those handed out
+	idleSince  time.Time
 
 	key     key
 	raw     net.Conn // the socket underneath
@@ -293,9 +309,9 @@ func (c *Conn) readValue() (string, error) {
 	}
 }
 
-// SetMultiStatements sends a COM_SET_OPTION that allows or forbids several
+// setMultiStatements sends a COM_SET_OPTION that allows or forbids several
 // statements in a text.
-func (c *Conn) SetMultiStatements(command []byte, allowed bool) error {
+func (c *Conn) setMultiStatements(command []byte) error {
 	c.WriteCommand(command)
 	if err := c.Flush(); err != nil {
 		return err
@@ -307,9 +323,30 @@ func (c *Conn) SetMultiStatements(command []byte, allowed bool) error {
 	if wire.IsError(p) {
 		return fmt.Errorf("COM_SET_OPTION refused by %s", c.Server.Name)
 	}
-	c.key.shape &^= wire.ClientMultiStatements
-	if allowed {
-		c.key.shape |= wire.ClientMultiStatements
-	}
 	return nil
+}
+
+// Prepared takes note of a statement that was prepared on the connection.
+func (c *Conn) Prepared(id uint32) { c.statements = append(c.statements, id) }
+
+// CloseStatement closes a prepared statement, together with the next command.
+func (c *Conn) CloseStatement(id uint32) {
+	if at := slices.Index(c.statements, id); at >= 0 {
+		c.statements = slices.Delete(c.statements, at, at+1)
+		c.writeClose(id)
+	}
+}
+
+func (c *Conn) writeClose(id uint32) {
+	command := [5]byte{byte(wire.ComStmtClose)}
+	wire.SetStatementID(command[:], id)
+	c.WriteCommand(command[:])
+}
+
+// closeStatements closes what the session before has prepared.
+func (c *Conn) closeStatements() {
+	for _, id := range c.statements {
+		c.writeClose(id)
+	}
+	c.statements = c.statements[:0]
 }

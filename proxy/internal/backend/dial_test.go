@@ -77,7 +77,7 @@ func TestServerThatAcceptsAndSaysNothing(t *testing.T) {
 	opt.ConnectTimeout = 100 * time.Millisecond
 	p, reported := reportingPool(t, opt)
 	mute := serve(t, func(net.Conn) {})
-	_, err := p.Get(t.Context(), mute, credential(farmtest.App), 0, "")
+	_, err := p.Get(t.Context(), &Want{Server: mute, Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 	if e := connectError(t, err); e.Server != mute.Name || !strings.Contains(e.Error(), "no answer within 100ms") {
 		t.Errorf("the error is %v", err)
 	}
@@ -92,7 +92,7 @@ func TestCancellationWakesADial(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	mute := serve(t, func(net.Conn) { cancel(gaveUp) }) // the dial waits for a greeting then
 	begin := time.Now()
-	_, err := p.Get(ctx, mute, credential(farmtest.App), 0, "")
+	_, err := p.Get(ctx, &Want{Server: mute, Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 	if connectError(t, err); !errors.Is(err, gaveUp) {
 		t.Errorf("the error is %v", err)
 	}
@@ -103,7 +103,7 @@ func TestCancellationWakesADial(t *testing.T) {
 		t.Errorf("the client's own going was reported as the server's failure: %v", err)
 	}
 	// And one that is cancelled before it begins.
-	if _, err := p.Get(ctx, mute, credential(farmtest.App), 0, ""); err == nil {
+	if _, err := p.Get(ctx, &Want{Server: mute, Credential: credential(farmtest.App), Caps: 0, Schema: ""}); err == nil {
 		t.Error("no error")
 	}
 	if err := reported.take(); err != nil {
@@ -131,7 +131,7 @@ func TestBadGreetings(t *testing.T) {
 				}
 				_ = c.Close()
 			})
-			_, err := p.Get(t.Context(), place, credential(farmtest.App), 0, "")
+			_, err := p.Get(t.Context(), &Want{Server: place, Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 			connectError(t, err)
 			if reported.take() == nil {
 				t.Error("it was not reported")
@@ -145,7 +145,7 @@ func TestRefusals(t *testing.T) {
 		p, reported := reportingPool(t, testOptions())
 		code := func(what string, a dbserver.Account, schema string) uint16 {
 			t.Helper()
-			_, err := p.Get(t.Context(), s.Describe(), credential(a), 0, schema)
+			_, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(a), Caps: 0, Schema: schema})
 			var refused *wire.Error
 			if !errors.As(connectError(t, err), &refused) {
 				t.Errorf("%s: %v", what, err)
@@ -172,7 +172,7 @@ func TestRefusals(t *testing.T) {
 		s.Exec(t, "SET GLOBAL max_connections = 10")
 		var held []*Conn
 		for len(held) < 20 {
-			c, err := p.Get(t.Context(), s.Describe(), credential(farmtest.App), 0, "")
+			c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 			if err == nil {
 				held = append(held, c)
 				continue
@@ -190,7 +190,7 @@ func TestRefusals(t *testing.T) {
 			p.Close(c, "test")
 		}
 		s.Stop(t)
-		if _, err := p.Get(t.Context(), s.Describe(), credential(farmtest.App), 0, ""); err == nil {
+		if _, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: 0, Schema: ""}); err == nil {
 			t.Error("a server that is down gives connections")
 		}
 		if reported.take() == nil {
@@ -309,7 +309,7 @@ func TestTLS(t *testing.T) {
 		opt := testOptions()
 		opt.TLS = TLS{Config: &tls.Config{RootCAs: a.pool}, Required: true}
 		p := newPool(t, opt)
-		c, err := p.Get(t.Context(), farm.Server{Name: "socket", Address: secured.Socket()}, credential(farmtest.App), 0, "")
+		c, err := p.Get(t.Context(), &Want{Server: farm.Server{Name: "socket", Address: secured.Socket()}, Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -325,7 +325,7 @@ func checkTLS(t *testing.T, s *farmtest.Server, how TLS, secure bool, failure st
 	opt := testOptions()
 	opt.TLS = how
 	p := newPool(t, opt)
-	c, err := p.Get(t.Context(), s.Describe(), credential(farmtest.App), wire.ClientDeprecateEOF|wire.ClientMultiResults, farmtest.Schema)
+	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientDeprecateEOF|wire.ClientMultiResults, Schema: farmtest.Schema})
 	if failure != "" {
 		if connectError(t, err); !strings.Contains(err.Error(), failure) {
 			t.Errorf("the error is %v", err)

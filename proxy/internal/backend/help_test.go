@@ -70,7 +70,7 @@ func eachFlavor(t *testing.T, run func(t *testing.T, s *farmtest.Server), args .
 
 func get(t testing.TB, p *Pool, s *farmtest.Server, a dbserver.Account, schema string) *Conn {
 	t.Helper()
-	c, err := p.Get(t.Context(), s.Describe(), credential(a), wire.ClientMultiResults|wire.ClientDeprecateEOF, schema)
+	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(a), Caps: wire.ClientMultiResults|wire.ClientDeprecateEOF, Schema: schema})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,8 +79,8 @@ func get(t testing.TB, p *Pool, s *farmtest.Server, a dbserver.Account, schema s
 
 // put gives a connection back and returns when the pool is through with it.
 func put(p *Pool, c *Conn) {
-	p.Put(c)
-	p.cleans.Wait()
+	p.Put(c, false)
+	p.work.Wait()
 }
 
 // again gives c back and takes it out again, which must be the same.

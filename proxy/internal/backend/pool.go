@@ -2,8 +2,10 @@ package backend
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"farmhand/internal/farm"
@@ -15,11 +17,15 @@ import (
 
 // Options are a pool's limits.
 type Options struct {
+	MaxPerServer   int           // connections to one server; 0 is no limit
+	MaxPerUser     int           // connections to one server of one user; 0 is no limit of its own
 	IdlePerUser    int           // idle connections kept for each server, user and shape
-	IdleTimeout    time.Duration // an idle connection is closed after it
+	IdleTimeout    time.Duration // an idle connection is closed after it, and so is one that an idle session keeps
 	MaxLifetime    time.Duration // a connection older than it is not kept; 0 is no limit
 	ConnectTimeout time.Duration // of dialing and logging in
 	ResetTimeout   time.Duration // of cleaning a connection
+	WaitTimeout    time.Duration // of waiting for a connection where a limit is reached
+	Warm           bool          // connections are opened ahead of demand
 	TLS            TLS
 	// Report is told of every failure to connect and its server.
 	Report func(server string, err error)
@@ -31,35 +37,69 @@ type key struct {
 	address string
 	login   [32]byte // auth.Credential.Key
 	shape   wire.Capability
-	// bare: without a default schema. There is no command that takes a schema
-	// away, so a session that has none cannot use a connection that has one.
-	bare bool
 }
 
-// Pool keeps idle connections. Its methods may be called by any goroutine.
+// Want is the connection that a session asks for.
+type Want struct {
+	Server     farm.Server
+	Credential *auth.Credential
+	Caps       wire.Capability // of which Shape matters
+	// Schema is the session's default one. There is no command that takes a schema
+	// away, so a session that has none cannot use a connection that has one.
+	Schema string
+	// Settings are what the session has established by value.
+	Settings *Settings
+	// Clean asks for a connection on which no statement of a client's has run
+	// since its login or reset: it has no diagnostics, and no last insert id.
+	Clean bool
+	// Urgent asks for a connection beyond the limits, rather than to wait: to kill
+	// what keeps the others busy.
+	Urgent bool
+}
+
+func (w *Want) key() key {
+	return key{server: w.Server.Name, address: w.Server.Address, login: w.Credential.Key(), shape: w.Caps & Shape}
+}
+
+// Pool keeps connections to servers and hands them out. Its methods may be
+// called by any goroutine.
 type Pool struct {
 	opt     Options
 	metrics metrics
-	cleans  sync.WaitGroup
+	work    sync.WaitGroup // cleaning and warming in the background
 	// verifyAfter is how long a connection is idle before it is asked whether it
 	// still works: its server may be unreachable, its schema gone.
 	verifyAfter time.Duration
+	waiting     atomic.Int32 // of all places' queues
 
 	mu     sync.Mutex
-	idle   map[key][]*idleConn // oldest first
+	places map[string]*place // by server name
 	gone   bool
-	active map[string]int // by server: handed out
 }
 
-type idleConn struct {
-	*Conn
-	since time.Time
+// place is what the pool has at one server.
+type place struct {
+	idle  map[key][]*Conn // oldest first
+	out   []*Conn         // handed out
+	hand  int             // where the search for a lent one goes on, in out
+	users map[[32]byte]int
+	total int // idle, handed out, and being opened
+	queue queue
+	// limit is what the server itself allows, as far as it has refused more, until
+	// that is tried again.
+	limit      int
+	limitUntil time.Time
+	idleCount  int
+	// logins are the shapes and credentials that sessions have asked for lately,
+	// to open connections ahead of demand.
+	logins map[key]*demand
 }
 
 type metrics struct {
-	opened, reused, failed *prometheus.CounterVec
-	closed                 *prometheus.CounterVec
-	idle, active           *prometheus.GaugeVec
+	opened, reused, failed, taken *prometheus.CounterVec
+	closed                        *prometheus.CounterVec
+	idle, active, queued          *prometheus.GaugeVec
+	waited                        prometheus.Histogram
 }
 
 // NewPool returns a pool that registers its metrics with reg.
@@ -74,86 +114,230 @@ func NewPool(opt Options, reg prometheus.Registerer) *Pool {
 		reg.MustRegister(g)
 		return g
 	}
+	waited := prometheus.NewHistogram(prometheus.HistogramOpts{
+		Name: "farmhand_proxy_server_connection_wait_seconds", Help: "How long sessions waited for a connection to a server because of a limit.",
+		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 10},
+	})
+	reg.MustRegister(waited)
 	return &Pool{
-		opt: opt, verifyAfter: time.Second, idle: map[key][]*idleConn{}, active: map[string]int{},
+		opt: opt, verifyAfter: time.Second, places: map[string]*place{},
 		metrics: metrics{
 			opened: counter("farmhand_proxy_server_connections_opened_total", "Connections opened to a server.", "server"),
 			reused: counter("farmhand_proxy_server_connections_reused_total", "Connections to a server taken from the pool.", "server"),
+			taken:  counter("farmhand_proxy_server_connections_taken_total", "Connections to a server taken from another session that was between commands.", "server"),
 			failed: counter("farmhand_proxy_server_connect_errors_total", "Failures to connect or log in to a server.", "server"),
 			closed: counter("farmhand_proxy_server_connections_closed_total", "Connections to a server closed by the proxy, by reason.", "server", "reason"),
 			idle:   gauge("farmhand_proxy_server_connections_idle", "Idle connections to a server."),
 			active: gauge("farmhand_proxy_server_connections_active", "Connections to a server that sessions hold."),
+			queued: gauge("farmhand_proxy_server_connections_waiting", "Sessions that wait for a connection to a server because of a limit."),
+			waited: waited,
 		},
 	}
 }
 
-// Get returns a clean connection to server for cred, from the pool or new. A
-// failure is a *ConnectError: nothing was sent for the client.
-func (p *Pool) Get(ctx context.Context, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string) (*Conn, error) {
-	k := key{server: server.Name, address: server.Address, login: cred.Key(), shape: shape & Shape, bare: schema == ""}
+// Get returns a connection for w: one from the pool, one that another session
+// has lent, or a new one; where a limit is reached it waits its turn. The
+// connection has no settings but such as w's override, and none of w's own need
+// be on it yet. An error is the end of ctx, or a *ConnectError: nothing was sent
+// for the client.
+func (p *Pool) Get(ctx context.Context, w *Want) (*Conn, error) {
+	k := w.key()
+	var turn *turn
+	var full error // the server's own refusal
 	for {
-		c, idle := p.take(k)
-		if c == nil {
-			break
-		}
-		if err := c.Alive(); err != nil {
-			p.drop(c, "closed by the server")
-			continue
-		}
-		if idle >= p.verifyAfter {
-			ok, err := p.verify(ctx, c, schema)
+		g := p.find(k, w, turn)
+		turn = nil
+		switch {
+		case g.conn != nil:
+			ok, err := p.ready(ctx, g, w)
 			if err != nil {
 				return nil, err
 			}
-			if !ok {
-				continue
+			if ok {
+				return g.conn, nil
 			}
+		case g.open:
+			c, err := p.open(ctx, k, w)
+			if err == nil || !p.serverIsFull(k, err) {
+				return c, err
+			}
+			full = err
+		default:
+			if err := p.await(ctx, g.turn, w); err != nil {
+				if full != nil && ctx.Err() == nil {
+					err = full
+				}
+				return nil, err
+			}
+			turn = g.turn
 		}
-		p.metrics.reused.WithLabelValues(server.Name).Inc()
-		return c, nil
 	}
+}
+
+// grant is what find came to: a connection, leave to open one, or a turn in the
+// queue to wait for.
+type grant struct {
+	conn *Conn
+	idle time.Duration // how long conn was idle
+	lent bool          // conn was another session's
+	open bool
+	turn *turn
+}
+
+// find looks for a connection. turn is the caller's, that has come.
+func (p *Pool) find(k key, w *Want, t *turn) grant {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.place(k.server)
+	if t != nil {
+		// What it was given is its own already.
+		if t.conn != nil {
+			return grant{conn: t.conn, lent: true}
+		}
+		return grant{open: true}
+	}
+	pl.wanted(k, w)
+	if c := pl.takeIdle(p, k, w); c != nil {
+		return grant{conn: c, idle: time.Since(c.idleSince)}
+	}
+	if w.Urgent {
+		p.reserve(pl, k)
+		return grant{open: true}
+	}
+	if pl.queue.empty() {
+		// A session that has been quiet for a while is not likely to miss its
+		// connection; one that asks now would have to wait for a new one.
+		if c := pl.claimLent(k, w, quiet, searched); c != nil {
+			return grant{conn: p.took(pl, c), lent: true}
+		}
+		if p.hasRoom(pl, k) {
+			p.reserve(pl, k)
+			return grant{open: true}
+		}
+	}
+	g := grant{turn: p.enqueue(pl, k, w)}
+	// Of what sessions have lent until now nobody tells again.
+	p.serve(pl)
+	return g
+}
+
+// Bounds of the search for a connection that a quiet session has lent, where a
+// new one could be opened as well.
+const (
+	quiet    = 100 * time.Millisecond
+	searched = 64
+)
+
+func (p *Pool) place(server string) *place {
+	pl := p.places[server]
+	if pl == nil {
+		pl = &place{idle: map[key][]*Conn{}, users: map[[32]byte]int{}, logins: map[key]*demand{}}
+		p.places[server] = pl
+	}
+	return pl
+}
+
+// hasRoom tells whether another connection for k may be opened.
+func (p *Pool) hasRoom(pl *place, k key) bool {
+	limit := p.opt.MaxPerServer
+	if pl.limit > 0 && time.Now().Before(pl.limitUntil) && (limit == 0 || pl.limit < limit) {
+		limit = pl.limit
+	}
+	return (limit == 0 || pl.total < limit) && p.userHasRoom(pl, k)
+}
+
+func (p *Pool) userHasRoom(pl *place, k key) bool {
+	return p.opt.MaxPerUser == 0 || pl.users[k.login] < p.opt.MaxPerUser
+}
+
+// reserve counts a connection that is about to be opened.
+func (p *Pool) reserve(pl *place, k key) {
+	pl.total++
+	pl.users[k.login]++
+}
+
+// free counts a connection that is gone.
+func (p *Pool) free(pl *place, k key) {
+	pl.total--
+	if pl.users[k.login]--; pl.users[k.login] <= 0 {
+		delete(pl.users, k.login)
+	}
+}
+
+// took makes a lent connection its taker's.
+func (p *Pool) took(pl *place, c *Conn) *Conn {
+	c.pass()
+	p.metrics.taken.WithLabelValues(c.key.server).Inc()
+	return c
+}
+
+// open opens a connection, for which there is room.
+func (p *Pool) open(ctx context.Context, k key, w *Want) (*Conn, error) {
 	dialing, cancel := p.connectContext(ctx)
 	defer cancel()
-	c, err := dial(dialing, server, cred, k.shape, schema, p.opt.TLS)
+	c, err := dial(dialing, w.Server, w.Credential, k.shape, w.Schema, p.opt.TLS)
 	if err != nil {
-		p.metrics.failed.WithLabelValues(server.Name).Inc()
-		p.report(ctx, server.Name, err)
-		return nil, &ConnectError{Server: server.Name, Err: err}
+		p.mu.Lock()
+		pl := p.place(k.server)
+		p.free(pl, k)
+		p.serve(pl)
+		p.mu.Unlock()
+		p.metrics.failed.WithLabelValues(k.server).Inc()
+		p.report(ctx, k.server, err)
+		return nil, &ConnectError{Server: k.server, Err: err}
 	}
 	c.key = k
-	p.metrics.opened.WithLabelValues(server.Name).Inc()
-	p.count(server.Name, 1)
+	p.metrics.opened.WithLabelValues(k.server).Inc()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.handOut(p.place(k.server), c)
 	return c, nil
 }
 
-func (p *Pool) connectContext(ctx context.Context) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, p.opt.ConnectTimeout, fmt.Errorf("no answer within %v", p.opt.ConnectTimeout))
+// handOut counts a connection that leaves the pool.
+func (p *Pool) handOut(pl *place, c *Conn) {
+	c.at = len(pl.out)
+	pl.out = append(pl.out, c)
+	p.metrics.active.WithLabelValues(c.key.server).Set(float64(len(pl.out)))
 }
 
-// verify cleans a connection that was idle for long once more, for a session
-// with the given schema: that shows whether the server still answers and has the
-// schema, and what the schema's character set is by now. ok is false where it is
-// of no use: it is closed then, and another one or a new one is worth a try. An
-// error is what Get returns.
-func (p *Pool) verify(ctx context.Context, c *Conn, schema string) (ok bool, err error) {
-	asking, cancel := p.connectContext(ctx)
-	defer cancel()
-	stop := context.AfterFunc(asking, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
-	c.Schema = schema
-	err = c.reset(true)
-	if !stop() {
-		// The server is silent: another connection would say no more.
-		c.MarkBroken()
-		p.drop(c, "no answer")
-		p.report(ctx, c.key.server, context.Cause(asking))
-		return false, &ConnectError{Server: c.key.server, Err: context.Cause(asking)}
+// takeBack counts a connection that comes back, or is gone.
+func (p *Pool) takeBack(pl *place, c *Conn) {
+	last := len(pl.out) - 1
+	pl.out[c.at] = pl.out[last]
+	pl.out[c.at].at = c.at
+	pl.out[last] = nil
+	pl.out = pl.out[:last]
+	p.metrics.active.WithLabelValues(c.key.server).Set(float64(len(pl.out)))
+}
+
+// serverIsFull tells whether a server has refused a connection because it has
+// too many. So many as there are is then the limit, for a while.
+func (p *Pool) serverIsFull(k key, err error) bool {
+	var e *wire.Error
+	if !errors.As(err, &e) {
+		return false
 	}
-	if err != nil {
-		c.MarkBroken()
-		p.drop(c, "reset failed")
-		return false, nil
+	switch e.Code {
+	case 1040, 1203, 1226: // too many connections: of all, of the user, of its resources
+	default:
+		return false
 	}
-	return true, nil
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.place(k.server)
+	if pl.users[k.login] == 0 {
+		return false // nobody would ever give one back
+	}
+	pl.limit, pl.limitUntil = pl.total, time.Now().Add(fullFor)
+	return true
+}
+
+// fullFor is how long a server is taken to be full after it said so.
+const fullFor = 2 * time.Second
+
+func (p *Pool) connectContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeoutCause(ctx, p.opt.ConnectTimeout, fmt.Errorf("no answer within %v", p.opt.ConnectTimeout))
 }
 
 // report tells of a server that cannot be reached, which one is not that refuses
@@ -164,97 +348,111 @@ func (p *Pool) report(ctx context.Context, server string, err error) {
 	}
 }
 
-// take removes the youngest idle connection of k, and says for how long it was
-// idle.
-func (p *Pool) take(k key) (c *Conn, idle time.Duration) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	list := p.idle[k]
-	if len(list) == 0 {
-		return nil, 0
+// ready makes a connection that was in use before fit for w. ok is false where
+// it is of no use: it is closed then, and another one or a new one is worth a
+// try. An error is what Get returns.
+func (p *Pool) ready(ctx context.Context, g grant, w *Want) (ok bool, err error) {
+	c := g.conn
+	if err := c.Alive(); err != nil {
+		c.told(err)
+		p.drop(c, "closed by the server")
+		return false, nil
 	}
-	last := list[len(list)-1]
-	list[len(list)-1] = nil
-	p.setIdle(k, list[:len(list)-1])
-	p.countLocked(k.server, 1)
-	return last.Conn, time.Since(last.since)
-}
-
-// setIdle replaces the idle list of k.
-func (p *Pool) setIdle(k key, list []*idleConn) {
-	before := len(p.idle[k])
-	if len(list) == 0 {
-		delete(p.idle, k)
-	} else {
-		p.idle[k] = list
+	reload := g.idle >= p.verifyAfter
+	fits := w.Settings.Overrides(c.Settings) && !(w.Clean && c.Used) && (c.Settings == nil || !c.Settings.user || w.Settings.Equal(c.Settings))
+	if fits && !reload && c.parting.Inserted == nil {
+		c.closeStatements()
+		p.metrics.reused.WithLabelValues(c.key.server).Inc()
+		return true, nil
 	}
-	p.metrics.idle.WithLabelValues(k.server).Add(float64(len(list) - before))
-}
-
-func (p *Pool) count(server string, by int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.countLocked(server, by)
-}
-
-func (p *Pool) countLocked(server string, by int) {
-	p.active[server] += by
-	if p.active[server] == 0 {
-		delete(p.active, server)
+	asking, cancel := p.connectContext(ctx)
+	defer cancel()
+	stop := context.AfterFunc(asking, func() { _ = c.raw.SetDeadline(time.Unix(1, 0)) })
+	if err = c.tellInserted(); err == nil && (!fits || reload) {
+		if w.Schema != "" {
+			c.Schema = w.Schema
+		}
+		err = c.reset(reload)
 	}
-	p.metrics.active.WithLabelValues(server).Set(float64(p.active[server]))
-}
-
-// Put gives a connection back. It is cleaned in the background and kept, or
-// closed where it is broken, too old or one too many.
-func (p *Pool) Put(c *Conn) {
-	c.key.bare = c.Schema == ""
-	if c.Broken() {
-		p.drop(c, "broken")
-		return
+	if !stop() {
+		// The server is silent: another connection would say no more.
+		c.MarkBroken()
+		c.told(context.Cause(asking))
+		p.drop(c, "no answer")
+		p.report(ctx, c.key.server, context.Cause(asking))
+		return false, &ConnectError{Server: c.key.server, Err: context.Cause(asking)}
 	}
-	if c.unclean {
-		p.drop(c, "login state")
-		return
-	}
-	if p.opt.MaxLifetime > 0 && time.Since(c.created) > p.opt.MaxLifetime {
-		p.drop(c, "too old")
-		return
-	}
-	p.mu.Lock()
-	full := p.gone || len(p.idle[c.key]) >= p.opt.IdlePerUser
-	if !full {
-		p.cleans.Add(1)
-	}
-	p.mu.Unlock()
-	if full {
-		p.drop(c, "pool full")
-		return
-	}
-	go func() {
-		defer p.cleans.Done()
-		p.clean(c)
-	}()
-}
-
-func (p *Pool) clean(c *Conn) {
-	_ = c.SetDeadline(time.Now().Add(p.opt.ResetTimeout))
-	if err := c.Reset(); err != nil {
+	if err != nil {
+		c.MarkBroken()
 		p.drop(c, "reset failed")
-		return
+		return false, nil
 	}
-	_ = c.SetDeadline(time.Time{})
+	c.closeStatements()
+	p.metrics.reused.WithLabelValues(c.key.server).Inc()
+	return true, nil
+}
+
+// Put gives a connection back, which is not to be used by the caller any more.
+// Where asIs is set it carries nothing but settings, which another session may
+// have as well; else it is cleaned in the background. It is kept, or closed
+// where it is broken, too old or one too many.
+func (p *Pool) Put(c *Conn, asIs bool) {
+	switch {
+	case c.Broken():
+		p.drop(c, "broken")
+	case c.unclean:
+		p.drop(c, "login state")
+	case p.opt.MaxLifetime > 0 && time.Since(c.created) > p.opt.MaxLifetime:
+		p.drop(c, "too old")
+	case asIs:
+		p.keep(c)
+	default:
+		p.mu.Lock()
+		gone := p.gone
+		pl := p.place(c.key.server)
+		full := pl.queue.empty() && len(pl.idle[c.key]) >= p.opt.IdlePerUser
+		if !gone && !full {
+			p.work.Add(1)
+		}
+		p.mu.Unlock()
+		if gone || full {
+			p.drop(c, "pool full")
+			return
+		}
+		go func() {
+			defer p.work.Done()
+			_ = c.SetDeadline(time.Now().Add(p.opt.ResetTimeout))
+			if err := c.Reset(); err != nil {
+				p.drop(c, "reset failed")
+				return
+			}
+			_ = c.SetDeadline(time.Time{})
+			p.keep(c)
+		}()
+	}
+}
+
+// keep makes a connection idle, or gives it to who waits for it.
+func (p *Pool) keep(c *Conn) {
 	c.Idle()
 	p.mu.Lock()
-	full := p.gone || len(p.idle[c.key]) >= p.opt.IdlePerUser
-	if !full {
-		p.setIdle(c.key, append(p.idle[c.key], &idleConn{c, time.Now()}))
-		p.countLocked(c.key.server, -1)
+	pl := p.place(c.key.server)
+	c.pass()
+	switch {
+	case p.gone:
+	case p.give(pl, c):
+		p.mu.Unlock()
+		return
+	case !pl.queue.empty(): // it makes room for another kind
+	case len(pl.idle[c.key]) < p.opt.IdlePerUser:
+		p.takeBack(pl, c)
+		c.idleSince = time.Now()
+		pl.setIdle(p, c.key, append(pl.idle[c.key], c))
+		p.mu.Unlock()
+		return
 	}
 	p.mu.Unlock()
-	if full {
-		p.drop(c, "pool full")
-	}
+	p.drop(c, "pool full")
 }
 
 // Close closes a connection that is not to be used again, because of reason.
@@ -262,7 +460,13 @@ func (p *Pool) Close(c *Conn, reason string) { p.drop(c, reason) }
 
 // drop closes a connection that was handed out.
 func (p *Pool) drop(c *Conn, reason string) {
-	p.count(c.key.server, -1)
+	p.mu.Lock()
+	pl := p.place(c.key.server)
+	c.pass()
+	p.takeBack(pl, c)
+	p.free(pl, c.key)
+	p.serve(pl)
+	p.mu.Unlock()
 	p.closeConn(c, reason)
 }
 
@@ -278,31 +482,50 @@ func (p *Pool) closeConn(c *Conn, reason string) {
 	_ = c.Conn.Close()
 }
 
+// SetMultiStatements sends a COM_SET_OPTION that allows or forbids several
+// statements in a text on a connection that the caller holds.
+func (p *Pool) SetMultiStatements(c *Conn, command []byte, allowed bool) error {
+	if err := c.setMultiStatements(command); err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	c.key.shape &^= wire.ClientMultiStatements
+	if allowed {
+		c.key.shape |= wire.ClientMultiStatements
+	}
+	return nil
+}
+
 // Keep closes the idle connections of servers for which keep returns false.
 func (p *Pool) Keep(keep func(server, address string) bool) {
-	p.sweep("server left", func(c *idleConn) bool { return keep(c.key.server, c.key.address) })
+	p.sweep("server left", func(c *Conn) bool { return keep(c.key.server, c.key.address) })
 }
 
 // Forget closes the idle connections of a login (auth.Credential.Key).
 func (p *Pool) Forget(login [32]byte) {
-	p.sweep("login changed", func(c *idleConn) bool { return c.key.login != login })
+	p.sweep("login changed", func(c *Conn) bool { return c.key.login != login })
 }
 
-func (p *Pool) sweep(reason string, keep func(*idleConn) bool) {
+func (p *Pool) sweep(reason string, keep func(*Conn) bool) {
 	var out []*Conn
 	p.mu.Lock()
-	for k, list := range p.idle {
-		kept := list[:0:0]
-		for _, c := range list {
-			if keep(c) {
-				kept = append(kept, c)
-			} else {
-				out = append(out, c.Conn)
+	for _, pl := range p.places {
+		for k, list := range pl.idle {
+			kept := list[:0:0]
+			for _, c := range list {
+				if keep(c) {
+					kept = append(kept, c)
+				} else {
+					out = append(out, c)
+					p.free(pl, k)
+				}
+			}
+			if len(kept) != len(list) {
+				pl.setIdle(p, k, kept)
 			}
 		}
-		if len(kept) != len(list) {
-			p.setIdle(k, kept)
-		}
+		p.serve(pl)
 	}
 	p.mu.Unlock()
 	for _, c := range out {
@@ -310,10 +533,10 @@ func (p *Pool) sweep(reason string, keep func(*idleConn) bool) {
 	}
 }
 
-// Run closes idle connections past their time, until ctx ends; then it closes
-// all and waits for the cleaning that is under way.
+// Run closes connections past their time and opens some ahead of demand, until
+// ctx ends; then it closes all idle ones and waits for what is under way.
 func (p *Pool) Run(ctx context.Context) error {
-	tick := time.NewTicker(max(p.opt.IdleTimeout/4, 10*time.Millisecond))
+	tick := time.NewTicker(max(min(p.opt.IdleTimeout/4, time.Second), 10*time.Millisecond))
 	defer tick.Stop()
 	for {
 		select {
@@ -321,34 +544,55 @@ func (p *Pool) Run(ctx context.Context) error {
 			p.mu.Lock()
 			p.gone = true
 			p.mu.Unlock()
-			p.cleans.Wait()
-			p.sweep("shutdown", func(*idleConn) bool { return false })
+			p.work.Wait()
+			p.sweep("shutdown", func(*Conn) bool { return false })
 			return nil
 		case now := <-tick.C:
-			p.sweep("idle", func(c *idleConn) bool {
-				return now.Sub(c.since) < p.opt.IdleTimeout && c.Alive() == nil
-			})
+			p.sweep("closed by the server", func(c *Conn) bool { return c.Alive() == nil })
+			p.sweep("idle", func(c *Conn) bool { return now.Sub(c.idleSince) < p.opt.IdleTimeout })
+			p.reclaim(now)
+			if p.opt.Warm {
+				p.warm(ctx, now)
+			}
 		}
 	}
 }
 
+// reclaim closes the connections that idle sessions have lent for long.
+func (p *Pool) reclaim(now time.Time) {
+	var out []*Conn
+	p.mu.Lock()
+	for _, pl := range p.places {
+		for _, c := range pl.out {
+			if !c.claim() {
+				continue
+			}
+			if now.Sub(c.parting.Since) < p.opt.IdleTimeout || c.parting.Keep || c.parting.Inserted != nil {
+				c.keepLent()
+				continue
+			}
+			c.pass()
+			out = append(out, c)
+		}
+	}
+	p.mu.Unlock()
+	for _, c := range out {
+		p.drop(c, "idle")
+	}
+}
+
 // Count is how many connections to a server the pool knows.
-type Count struct{ Idle, Active int }
+type Count struct{ Idle, Active, Waiting int }
 
 // Counts returns the number of connections by server, for the console.
 func (p *Pool) Counts() map[string]Count {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	counts := map[string]Count{}
-	for k, list := range p.idle {
-		n := counts[k.server]
-		n.Idle += len(list)
-		counts[k.server] = n
-	}
-	for s, n := range p.active {
-		c := counts[s]
-		c.Active = n
-		counts[s] = c
+	for server, pl := range p.places {
+		if c := (Count{Idle: pl.idleCount, Active: len(pl.out), Waiting: pl.queue.len()}); c != (Count{}) {
+			counts[server] = c
+		}
 	}
 	return counts
 }

@@ -62,7 +62,7 @@ func TestConnectionsAreSharedByLikeSessionsOnly(t *testing.T) {
 	const shape = wire.ClientMultiResults | wire.ClientDeprecateEOF
 	open := func(a dbserver.Account, caps wire.Capability, schema string) *Conn {
 		t.Helper()
-		c, err := p.Get(t.Context(), s.Describe(), credential(a), caps, schema)
+		c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(a), Caps: caps, Schema: schema})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -93,7 +93,7 @@ func TestConnectionsAreSharedByLikeSessionsOnly(t *testing.T) {
 		{"another address", func() *Conn {
 			place := s.Describe()
 			place.Address = s.Socket()
-			other, err := p.Get(t.Context(), place, credential(farmtest.App), shape, farmtest.Schema)
+			other, err := p.Get(t.Context(), &Want{Server: place, Credential: credential(farmtest.App), Caps: shape, Schema: farmtest.Schema})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -114,7 +114,7 @@ func TestConnectionsAreSharedByLikeSessionsOnly(t *testing.T) {
 		}
 	}
 	c = open(farmtest.App, shape, farmtest.Schema)
-	if err := c.SetMultiStatements([]byte{byte(wire.ComSetOption), 0, 0}, true); err != nil {
+	if err := p.SetMultiStatements(c, []byte{byte(wire.ComSetOption), 0, 0}, true); err != nil {
 		t.Fatal(err)
 	}
 	put(p, c)
@@ -140,9 +140,9 @@ func TestPoolLimits(t *testing.T) {
 	}
 	checkCounts(t, p, s, Count{Active: 3})
 	for _, c := range all {
-		p.Put(c) // at once: each finds room when it is given back
+		p.Put(c, false) // at once: each finds room when it is given back
 	}
-	p.cleans.Wait()
+	p.work.Wait()
 	checkCounts(t, p, s, Count{Idle: 2})
 	if n := closed(p, s, "pool full"); n != 1 {
 		t.Errorf("%d closed for want of room", n)
@@ -212,14 +212,14 @@ func TestShutdown(t *testing.T) {
 	go func() { done <- p.Run(ctx) }()
 	held := get(t, p, s, farmtest.App, "")
 	for range 3 {
-		p.Put(get(t, p, s, farmtest.App, "")) // its cleaning may still go on
+		p.Put(get(t, p, s, farmtest.App, ""), false) // its cleaning may still go on
 	}
 	stop()
 	if err := <-done; err != nil {
 		t.Error(err)
 	}
 	checkCounts(t, p, s, Count{Active: 1})
-	p.Put(held)
+	p.Put(held, false)
 	checkCounts(t, p, s, Count{})
 	awaitSessions(t, s, "0")
 }
@@ -266,7 +266,7 @@ func TestServerThatFellSilent(t *testing.T) {
 	p.verifyAfter = 0
 	place := farm.Server{Name: "far away", Address: link.Addr()}
 	open := func(ctx context.Context) (*Conn, error) {
-		return p.Get(ctx, place, credential(farmtest.App), 0, "")
+		return p.Get(ctx, &Want{Server: place, Credential: credential(farmtest.App), Caps: 0, Schema: ""})
 	}
 	idle := func(n int) {
 		t.Helper()
@@ -337,7 +337,7 @@ func TestManySessions(t *testing.T) {
 	for i := range sessions {
 		wg.Go(func() {
 			for j := range rounds {
-				c, err := p.Get(t.Context(), s.Describe(), credential(farmtest.App), wire.ClientDeprecateEOF, farmtest.Schema)
+				c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientDeprecateEOF, Schema: farmtest.Schema})
 				if err != nil {
 					t.Error(err)
 					return
@@ -353,7 +353,7 @@ func TestManySessions(t *testing.T) {
 				if j%10 == 9 {
 					c.MarkBroken()
 				}
-				p.Put(c)
+				p.Put(c, false)
 			}
 		})
 	}
@@ -374,7 +374,7 @@ func TestManySessions(t *testing.T) {
 	wg.Wait()
 	close(done)
 	sweeps.Wait()
-	p.cleans.Wait()
+	p.work.Wait()
 	n := p.Counts()[s.Name()]
 	if n.Active != 0 || n.Idle == 0 || n.Idle > p.opt.IdlePerUser {
 		t.Errorf("the pool counts %+v", n)

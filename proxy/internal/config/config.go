@@ -161,6 +161,9 @@ type Limits struct {
 
 // Pool is the connections to each server.
 type Pool struct {
+	MaxPerServer   int      `yaml:"max_per_server"`  // in all; sessions share them, and wait for one; 0 for no limit
+	MaxPerUser     int      `yaml:"max_per_user"`    // of one user to one server; 0 for no limit of its own
+	Wait           Duration `yaml:"wait"`            // for a connection, where a limit is reached
 	IdlePerUser    int      `yaml:"idle_per_user"`   // kept warm for each user on each server
 	IdleTimeout    Duration `yaml:"idle_timeout"`    // then an idle one is closed
 	MaxLifetime    Duration `yaml:"max_lifetime"`    // then any is closed when it comes back; 0 for never
@@ -283,6 +286,8 @@ func Default() Config {
 			PreparedStatements: 16_382,
 		},
 		Pool: Pool{
+			MaxPerServer:   200,
+			Wait:           seconds(10),
 			IdlePerUser:    8,
 			IdleTimeout:    seconds(60),
 			MaxLifetime:    seconds(3600),

@@ -145,6 +145,9 @@ func (l Limits) validate() service.Problems {
 
 func (l Pool) validate() service.Problems {
 	var p service.Problems
+	p.Between("pool.max_per_server", l.MaxPerServer, 0, 100_000)
+	p.Between("pool.max_per_user", l.MaxPerUser, 0, 100_000)
+	p.DurationBetween("pool.wait", l.Wait, millisecond, Duration(time.Hour))
 	p.Between("pool.idle_per_user", l.IdlePerUser, 0, 10_000)
 	p.DurationBetween("pool.idle_timeout", l.IdleTimeout, Duration(time.Second), day)
 	p.DurationBetween("pool.max_lifetime", l.MaxLifetime, 0, 30*day)

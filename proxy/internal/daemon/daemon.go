@@ -30,10 +30,6 @@ import (
 	"farmhand/proxy/internal/session"
 )
 
-// idleRelease is how long a session keeps server connections that nothing of it
-// depends on.
-const idleRelease = 100 * time.Millisecond
-
 // Daemon is a proxy that is ready to run.
 type Daemon struct {
 	path    string
@@ -80,6 +76,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		SlowStart: slowStart(c), Log: log.Named("monitor"), Metrics: metrics,
 	})
 	d.pool = backend.NewPool(backend.Options{
+		MaxPerServer: c.Pool.MaxPerServer, MaxPerUser: c.Pool.MaxPerUser, WaitTimeout: time.Duration(c.Pool.Wait), Warm: true,
 		IdlePerUser: c.Pool.IdlePerUser, IdleTimeout: time.Duration(c.Pool.IdleTimeout), MaxLifetime: time.Duration(c.Pool.MaxLifetime),
 		ConnectTimeout: time.Duration(c.Pool.ConnectTimeout), ResetTimeout: time.Duration(c.Pool.ConnectTimeout),
 		TLS: backend.TLS{Config: servers, Required: servers != nil && !optional}, Report: d.monitor.Report,
@@ -177,7 +174,6 @@ func policy(c *config.Config) *session.Policy {
 		WriteWait:     time.Duration(c.Writes.Wait),
 		ClassifySize:  int(c.Limits.ClassifySize),
 		PacketSize:    int(c.Limits.PacketSize),
-		IdleRelease:   idleRelease,
 		PreparedLimit: c.Limits.PreparedStatements,
 		HintsAllowed: func(user string) bool {
 			return c.Hints.Enabled && !slices.Contains(denied, user)
@@ -231,11 +227,11 @@ func (p prover) Prove(ctx context.Context, c *auth.Credential, schema string) er
 	if server == nil {
 		return fmt.Errorf("no server can be asked: %s", primaryAway(v))
 	}
-	conn, err := p.d.pool.Get(ctx, server.Server, c, 0, "")
+	conn, err := p.d.pool.Get(ctx, &backend.Want{Server: server.Server, Credential: c})
 	if err != nil {
 		return err
 	}
-	p.d.pool.Put(conn)
+	p.d.pool.Put(conn, true)
 	_ = schema // the session asks for it, and answers for it with the server's own error
 	return nil
 }
@@ -411,4 +407,5 @@ func (d *Daemon) setTopology(t *farm.Topology) {
 		in[s.Name] = s.Address
 	}
 	d.pool.Keep(func(server, address string) bool { return in[server] == address })
+	d.pool.Expect(cluster.Replicas)
 }

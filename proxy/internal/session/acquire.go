@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/monitor"
@@ -67,18 +70,20 @@ func (w *Waiting) leave(user string) {
 // acquire returns the connection for a target, with the session's state on it.
 // An error is a *wire.Error for the client, or the end of the session.
 func (s *Session) acquire(ctx context.Context, target route.Target, f freshness, avoid []string) (*backend.Conn, error) {
-	s.wait = wait{}
+	s.wait, s.pending = wait{}, syncing{}
 	switch target {
 	case route.Transaction:
-		return s.transaction, s.sync(s.transaction)
+		s.use(s.transaction) // which is never lent
+		return s.transaction, s.sync(ctx, s.transaction)
 	case route.Anywhere:
-		if c := s.usable(); c != nil {
-			if err := s.sync(c); err == nil {
+		if c := s.usable(); c != nil && s.use(c) {
+			if err := s.sync(ctx, c); err == nil {
 				return c, nil
 			}
 		}
 		// What a replica refuses the primary may grant: its schemas may be behind.
-		c, err := s.acquireRead(ctx, freshness{maxLag: s.policy.MaxLag}, avoid)
+		f = freshness{maxLag: s.policy.MaxLag}
+		c, err := s.acquireRead(ctx, f, avoid)
 		if err != nil && isServerError(err) {
 			return s.acquirePrimary(ctx)
 		}
@@ -117,14 +122,21 @@ func (s *Session) usable() *backend.Conn {
 // open returns the held connection, or a new one to server, with the session's
 // state on it.
 func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor.Server) (*backend.Conn, error) {
-	if c := *held; c != nil {
-		err := s.sync(c)
+	if c := *held; c != nil && s.use(c) {
+		if held == &s.replica && s.together {
+			s.pending = s.writeSync(c)
+			return c, nil
+		}
+		err := s.sync(ctx, c)
 		if err == nil || isServerError(err) {
 			return c, err
 		}
 		// The connection died while the session held it; nothing depended on it.
 	}
-	c, err := s.Pool.Get(ctx, server.Server, s.client.Credential, s.client.Caps, s.state.schema)
+	c, err := s.Pool.Get(ctx, &backend.Want{
+		Server: server.Server, Credential: s.client.Credential, Caps: s.client.Caps, Schema: s.state.schema,
+		Settings: s.state.settings(), Clean: s.asks,
+	})
 	if err != nil {
 		var refused *wire.Error
 		if errors.As(err, &refused) {
@@ -132,28 +144,41 @@ func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor
 		}
 		return nil, err
 	}
-	*held = c
-	s.shared.addConn(c)
+	s.hold(held, c)
+	s.adopt(c)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
-	return c, s.sync(c)
+	if held == &s.replica && s.together {
+		s.pending = s.writeSync(c)
+		return c, nil
+	}
+	return c, s.sync(ctx, c)
+}
+
+// adopt takes note of how much of the session's state is on a connection that
+// comes from the pool.
+func (s *Session) adopt(c *backend.Conn) {
+	c.Synced = 0
+	if s.state.settings().Equal(c.Settings) {
+		c.Synced = s.state.version
+	}
 }
 
 // acquirePrimary returns a connection to the primary, waiting for one where
 // there is none. Nothing of the client's statement has been sent before it
 // returns, so it may try as often as time allows.
 func (s *Session) acquirePrimary(ctx context.Context) (*backend.Conn, error) {
-	if c := s.primary; c != nil {
+	if c := s.primary; c != nil && s.use(c) {
 		p := s.Farm.View().Primary
 		moved := p == nil || p.Name != c.Server.Name || p.Address != c.Server.Address
 		if bound := s.state.bound(); bound != "" || s.transaction == c {
-			if err := s.sync(c); err == nil || isServerError(err) {
+			if err := s.sync(ctx, c); err == nil || isServerError(err) {
 				return c, err
 			}
 			return nil, s.lost(c, bound)
 		}
-		if moved {
+		if moved || s.asks && c.Warned {
 			s.release(&s.primary)
 		}
 	}
@@ -252,27 +277,75 @@ func (s *Session) lost(c *backend.Conn, bound string) error {
 // carried by value. Where nothing is missing it costs nothing. An error is a
 // *wire.Error that the server answered with, or the connection's end, after
 // which it is discarded.
-func (s *Session) sync(c *backend.Conn) error {
-	schema := c.Schema != s.state.schema && s.state.schema != ""
-	missing := s.state.missing(s.scratch[:0], c.Synced)
-	s.scratch = missing
-	if !schema && len(missing) == 0 {
-		c.Synced = s.state.version
+func (s *Session) sync(ctx context.Context, c *backend.Conn) error {
+	if s.missed.inserted != nil && c == s.primary {
+		if err := s.recallInserted(ctx); err != nil {
+			return err
+		}
+	}
+	n := s.writeSync(c)
+	if n.none() {
 		return nil
 	}
-	if schema {
+	err := c.Flush()
+	if err != nil {
+		err = fmt.Errorf("send session state to %s: %w", c.Server.Name, err)
+	} else {
+		err = s.readSync(c, n)
+	}
+	if err != nil && !isServerError(err) {
+		s.discard(c, "broken")
+	}
+	return err
+}
+
+// syncing is what of the session's state has been sent to a connection.
+type syncing struct {
+	schema, settings bool
+	insertID         uint64
+}
+
+func (n syncing) none() bool { return !n.schema && !n.settings }
+
+// writeSync puts the statements that bring a connection to the session's state
+// ahead of what is sent next.
+func (s *Session) writeSync(c *backend.Conn) (n syncing) {
+	n.schema = c.Schema != s.state.schema && s.state.schema != ""
+	missing := s.state.missing(s.scratch[:0], c.Synced)
+	n.insertID = c.InsertID
+	if c == s.primary && c.InsertID != s.lastInsertID && !s.insertUnsure() {
+		n.insertID = s.lastInsertID
+		if len(missing) == 0 {
+			missing = append(missing, "SET "...)
+		} else {
+			missing = append(missing, ", "...)
+		}
+		missing = strconv.AppendUint(append(missing, "SESSION last_insert_id="...), n.insertID, 10)
+	}
+	s.scratch = missing
+	n.settings = len(missing) > 0
+	if !n.settings {
+		s.synced(c)
+	}
+	if n.schema {
 		c.WriteCommand(append([]byte{byte(wire.ComInitDB)}, s.state.schema...))
 	}
-	if len(missing) > 0 {
+	if n.settings {
 		c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), missing...))
 	}
-	if err := c.Flush(); err != nil {
-		s.discard(c, "broken")
-		return fmt.Errorf("send session state to %s: %w", c.Server.Name, err)
-	}
-	// Both answers are read whatever the first one is.
+	return n
+}
+
+// synced takes note that a connection has the session's state.
+func (s *Session) synced(c *backend.Conn) {
+	c.Synced, c.Settings = s.state.version, s.state.settings()
+}
+
+// readSync reads the answers to what writeSync wrote, whatever the first one is.
+// An error is as that of sync, but the connection is the caller's to discard.
+func (s *Session) readSync(c *backend.Conn, n syncing) error {
 	var refused *wire.Error
-	if schema {
+	if n.schema {
 		e, err := s.syncReply(c, "the schema")
 		if err != nil {
 			return err
@@ -281,13 +354,14 @@ func (s *Session) sync(c *backend.Conn) error {
 			c.Schema = s.state.schema
 		}
 	}
-	if len(missing) > 0 {
+	if n.settings {
 		e, err := s.syncReply(c, "session variables")
 		if err != nil {
 			return err
 		}
 		if e == nil {
-			c.Synced = s.state.version
+			c.InsertID = n.insertID
+			s.synced(c)
 		} else if refused == nil {
 			refused = e
 		}
@@ -295,6 +369,23 @@ func (s *Session) sync(c *backend.Conn) error {
 	if refused != nil {
 		return refused
 	}
+	return nil
+}
+
+// recallInserted learns LAST_INSERT_ID() from who has taken the connection that
+// knew it.
+func (s *Session) recallInserted(ctx context.Context) error {
+	id, err := s.missed.inserted.Wait(ctx)
+	s.missed.inserted = nil
+	if err != nil {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		// The connection broke; what the session knows itself is the best there is.
+		s.log.Debug("LAST_INSERT_ID() was not told", zap.Error(err))
+		id = s.lastInsertID
+	}
+	s.lastInsertID, s.generated, s.state.inserted = id, false, false
 	return nil
 }
 
@@ -307,7 +398,6 @@ func (s *Session) syncReply(c *backend.Conn, what string) (*wire.Error, error) {
 	case errors.As(err, &refused):
 		return refused, nil
 	case err != nil:
-		s.discard(c, "broken")
 		return nil, fmt.Errorf("establish %s on %s: %w", what, c.Server.Name, err)
 	}
 	c.Status = ok.Status

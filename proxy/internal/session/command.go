@@ -140,6 +140,9 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 // decide routes a statement. It makes a write of m where a replica has refused
 // the text as one.
 func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
+	if m.Flags&(classify.Diagnostics|classify.LastInsertID) != 0 {
+		s.useLast()
+	}
 	if m.Class == classify.Read && s.Refused.has(sql, s.state.mode) {
 		m.Class, m.Reason = classify.Write, classify.RefusedByReplica
 	}
@@ -287,10 +290,10 @@ func (s *Session) setOption(ctx context.Context, payload []byte) error {
 		return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
 	}
 	for _, c := range []*backend.Conn{s.primary, s.replica} {
-		if c == nil {
+		if c == nil || !s.use(c) {
 			continue
 		}
-		if err := c.SetMultiStatements(payload, caps.Has(wire.ClientMultiStatements)); err != nil {
+		if err := s.Pool.SetMultiStatements(c, payload, caps.Has(wire.ClientMultiStatements)); err != nil {
 			if c == s.transaction || s.state.bound() != "" {
 				return s.lost(c, s.state.bound())
 			}
@@ -336,7 +339,7 @@ func (s *Session) resetConnection() error {
 func (s *Session) wipe() error {
 	for _, held := range []**backend.Conn{&s.primary, &s.replica} {
 		c := *held
-		if c == nil {
+		if c == nil || !s.use(c) {
 			continue
 		}
 		if s.transaction == c || c == s.primary && s.state.bound() != "" {

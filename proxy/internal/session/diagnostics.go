@@ -14,18 +14,57 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	if !leavesDiagnostics(r.command) {
 		return
 	}
-	if r.command != wire.ComStmtPrepare {
-		s.lastCount = c
+	if r.command != wire.ComStmtPrepare || s.handler.tracker.Err != nil {
+		s.lastCount, s.missed.count = c, false
 	}
 	if r.target == route.Last {
 		return
 	}
-	if s.last == nil || s.clearsDiagnostics(r) {
-		s.last = c
+	clears := s.clearsDiagnostics(r)
+	c.Warned = s.handler.tracker.Err != nil || s.handler.tracker.OK.Warnings > 0 || c.Warned && !clears
+	if clears || s.last == nil && !s.missed.warnings {
+		s.last, s.missed.warnings = c, false
 	}
 	if s.handler.rows {
-		s.lastRows = c
+		s.lastRows, s.missed.rows = c, false
+		s.calculated = containsWord(r.text(), "SQL_CALC_FOUND_ROWS")
 	}
+}
+
+// useLast takes back what was lent of the connections that a statement may ask
+// about the one before it.
+func (s *Session) useLast() {
+	for _, c := range [...]*backend.Conn{s.primary, s.replica} {
+		if c != nil && (c == s.last || c == s.lastCount || c == s.lastRows) {
+			s.use(c)
+		}
+	}
+}
+
+// unanswerable refuses a question about the statement before when the only
+// connection that could answer it has been taken by another session.
+func (s *Session) unanswerable(r *request) *wire.Error {
+	if r.meaning.Flags&classify.Diagnostics == 0 || r.target == route.Last {
+		return nil
+	}
+	what := ""
+	switch sql := r.text(); {
+	case containsWord(sql, "FOUND_ROWS"):
+		if s.missed.rows {
+			what = "FOUND_ROWS()"
+		}
+	case containsWord(sql, "ROW_COUNT"):
+		if s.missed.count {
+			what = "ROW_COUNT()"
+		}
+	case s.missed.warnings, s.last == nil && s.transaction != nil && s.transaction.Warned:
+		what = "the warnings"
+	}
+	if what == "" {
+		return nil
+	}
+	return &wire.Error{Code: codeNotThrough, State: "42000", Message: "Farmhand: " + what +
+		" of the statement before cannot be told any more: its server connection was needed by another session (pool.max_per_server). Ask at once, or in a transaction"}
 }
 
 // asked is the connection whose diagnostics a statement asks for; there is a

@@ -31,6 +31,8 @@ type handler struct {
 	statementOnly bool
 	gone          bool   // the server said that it is going away
 	over          bool   // the read-only transaction on a replica has ended, whatever the server said
+	changed       bool   // the server said that the session changed
+	explained     bool   // and how
 	packets       int    // seen so far; the first one that an answer has is among them
 	version       uint64 // the state's version when the answer began
 	out           []byte
@@ -60,7 +62,7 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 	ok := &h.tracker.OK
 	h.rows = h.rows || ok.Header == 0xfe
 	if ok.LastInsertID != 0 {
-		h.s.lastInsertID = ok.LastInsertID
+		h.s.lastInsertID, h.s.generated = ok.LastInsertID, true
 	}
 	if ok.Header == 0xfe && len(payload) < 7 {
 		return h.eof(payload)
@@ -162,7 +164,10 @@ func (s *Session) changes(info []byte, c *backend.Conn) error {
 	}
 	return wire.Changes(info, func(ch wire.Change) bool {
 		switch ch.Kind {
+		case wire.ChangeState:
+			s.handler.changed = true
 		case wire.ChangeSchema:
+			s.handler.explained = true
 			s.state.schema = string(ch.Value)
 			c.Schema = s.state.schema
 		case wire.ChangeGTIDs:
@@ -174,6 +179,7 @@ func (s *Session) changes(info []byte, c *backend.Conn) error {
 			case s.handler.statementOnly:
 				// The server reports it while the statement still has it.
 			default:
+				s.handler.explained = s.handler.explained || !notCarried[string(ch.Name)]
 				s.state.variable(string(ch.Name), string(ch.Value))
 			}
 		}

@@ -95,11 +95,11 @@ func (s *Session) killQuery(ctx context.Context, victim *Session) *wire.Error {
 func (s *Session) control(ctx context.Context, where *backend.Conn, sql string) error {
 	ctx, cancel := context.WithTimeout(ctx, killLimit)
 	defer cancel()
-	c, err := s.Pool.Get(ctx, where.Server, s.client.Credential, s.client.Caps, s.state.schema)
+	c, err := s.Pool.Get(ctx, &backend.Want{Server: where.Server, Credential: s.client.Credential, Caps: s.client.Caps, Schema: s.state.schema, Urgent: true})
 	if err != nil {
 		return err
 	}
-	defer s.Pool.Put(c)
+	defer s.Pool.Put(c, false)
 	_ = c.SetDeadline(time.Now().Add(killLimit))
 	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), sql...))
 	if err := c.Flush(); err != nil {

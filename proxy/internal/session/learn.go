@@ -80,6 +80,26 @@ func (s *Session) learn(r *request) {
 	}
 }
 
+// explains tells whether a statement's text says by itself how it changes the
+// session.
+func explains(r *request) bool {
+	const says = changesSession | classify.DeallocatesText | classify.ExecutesText | classify.UsesSchema | classify.ReleasesLock | classify.UnlocksTables
+	return r.command != wire.ComQuery && r.command != wire.ComStmtExecute && r.command != wire.ComStmtBulkExecute ||
+		r.meaning.Flags&says != 0
+}
+
+// changedUnseen binds the session after a statement of which the server says that
+// it changed the session, though its text does not: a trigger, a function or a
+// view did, which may have assigned user variables or made temporary tables.
+func (s *Session) changedUnseen(c *backend.Conn, r *request) {
+	s.state.opaque = "a stored program changed the session in a way that the statement does not show (" + s.clip(r.text()) + ")"
+	if c == s.replica && s.transaction != c {
+		// What it changed is there, where the session will not look for it. The next
+		// time it runs on the primary.
+		s.Refused.add(r.text(), s.state.mode)
+	}
+}
+
 // learnFailed takes from a statement that failed what it may have done all the
 // same.
 func (s *Session) learnFailed(r *request) {

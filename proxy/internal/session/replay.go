@@ -259,7 +259,8 @@ func (s *Session) replayOnce(ctx context.Context, deadline time.Time) (err error
 	// are about to be given anew.
 	s.release(&s.replica)
 	s.release(&s.primary)
-	s.state, s.status, s.lastInsertID = l.state.clone(), l.status, l.lastInsertID
+	s.state, s.status = l.state.clone(), l.status
+	s.lastInsertID, s.generated, s.missed.inserted = l.lastInsertID, false, nil
 	sink := wire.NewConn(discard{})
 	s.conn = sink
 	waiting, cancel := context.WithDeadline(ctx, deadline)
@@ -278,15 +279,6 @@ func (s *Session) replayOnce(ctx context.Context, deadline time.Time) (err error
 			s.discard(c, "replay failed") // which rolls back
 		}
 	}()
-	if l.lastInsertID != 0 {
-		c.WriteCommand(fmt.Appendf(wire.AppendQuery(nil, c.Caps), "SET @@session.last_insert_id=%d", l.lastInsertID))
-		if err := c.Flush(); err != nil {
-			return err
-		}
-		if _, err := c.ReadReply(); err != nil {
-			return err
-		}
-	}
 	for i := range l.commands {
 		r := l.commands[i].request
 		l.sum.Reset()

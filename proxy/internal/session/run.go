@@ -46,6 +46,11 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		}
 		return s.sendError(e)
 	}
+	if e := s.unanswerable(r); e != nil {
+		return s.sendError(e)
+	}
+	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.target != route.Last
+	defer func() { s.asks = false }()
 	began := time.Now()
 	if s.policy.ReadWait > 0 && s.mayWait(r) {
 		r.fresh.until = began.Add(s.policy.ReadWait)
@@ -55,9 +60,12 @@ func (s *Session) run(ctx context.Context, r *request) error {
 	for {
 		c, err := r.fixed, error(nil)
 		if c != nil {
-			err = s.sync(c)
+			s.use(c) // whoever fixed it has made sure that it is not lent
+			err = s.sync(ctx, c)
 		} else {
+			s.together = r.read && r.command == wire.ComQuery && r.bind == nil && r.firstPacket == 0
 			c, err = s.acquire(ctx, target, r.fresh, avoid)
+			s.together = false
 		}
 		if err != nil {
 			return s.refuse(ctx, r, err, target)
@@ -162,8 +170,8 @@ const (
 
 // attempt sends the command on c and relays the answer.
 func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (outcome, error) {
-	w := s.wait
-	s.wait = wait{}
+	w, pending := s.wait, s.pending
+	s.wait, s.pending = wait{}, syncing{}
 	payload := r.payload
 	if r.bind != nil {
 		var err error
@@ -171,8 +179,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			return s.bindFailed(ctx, c, r, err)
 		}
 	}
-	s.shared.running.set(c)
-	defer s.shared.running.set(nil)
+	c.Used = true
 	h := &s.handler
 	*h = handler{
 		s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version, statementOnly: r.meaning.Flags&classify.SetsStatement != 0,
@@ -187,6 +194,13 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 		began = time.Now()
 	}
 	sent, err := s.send(c, r, payload)
+	if err == nil && !pending.none() {
+		if err = s.readSync(c, pending); isServerError(err) {
+			// What the command came to, without it, is of no interest.
+			s.discard(c, "session state refused")
+			return elsewhere, err
+		}
+	}
 	if err == nil && w.server != nil {
 		if err := s.awaitPosition(c, &w, began); err != nil {
 			return s.behind(ctx, c, r, err)
@@ -385,6 +399,9 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.state.inserted = s.state.inserted || h.rows // RETURNING
 	}
 	s.saw(c, r)
+	if h.changed && !h.explained && !explains(r) {
+		s.changedUnseen(c, r)
+	}
 	if t.Err == nil {
 		s.learn(r)
 		if m.Flags&classify.SetsSession != 0 && m.Flags&classify.MultiStatement == 0 && c.MariaDB {
@@ -395,7 +412,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	}
 	if s.state.version != c.Synced && c.Synced == h.version {
 		// What changed, changed on this connection: the others lack it now.
-		c.Synced = s.state.version
+		s.synced(c)
 	}
 	switch {
 	case h.over:

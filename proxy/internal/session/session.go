@@ -46,7 +46,6 @@ type Policy struct {
 	WriteWait           time.Duration // how long a write waits for a primary
 	ClassifySize        int           // bytes of a command that are kept to be classified and, for a read, repeated
 	PacketSize          int           // bytes of a command at the most
-	IdleRelease         time.Duration // connections without session state go back to the pool after it
 	PreparedLimit       int           // statements that a session may have prepared
 	HintsAllowed        func(user string) bool
 	MayAskConsole       func(user string) bool
@@ -136,6 +135,8 @@ type Session struct {
 
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
+	leases  [2]lease
+	atLogin *backend.Settings // what the state begins with
 	// transaction is the one of the two that a transaction is open on.
 	transaction *backend.Conn
 	// nextTransaction: SET TRANSACTION waits on transaction for the next one.
@@ -149,13 +150,27 @@ type Session struct {
 	// lastRows ran the last statement that gave a result set, which FOUND_ROWS()
 	// is about.
 	lastRows *backend.Conn
-	// lastInsertID is what LAST_INSERT_ID() gives on the primary connection.
+	// lastInsertID is what LAST_INSERT_ID() gives. generated: it is of an answer,
+	// where it may as well be an id that the statement gave.
 	lastInsertID uint64
+	generated    bool
+	inserted     *backend.Inserted // for who takes the primary connection
+	// calculated: the last result set was SQL_CALC_FOUND_ROWS.
+	calculated bool
+	missed     missed
 
 	horizon   horizon
 	txn       transactionLog
 	replaying bool // txn is being run again
 	wait      wait // what the read that acquire was called for must wait for
+	// pending is the session's state that was written to the connection that
+	// acquire has returned, ahead of the command; together allows that: what comes
+	// of the command does not count if the state is refused.
+	pending  syncing
+	together bool
+	// asks: the command asks about the statement before it, so that a connection
+	// that says something of another one will not do.
+	asks bool
 
 	statements map[uint32]*statement
 	nextID     uint32
@@ -206,7 +221,8 @@ func (s *Session) start(schema string, collation uint16) {
 		s.state.set("NAMES", "NAMES "+charset+" COLLATE "+name)
 		s.state.mode.Charset = charsetOf(charset)
 	}
-	s.lastInsertID = 0
+	s.lastInsertID, s.generated, s.inserted, s.calculated, s.missed = 0, false, nil, false, missed{}
+	s.atLogin = s.state.settings()
 }
 
 // defaults takes what a new session starts with from a server's global
@@ -252,6 +268,7 @@ func (s *Session) Serve(ctx context.Context, schema string, accept func(wire.Sta
 		_ = s.sendError(e) // the session ends either way
 		return
 	}
+	s.lend()
 	if err := accept(s.status); err != nil {
 		return
 	}
@@ -289,14 +306,14 @@ func (s *Session) serve(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
+		s.lend()
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// await waits for the next command's header. Connections without session state
-// are given back while the client is idle.
+// await waits for the next command's header.
 func (s *Session) await(ctx context.Context) error {
 	if len(s.conn.Buffered()) >= wire.HeaderSize {
 		return nil
@@ -306,14 +323,6 @@ func (s *Session) await(ctx context.Context) error {
 	}
 	s.shared.publish(s)
 	s.conn.Idle()
-	if s.holds() {
-		err := s.waitHeader(ctx, s.policy.IdleRelease)
-		if !isTimeout(err) {
-			return err
-		}
-		s.releaseIdle()
-		s.shared.publish(s)
-	}
 	err := s.waitHeader(ctx, s.idleLimit())
 	if isTimeout(err) {
 		return fmt.Errorf("idle for longer than wait_timeout: %w", errEnd)
@@ -349,9 +358,7 @@ func (s *Session) interrupt() {
 	defer s.shared.mu.Unlock()
 	past := time.Unix(1, 0)
 	_ = s.client.Conn.SetDeadline(past)
-	for _, c := range s.shared.conns {
-		_ = c.SetDeadline(past)
-	}
+	s.shared.running.interrupt(past)
 }
 
 func isTimeout(err error) bool {
@@ -384,72 +391,6 @@ func (s *Session) idleLimit() time.Duration {
 		}
 	}
 	return defaultIdle
-}
-
-// holds tells whether the session holds connections.
-func (s *Session) holds() bool { return s.primary != nil || s.replica != nil }
-
-// releaseIdle gives back the connections that nothing of the session depends
-// on.
-func (s *Session) releaseIdle() {
-	if s.transaction != nil || s.state.bound() != "" || len(s.statements) > 0 {
-		return
-	}
-	if s.primary != nil && s.primary != s.last && s.primary != s.lastCount && s.primary != s.lastRows && s.lastInsertID == 0 {
-		s.release(&s.primary)
-	}
-	if s.replica != nil && s.replica != s.last && s.replica != s.lastCount && s.replica != s.lastRows {
-		s.release(&s.replica)
-	}
-}
-
-// release gives a held connection back to the pool.
-func (s *Session) release(held **backend.Conn) {
-	c := *held
-	if c == nil {
-		return
-	}
-	*held = nil
-	s.forget(c)
-	s.Pool.Put(c)
-}
-
-// forget takes every reference to a connection out of the session.
-func (s *Session) forget(c *backend.Conn) {
-	if s.primary == c {
-		s.primary = nil
-	}
-	if s.replica == c {
-		s.replica = nil
-	}
-	if s.last == c {
-		s.last = nil
-	}
-	if s.lastCount == c {
-		s.lastCount = nil
-	}
-	if s.lastRows == c {
-		s.lastRows = nil
-	}
-	if s.transaction == c {
-		s.transaction, s.nextTransaction = nil, false
-	}
-	for _, st := range s.statements {
-		st.forget(c)
-	}
-	s.shared.removeConn(c)
-}
-
-// discard closes a connection that must not be used again.
-func (s *Session) discard(c *backend.Conn, reason string) {
-	s.forget(c)
-	c.MarkBroken()
-	s.Pool.Close(c, reason)
-}
-
-func (s *Session) releaseAll() {
-	s.release(&s.primary)
-	s.release(&s.replica)
 }
 
 // random is a number in [0, 1).

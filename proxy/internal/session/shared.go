@@ -33,36 +33,41 @@ type shared struct {
 
 	mu      sync.Mutex
 	info    Info
-	conns   []*backend.Conn // held, to be interrupted
 	command bool
 
 	running running
 }
 
-// running is the connection that runs a command of the client's now, nil for
-// none. Whoever kills holds the lock while it does, which keeps the session
-// from going on: a KILL that is late would hit the next command.
+// running is the connection that the session uses now, nil for none. Whoever
+// kills holds the lock while it does, which keeps the session from going on: a
+// KILL that is late would hit the next command.
 type running struct {
 	sync.Mutex
-	conn *backend.Conn
+	conn  *backend.Conn
+	ended time.Time // the deadline of all that follows, once the session is being ended
 }
 
-func (r *running) set(c *backend.Conn) {
+// set changes it. It is false where the session is being ended.
+func (r *running) set(c *backend.Conn) bool {
 	r.Lock()
 	defer r.Unlock()
-	r.conn = c
+	if r.conn != c {
+		r.conn = c
+		if c != nil && !r.ended.IsZero() {
+			_ = c.SetDeadline(r.ended)
+		}
+	}
+	return r.ended.IsZero()
 }
 
-func (h *shared) addConn(c *backend.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.conns = append(h.conns, c)
-}
-
-func (h *shared) removeConn(c *backend.Conn) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	h.conns = slices.DeleteFunc(h.conns, func(o *backend.Conn) bool { return o == c })
+// interrupt wakes the session from whatever it waits for on a server.
+func (r *running) interrupt(past time.Time) {
+	r.Lock()
+	defer r.Unlock()
+	r.ended = past
+	if r.conn != nil {
+		_ = r.conn.SetDeadline(past)
+	}
 }
 
 // setCommand says that a command begins, or, with nil, that it is over.

@@ -3,6 +3,7 @@ package session
 import (
 	"strings"
 
+	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
 )
 
@@ -23,6 +24,7 @@ type entry struct {
 type state struct {
 	version uint64
 	entries []entry // in the order of their versions
+	carried *backend.Settings // the entries, once they were asked for
 	schema  string
 
 	mode          classify.Mode
@@ -58,6 +60,19 @@ func (s *state) set(name, sql string) {
 	}
 	s.version++
 	s.entries = append(s.entries, entry{s.version, name, sql})
+	s.carried = nil
+}
+
+// settings are what is carried by value.
+func (s *state) settings() *backend.Settings {
+	if s.carried == nil && len(s.entries) > 0 {
+		list := make([]backend.Setting, len(s.entries))
+		for i, e := range s.entries {
+			list[i] = backend.Setting{Name: e.name, SQL: e.sql}
+		}
+		s.carried = backend.NewSettings(list)
+	}
+	return s.carried
 }
 
 // drop forgets an entry.
@@ -65,6 +80,7 @@ func (s *state) drop(name string) {
 	for i := range s.entries {
 		if s.entries[i].name == name {
 			s.entries = append(s.entries[:i], s.entries[i+1:]...)
+			s.carried = nil
 			return
 		}
 	}

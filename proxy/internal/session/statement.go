@@ -107,6 +107,7 @@ func (h *handler) prepared(payload []byte) (relay.Verdict, []byte) {
 			break
 		}
 	}
+	h.conn.Prepared(t.Statement.ID)
 	st := &statement{
 		id: s.nextID, text: append([]byte(nil), h.request.sql...),
 		params: t.Statement.Params, columns: t.Statement.Columns,
@@ -290,6 +291,7 @@ func (s *Session) prepareOn(c *backend.Conn, st *statement) (*prepared, error) {
 	if t.Err != nil {
 		return nil, t.Err
 	}
+	c.Prepared(t.Statement.ID)
 	st.on = append(st.on, prepared{conn: c, id: t.Statement.ID})
 	if t.Statement.Params != st.params {
 		return nil, &wire.Error{Code: 1615, State: "HY000", Message: "Prepared statement needs to be re-prepared"}
@@ -349,20 +351,19 @@ func (s *Session) sendLongData(ctx context.Context, payload []byte, firstPacket 
 // closeStatement forgets a statement. COM_STMT_CLOSE has no answer; it reaches
 // the servers together with the next command.
 func (s *Session) closeStatement(payload []byte) error {
-	st, id, err := s.statementOf(payload)
+	st, _, err := s.statementOf(payload)
 	if err != nil || st == nil {
 		return err
 	}
-	for _, p := range st.on {
-		command := []byte{byte(wire.ComStmtClose), 0, 0, 0, 0}
-		wire.SetStatementID(command, p.id)
-		p.conn.WriteCommand(command)
+	for _, p := range slices.Clone(st.on) {
+		if s.use(p.conn) {
+			p.conn.CloseStatement(p.id)
+		}
 	}
 	delete(s.statements, st.id)
 	if s.lastStmt == st {
 		s.lastStmt = nil
 	}
-	_ = id
 	return nil
 }
 
@@ -381,6 +382,10 @@ func (s *Session) resetStatement(ctx context.Context, payload []byte) error {
 	}
 	st.longErr, st.long, st.cursor = nil, nil, nil
 	if c == nil {
+		if s.transaction != nil {
+			// As for COM_PING: an error before says nothing of the transaction.
+			return s.run(ctx, &request{command: wire.ComPing, payload: []byte{byte(wire.ComPing)}, fixed: s.transaction})
+		}
 		return s.sendOK()
 	}
 	wire.SetStatementID(payload, st.onConn(c).id)
@@ -396,7 +401,7 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	switch {
 	case st == nil:
 		return s.sendError(s.unknownStatement(id, "mysqld_stmt_fetch"))
-	case st.cursor == nil && len(st.on) > 0:
+	case st.cursor == nil && len(st.on) > 0 && s.use(st.on[0].conn):
 		// The server says so itself, and remembers that it did.
 		c := st.on[0].conn
 		wire.SetStatementID(payload, st.on[0].id)

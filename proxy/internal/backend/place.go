@@ -1,0 +1,132 @@
+package backend
+
+import "time"
+
+// setIdle replaces the idle list of k.
+func (pl *place) setIdle(p *Pool, k key, list []*Conn) {
+	pl.idleCount += len(list) - len(pl.idle[k])
+	if len(list) == 0 {
+		delete(pl.idle, k)
+	} else {
+		pl.idle[k] = list
+	}
+	p.metrics.idle.WithLabelValues(k.server).Set(float64(pl.idleCount))
+}
+
+// takeIdle takes the idle connection that costs the least to make w's: the
+// youngest of the best.
+func (pl *place) takeIdle(p *Pool, k key, w *Want) *Conn {
+	list := pl.idle[k]
+	best, grade := -1, 0
+	for i := len(list) - 1; i >= 0 && i >= len(list)-searched; i-- {
+		if g := list[i].grade(w); g > grade {
+			if best, grade = i, g; g == perfect {
+				break
+			}
+		}
+	}
+	if best < 0 {
+		return nil
+	}
+	c := list[best]
+	copy(list[best:], list[best+1:])
+	list[len(list)-1] = nil
+	pl.setIdle(p, k, list[:len(list)-1])
+	p.handOut(pl, c)
+	return c
+}
+
+// The grades of a connection for a session.
+const (
+	useless = iota
+	dirty   // it must be reset
+	near    // the session's settings must be established
+	perfect
+)
+
+// grade tells how well a connection suits w. The caller holds the connection.
+func (c *Conn) grade(w *Want) int {
+	switch {
+	case w.Schema == "" && c.Schema != "":
+		return useless
+	case w.Clean && c.Used:
+		return dirty
+	case w.Settings.Equal(c.Settings):
+		if c.Schema == w.Schema {
+			return perfect
+		}
+		return near
+	case w.Settings.Overrides(c.Settings):
+		return near
+	}
+	return dirty
+}
+
+// claimLent takes a connection of k that a session has lent for at least the
+// given time; the pool looks at so many at most, 0 is all.
+func (pl *place) claimLent(k key, w *Want, atLeast time.Duration, looks int) *Conn {
+	n := len(pl.out)
+	if looks == 0 || looks > n {
+		looks = n
+	}
+	now := time.Now()
+	for range looks {
+		if pl.hand++; pl.hand >= n {
+			pl.hand = 0
+		}
+		c := pl.out[pl.hand]
+		if c.key != k || !c.claim() {
+			continue
+		}
+		if since := now.Sub(c.parting.Since); since < atLeast || c.parting.Keep && since < keepFor || c.grade(w) == useless {
+			c.keepLent()
+			continue
+		}
+		return c
+	}
+	return nil
+}
+
+// closeIdle closes an idle connection, so that there is room for one of kind k,
+// of which there is none that would do.
+func (pl *place) closeIdle(p *Pool, k key) bool {
+	if p.gone {
+		return false
+	}
+	room := p.userHasRoom(pl, k)
+	for other, list := range pl.idle {
+		if !room && other.login != k.login {
+			continue
+		}
+		c := list[0]
+		list[0] = nil
+		pl.setIdle(p, other, list[1:])
+		p.free(pl, other)
+		p.work.Go(func() { p.closeConn(c, "room needed") })
+		return true
+	}
+	return false
+}
+
+// closeLent is closeIdle for a connection that a session has lent.
+func (pl *place) closeLent(p *Pool, k key) bool {
+	if p.gone {
+		return false
+	}
+	room := p.userHasRoom(pl, k)
+	for _, c := range pl.out {
+		if !room && c.key.login != k.login || !c.claim() {
+			continue
+		}
+		if c.parting.Inserted != nil || c.parting.Keep && time.Since(c.parting.Since) < keepFor {
+			c.keepLent()
+			continue
+		}
+		c.pass()
+		p.takeBack(pl, c)
+		p.free(pl, c.key)
+		p.work.Go(func() { p.closeConn(c, "room needed") })
+		return true
+	}
+	return false
+}

@@ -1,0 +1,175 @@
+package session
+
+import (
+	"time"
+
+	"farmhand/proxy/internal/backend"
+)
+
+// A session holds a connection to the primary and one to a replica, as far as it
+// has needed them. Between commands it lends those on which nothing of it
+// depends to the pool (backend.Pool.Lend): another session may take one that
+// needs it, and everything that this session has established on it is
+// established again, by value, on the next.
+
+// lease is the hold of one of the two.
+type lease struct {
+	backend.Lease
+	lent   bool
+	warned bool // when it was lent, the connection had warnings
+}
+
+func (s *Session) leaseOf(c *backend.Conn) *lease {
+	if c == s.primary {
+		return &s.leases[0]
+	}
+	return &s.leases[1]
+}
+
+// missed is what the session cannot ask a server for any more, because the
+// connection that knew it has been taken.
+type missed struct {
+	inserted *backend.Inserted // LAST_INSERT_ID(), which its taker tells
+	warnings bool              // the diagnostics of the last statement, which there were
+	count    bool              // ROW_COUNT()
+	rows     bool              // FOUND_ROWS()
+}
+
+// hold makes a connection that the pool handed out the session's.
+func (s *Session) hold(at **backend.Conn, c *backend.Conn) {
+	*at = c
+	*s.leaseOf(c) = lease{Lease: c.Lease()}
+	s.shared.running.set(c)
+}
+
+// use makes sure that a connection of the session's is not lent. It is false
+// where another session has taken it: the session has forgotten it then.
+func (s *Session) use(c *backend.Conn) bool {
+	l := s.leaseOf(c)
+	if l.lent {
+		if !c.Retake(l.Lease) {
+			s.taken(c)
+			return false
+		}
+		l.lent = false
+	}
+	s.shared.running.set(c)
+	return true
+}
+
+// taken takes note of a connection that another session has now.
+func (s *Session) taken(c *backend.Conn) {
+	l := s.leaseOf(c)
+	if c == s.primary && s.insertUnsure() {
+		s.missed.inserted, s.inserted = s.inserted, nil
+	}
+	if c == s.last {
+		s.missed.warnings = l.warned
+	}
+	s.missed.count = s.missed.count || c == s.lastCount
+	s.missed.rows = s.missed.rows || c == s.lastRows
+	s.forget(c)
+}
+
+// insertUnsure tells whether LAST_INSERT_ID() is known to the primary
+// connection only.
+func (s *Session) insertUnsure() bool { return s.generated || s.state.inserted }
+
+// lend lends what it can between two commands.
+func (s *Session) lend() {
+	if !s.shared.running.set(nil) {
+		return
+	}
+	for _, c := range [...]*backend.Conn{s.primary, s.replica} {
+		if c == nil {
+			continue
+		}
+		l := s.leaseOf(c)
+		if l.lent || !s.lendable(c) {
+			continue
+		}
+		p := backend.Parting{Since: s.horizon.ended, Keep: c == s.last && c.Warned || c == s.lastRows && s.calculated}
+		if p.Since.IsZero() {
+			p.Since = time.Now()
+		}
+		if c == s.primary && s.insertUnsure() {
+			if s.inserted == nil {
+				s.inserted = backend.NewInserted()
+			}
+			p.Inserted = s.inserted
+		}
+		l.lent, l.warned = true, c.Warned
+		c.Idle()
+		s.Pool.Lend(c, l.Lease, p)
+	}
+}
+
+// lendable tells whether nothing of the session depends on a connection that
+// cannot be established on another.
+func (s *Session) lendable(c *backend.Conn) bool {
+	if s.transaction != nil && s.transaction == c || c == s.primary && s.state.bound() != "" || c.Broken() {
+		return false
+	}
+	for _, st := range s.statements {
+		if st.long == c || st.cursor == c {
+			return false
+		}
+	}
+	return true
+}
+
+// release gives a held connection back to the pool.
+func (s *Session) release(at **backend.Conn) {
+	c := *at
+	if c == nil || !s.use(c) {
+		return
+	}
+	// Nothing that could be asked for, nor anything that this session has set by
+	// itself: the next one need not wait for it to be cleaned.
+	asIs := s.lendable(c) && !c.Warned && c.InsertID == 0 && c.Settings.Equal(s.atLogin) && len(s.statements) == 0 &&
+		(c != s.primary || s.lastInsertID == 0 && !s.insertUnsure())
+	s.forget(c)
+	going := s.shared.running.set(nil) // else the connection has a deadline
+	s.Pool.Put(c, asIs && going)
+}
+
+// forget takes every reference to a connection out of the session.
+func (s *Session) forget(c *backend.Conn) {
+	if s.primary == c {
+		s.primary = nil
+	}
+	if s.replica == c {
+		s.replica = nil
+	}
+	if s.last == c {
+		s.last = nil
+	}
+	if s.lastCount == c {
+		s.lastCount = nil
+	}
+	if s.lastRows == c {
+		s.lastRows = nil
+	}
+	if s.transaction == c {
+		s.transaction, s.nextTransaction = nil, false
+	}
+	for _, st := range s.statements {
+		st.forget(c)
+	}
+}
+
+// discard closes a connection that must not be used again.
+func (s *Session) discard(c *backend.Conn, reason string) {
+	s.shared.running.set(nil)
+	if c == s.primary {
+		s.generated = false // lastInsertID is the best that is known
+	}
+	s.forget(c)
+	c.MarkBroken()
+	s.Pool.Close(c, reason)
+}
+
+func (s *Session) releaseAll() {
+	s.release(&s.primary)
+	s.release(&s.replica)
+}
