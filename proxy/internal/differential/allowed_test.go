@@ -97,14 +97,19 @@ func keepsFoundRows(s *step, rows bool) bool {
 }
 
 // excused tells an answer after which a session is not compared any more: what
-// docs/COMPATIBILITY.md says that the proxy refuses in a read-only transaction,
-// and the server does.
+// docs/COMPATIBILITY.md says that the proxy refuses, in a read-only transaction
+// or after another session took the connection that knew the answer.
 func excused(r *response) bool {
 	for _, p := range r.packets {
 		if p.class != failure {
 			continue
 		}
-		if e, err := wire.ParseError(p.payload); err == nil && e.Code == 1792 && strings.HasPrefix(e.Message, "Farmhand: the read-only transaction runs on ") {
+		e, err := wire.ParseError(p.payload)
+		if err != nil {
+			continue
+		}
+		if e.Code == 1792 && strings.HasPrefix(e.Message, "Farmhand: the read-only transaction runs on ") ||
+			e.Code == 1235 && strings.Contains(e.Message, "of the statement before cannot be told any more") {
 			return true
 		}
 	}

@@ -42,7 +42,10 @@ func TestSessionsAreAnsweredAsDirectly(t *testing.T) {
 		until, statements = time.Now().Add(d), 1<<62
 	}
 	only, single := os.LookupEnv("FARMHAND_DIFFERENTIAL_SESSION")
-	w := begin(t, []time.Duration{0, time.Second}, func(c *config.Config) { c.Digests.Max = 0 })
+	w := begin(t, []time.Duration{0, time.Second}, func(c *config.Config) {
+		c.Digests.Max, c.Pool.MaxPerServer = 0, connections
+	})
+	press(t, w.proxy)
 
 	if single {
 		index := number(t, "FARMHAND_DIFFERENTIAL_SESSION", 0)

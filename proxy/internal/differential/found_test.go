@@ -35,6 +35,10 @@ var found = []struct {
 	{"DROP that fails in a read-only transaction", 0, []string{"START TRANSACTION READ ONLY", "DROP TABLE nosuch", "COM_PING"}},
 	{"SET TRANSACTION is for the next one that uses a table", 0, []string{"SET TRANSACTION READ ONLY", "SELECT LAST_INSERT_ID()", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (1)"}},
 	{"SET NAMES DEFAULT is carried along", 0, []string{"SET NAMES DEFAULT", "SELECT id, @@character_set_client FROM t1 ORDER BY id", "BEGIN", "SELECT @@collation_connection", "COMMIT"}},
+	{"ROW_COUNT() after a PREPARE that failed", 0, []string{"START TRANSACTION READ ONLY", "SELECT COUNT(*) FROM t1", "COMMIT", "COM_STMT_PREPARE USE {schema}; SELECT DATABASE()", "SELECT ROW_COUNT()"}},
+	{"COM_STMT_RESET after an error that ended the transaction", 0, []string{"SET @@autocommit = OFF", "COM_STMT_PREPARE SET @@session.completion_type = 0", "SELECT id FROM t1 ORDER BY id LIMIT 2", "CREATE USER app", "COM_STMT_RESET"}},
+	{"status of SHOW WARNINGS after a procedure that set sql_mode", 0, []string{"SELECT id FROM mark", "CALL p_set(-4)", "SELECT @p, @@sql_mode", "SHOW WARNINGS LIMIT 7"}},
+	{"autocommit off and on in a read-only transaction", 0, []string{"SELECT LAST_INSERT_ID(5)", "START TRANSACTION READ ONLY", "SET @@autocommit = OFF, @w = 11", "SELECT id FROM t1 ORDER BY id", "SET @@autocommit = ON, @v = 16", "SELECT id FROM t1 ORDER BY id LIMIT 2", "DELETE FROM t2 WHERE id = 5"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
 
@@ -70,6 +74,8 @@ func command(text, schema string) step {
 		return step{do: reset}
 	case text == "COM_CHANGE_USER":
 		return step{do: changeUser, login: login{schema: schema, collation: 8}}
+	case text == "COM_STMT_RESET":
+		return step{do: stmtReset}
 	case text == "COM_PING":
 		return step{do: ping}
 	}

@@ -156,9 +156,13 @@ func (g *generator) temporary() string { return pick(g.r, []string{"tmp1", "tmp2
 // login makes up how a client introduces itself.
 func (g *generator) login() login {
 	l := login{schema: g.schema, collation: pick(g.r, []uint8{45, 45, 33, 8, 224, 46, 63, 28, 51})}
-	for _, c := range caps {
-		if g.r.IntN(3) == 0 {
-			l.caps |= c
+	if g.r.IntN(2) == 0 {
+		l.caps = common
+	} else {
+		for _, c := range caps {
+			if g.r.IntN(3) == 0 {
+				l.caps |= c
+			}
 		}
 	}
 	l.other = g.r.IntN(5) == 0

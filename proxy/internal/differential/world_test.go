@@ -46,6 +46,8 @@ func begin(t *testing.T, delays []time.Duration, change func(*config.Config)) *w
 			"GRANT ALL PRIVILEGES ON `app\\_%`.* TO "+other.User+"@'%'",
 			// An account whose password is right but which may not use the schema.
 			"CREATE SCHEMA forbidden", "CREATE TABLE forbidden.t (id INT)", "CREATE SCHEMA IF NOT EXISTS seed",
+			"CREATE SCHEMA press", "CREATE TABLE press.t (id INT AUTO_INCREMENT PRIMARY KEY)",
+			"GRANT ALL PRIVILEGES ON press.* TO "+other.User+"@'%'", "GRANT ALL PRIVILEGES ON press.* TO "+farmtest.App.User+"@'%'",
 		)
 	}
 	w.farm.WaitCaughtUp(t)

@@ -22,8 +22,11 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	}
 	clears := s.clearsDiagnostics(r)
 	c.Warned = s.handler.tracker.Err != nil || s.handler.tracker.OK.Warnings > 0 || c.Warned && !clears
-	if clears || s.last == nil && !s.missed.warnings {
+	switch {
+	case clears, s.last == nil && !s.missed.warnings:
 		s.last, s.missed.warnings = c, false
+	case s.last != nil && !c.Warned && !s.warned(s.last):
+		s.last = c // neither has any: the one that is used now can say so as well
 	}
 	if s.handler.rows {
 		s.lastRows, s.missed.rows = c, false

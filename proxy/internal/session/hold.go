@@ -71,6 +71,14 @@ func (s *Session) taken(c *backend.Conn) {
 	s.forget(c)
 }
 
+// warned tells whether a connection of the session's has warnings to ask for.
+func (s *Session) warned(c *backend.Conn) bool {
+	if l := s.leaseOf(c); l.lent {
+		return l.warned
+	}
+	return c.Warned
+}
+
 // insertUnsure tells whether LAST_INSERT_ID() is known to the primary
 // connection only.
 func (s *Session) insertUnsure() bool { return s.generated || s.state.inserted }

@@ -378,6 +378,7 @@ func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, e
 func (s *Session) after(c *backend.Conn, r *request) {
 	h := &s.handler
 	t := &h.tracker
+	before := s.status
 	// To prepare leaves the transaction as it is, and the answer carries no status
 	// where the statement has neither parameters nor columns.
 	prepares := r.command == wire.ComStmtPrepare
@@ -434,6 +435,11 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
 		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && !readsTable(r.text())):
 		// The transaction that SET TRANSACTION is about is still to come.
+	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&inTransaction != 0 && c.MariaDB:
+		// SET autocommit=1 has ended the transaction, but for MariaDB what that was
+		// like (READ ONLY) holds for the next statement that uses a table.
+		s.next = next{unknown: true}
+		s.nextTransaction = true
 	default:
 		s.transaction, s.nextTransaction = nil, false
 	}
