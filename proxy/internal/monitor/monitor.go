@@ -289,7 +289,7 @@ func (m *Monitor) recognise(s *subject) {
 // publish makes a view of what is remembered and wakes who waits for one.
 func (m *Monitor) publish(now time.Time) {
 	old := m.view.Load()
-	v := &View{Generation: old.Generation + 1, Epoch: m.epoch}
+	v := &View{Generation: old.Generation + 1, Joined: old.Joined, Epoch: m.epoch}
 	c := cluster{last: m.last}
 	if w := m.watched[m.primary]; w != nil {
 		c.primary = &w.subject
@@ -297,12 +297,25 @@ func (m *Monitor) publish(now time.Time) {
 	}
 	v.Replicas = make([]*Server, 0, len(m.order))
 	for _, name := range m.order {
-		v.Replicas = append(v.Replicas, m.show(m.watched[name], c, now))
+		s := m.show(m.watched[name], c, now)
+		if joins(old.Server(name), s) {
+			v.Joined = old.Joined + 1
+		}
+		v.Replicas = append(v.Replicas, s)
 	}
 	m.view.Store(v)
 	close(m.changed)
 	m.changed = make(chan struct{})
 	m.narrate(old, v)
+}
+
+// joins tells whether a replica takes reads now that it did not before, or its
+// full share of them.
+func joins(was, now *Server) bool {
+	if !now.Eligible {
+		return false
+	}
+	return was == nil || was.Address != now.Address || !was.Eligible || was.EffectiveWeight < now.Weight && now.EffectiveWeight >= now.Weight
 }
 
 // show makes the view of one server.

@@ -35,6 +35,9 @@ func (s Status) String() string {
 type View struct {
 	// Generation rises with every view published; see Monitor.Changed.
 	Generation uint64
+	// Joined rises when a replica begins to take reads, or its full share of them:
+	// sessions that read from another one choose anew.
+	Joined uint64
 	// Epoch is the epoch of the topology that the view belongs to.
 	Epoch farm.Epoch
 	// Primary is nil while the topology names none.

@@ -122,10 +122,13 @@ func (s *Session) mayWait(r *request) bool {
 // Where the server must be waited for, s.wait says so.
 func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) (*backend.Conn, error) {
 	s.wait = wait{}
-	asked, only, excused := false, "", false
+	asked, only, excused, anew := false, "", false, false
 	for {
 		v := s.Farm.View()
 		need := s.need(f, avoid)
+		if anew = anew || s.joined != v.Joined; anew {
+			need.Prefer, s.joined = "", v.Joined // a server has joined those to choose from
+		}
 		if need.Only = only; excused && s.horizon.seen != "" {
 			need.Prefer = s.horizon.seen
 		}

@@ -136,6 +136,7 @@ type Session struct {
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
 	leases  [2]lease
+	joined  uint64 // the farm's, when replica was chosen (monitor.View.Joined)
 	atLogin *backend.Settings // what the state begins with
 	// transaction is the one of the two that a transaction is open on.
 	transaction *backend.Conn
