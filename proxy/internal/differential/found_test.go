@@ -39,6 +39,8 @@ var found = []struct {
 	{"COM_STMT_RESET after an error that ended the transaction", 0, []string{"SET @@autocommit = OFF", "COM_STMT_PREPARE SET @@session.completion_type = 0", "SELECT id FROM t1 ORDER BY id LIMIT 2", "CREATE USER app", "COM_STMT_RESET"}},
 	{"status of SHOW WARNINGS after a procedure that set sql_mode", 0, []string{"SELECT id FROM mark", "CALL p_set(-4)", "SELECT @p, @@sql_mode", "SHOW WARNINGS LIMIT 7"}},
 	{"autocommit off and on in a read-only transaction", 0, []string{"SELECT LAST_INSERT_ID(5)", "START TRANSACTION READ ONLY", "SET @@autocommit = OFF, @w = 11", "SELECT id FROM t1 ORDER BY id", "SET @@autocommit = ON, @v = 16", "SELECT id FROM t1 ORDER BY id LIMIT 2", "DELETE FROM t2 WHERE id = 5"}},
+	{"two locks taken at once, one released", 0, []string{"SELECT GET_LOCK('{schema}_l1', 0), GET_LOCK('{schema}_l2', 0)", "SELECT RELEASE_LOCK('{schema}_l1')", "COM_RESET_CONNECTION", "SELECT IS_FREE_LOCK('{schema}_l2')"}},
+	{"another lock released than the one taken", 0, []string{"SELECT GET_LOCK('{schema}_l1', 0)", "SELECT RELEASE_LOCK('{schema}_l2')", "COM_RESET_CONNECTION", "SELECT IS_FREE_LOCK('{schema}_l1')"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
 

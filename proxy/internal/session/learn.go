@@ -52,11 +52,8 @@ func (s *Session) learn(r *request) {
 	if m.Flags&classify.ImplicitCommit != 0 && st.namesTemporary(sql) {
 		st.renamed(sql)
 	}
-	if m.Flags&classify.TakesLock != 0 {
-		st.locks++
-	}
-	if m.Flags&classify.ReleasesLock != 0 {
-		s.learnRelease(sql)
+	if m.Flags&(classify.TakesLock|classify.ReleasesLock) != 0 {
+		st.userLocks(sql, true)
 	}
 	switch {
 	case m.Flags&classify.LocksTables != 0:
@@ -115,7 +112,7 @@ func (s *Session) learnFailed(r *request) {
 		s.state.functions = true
 	}
 	if m.Flags&classify.TakesLock != 0 {
-		s.state.locks++
+		s.state.userLocks(r.text(), false)
 	}
 	if m.Flags&classify.ExecutesText != 0 {
 		s.textExecuted(r.text())
@@ -218,14 +215,6 @@ func (s *Session) setsString(sql []byte) bool {
 		return !found
 	})
 	return found
-}
-
-func (s *Session) learnRelease(sql []byte) {
-	if bytes.Contains(bytes.ToUpper(sql), []byte("RELEASE_ALL_LOCKS")) {
-		s.state.locks = 0
-	} else if s.state.locks > 0 {
-		s.state.locks--
-	}
 }
 
 // xaEnds tells whether an XA statement ends the branch on the connection.

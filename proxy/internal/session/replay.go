@@ -320,6 +320,7 @@ func (s *state) clone() state {
 	c.entries = slices.Clone(s.entries)
 	c.unknownVariables = maps.Clone(s.unknownVariables)
 	c.temporary = maps.Clone(s.temporary)
+	c.locks = maps.Clone(s.locks)
 	c.textStatements = maps.Clone(s.textStatements)
 	return c
 }

@@ -43,7 +43,9 @@ type state struct {
 	functions bool
 	// temporary are the session's temporary tables, by lower-case name.
 	temporary map[string]bool
-	locks     int // GET_LOCKs not released yet
+	// locks are the user-level locks that the session may hold, by name, and how
+	// often; "" is one whose name is not known.
+	locks     map[string]int
 	tables    bool
 	xa        bool
 	// textStatements are the statements prepared by PREPARE name FROM.
@@ -112,7 +114,7 @@ func (s *state) pinned() string {
 	switch {
 	case s.opaque != "":
 		return s.opaque
-	case s.locks > 0:
+	case len(s.locks) > 0:
 		return "holds a user-level lock (GET_LOCK)"
 	case s.tables:
 		return "holds table locks (LOCK TABLES)"
@@ -263,6 +265,33 @@ func (s *state) temporaryTables(sql []byte) {
 	})
 	if len(s.temporary) > maxEntries {
 		s.opaque = "the session has too many temporary tables to follow"
+	}
+}
+
+// userLocks learns from a statement that takes or releases user-level locks.
+func (s *state) userLocks(sql []byte, succeeded bool) {
+	take := func(name string) {
+		if s.locks == nil {
+			s.locks = map[string]int{}
+		}
+		s.locks[name]++
+	}
+	known := classify.Locks(sql, s.mode, func(name []byte) { take(string(name)) }, func(name []byte) {
+		switch {
+		case !succeeded:
+		case name == nil:
+			clear(s.locks)
+		case s.locks[string(name)] > 1:
+			s.locks[string(name)]--
+		default:
+			delete(s.locks, string(name))
+		}
+	})
+	if !known {
+		take("")
+	}
+	if len(s.locks) > maxEntries {
+		s.opaque = "the session has too many user-level locks to follow"
 	}
 }
 
