@@ -24,6 +24,12 @@ type State struct {
 	// gtid_slave_pos, in which transactions of the server's own do not show. On
 	// MySQL it is Executed.
 	Applied gtid.Position
+	// AheadOfXA: Applied, and a wait for it, run ahead of transactions that are
+	// committed in two phases. A MariaDB server that applies in parallel and logs
+	// what it applies writes XA COMMIT to its log first, which lets transactions
+	// after it commit and the position pass, and commits it in the engine after
+	// that. Until then Branches, asked later than Applied, counts it.
+	AheadOfXA bool
 }
 
 // State asks the server for its state, in one round trip.
@@ -31,7 +37,7 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 	mariadb := c.Flavor() == farm.MariaDB
 	sql := "SELECT @@server_id AS id, @@read_only AS ro, @@super_read_only AS sro, @@server_uuid AS uuid, @@gtid_executed AS executed"
 	if mariadb {
-		sql = "SELECT @@server_id AS id, @@read_only AS ro, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS applied"
+		sql = "SELECT @@server_id AS id, @@read_only AS ro, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS applied, @@slave_parallel_threads AS threads, @@log_slave_updates AS logs"
 	}
 	rows, err := c.Query(ctx, sql)
 	if err != nil {
@@ -64,7 +70,18 @@ func stateOf(mariadb bool, row Row) (State, error) {
 	}
 	logged, err := gtid.Parse(farm.MariaDB, row.String("logged"))
 	s.Executed = s.Applied.Merge(logged)
+	s.AheadOfXA = isSet(row.String("threads")) && isSet(row.String("logs"))
 	return s, err
+}
+
+// Branches counts the XA transactions that are prepared on a MariaDB server and
+// neither committed nor rolled back. It needs no privilege there.
+func (c *Conn) Branches(ctx context.Context) (int, error) {
+	rows, err := c.Query(ctx, "XA RECOVER")
+	if err != nil {
+		return 0, fmt.Errorf("list prepared XA transactions: %w", err)
+	}
+	return len(rows), nil
 }
 
 // isSet reads a switch; MariaDB 12 has more words for "on" (NO_LOCK …).

@@ -136,6 +136,9 @@ func (c *Console) servers() *session.Table {
 		if reason == "" {
 			reason = s.LastError
 		}
+		if reason == "" && s.Branches > 0 {
+			reason = fmt.Sprintf("%d prepared XA transactions: reads that need a position later than this rather go elsewhere", s.Branches)
+		}
 		t.Rows = append(t.Rows, []string{
 			s.Name, s.Address, string(s.Role), string(s.State), s.Status.String(), serves, strconv.Itoa(s.EffectiveWeight), lag,
 			s.Position.String(), s.Greeting.Version, strconv.Itoa(n.Idle), strconv.Itoa(n.Active), ago(now, s.Since), reason,

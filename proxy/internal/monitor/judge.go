@@ -98,7 +98,8 @@ func judgePrimary(v *Server, s *subject) {
 
 func judgeReplica(v *Server, s *subject, c cluster) {
 	if s.facts != nil {
-		v.Position = s.facts.state.Applied
+		v.Position = s.shown
+		v.AheadOfXA, v.Branches = s.facts.state.AheadOfXA, s.facts.branches
 	}
 	following, reason := replicates(s, c)
 	if ch := channel(s, c); ch != nil {

@@ -11,6 +11,7 @@ import (
 // when the server leaves the topology.
 type metrics struct {
 	up, eligible, writable, weight *prometheus.GaugeVec
+	branches                       *prometheus.GaugeVec
 	lag                            *prometheus.GaugeVec // absent while unknown: unknown is not zero
 	failures, reports, transitions *prometheus.CounterVec
 	probeSeconds                   *prometheus.HistogramVec
@@ -30,6 +31,8 @@ func newMetrics() *metrics {
 		eligible: gauge("farmhand_proxy_server_eligible", "1 while the server may take reads, its lag aside, else 0."),
 		writable: gauge("farmhand_proxy_server_writable", "1 while the server is the primary and takes writes, else 0."),
 		weight:   gauge("farmhand_proxy_server_weight", "The server's weight among the readers, slow start included; 0 while it takes no reads."),
+		branches: gauge("farmhand_proxy_server_prepared_transactions",
+			"Prepared XA transactions on a MariaDB replica that applies in parallel and logs it: while there are any, reads that need a position rather go elsewhere."),
 		lag: gauge("farmhand_proxy_replication_lag_seconds",
 			"Upper bound of the age of the replica's data when it was last probed; absent while unknown."),
 		failures:    counter("farmhand_proxy_probe_failures_total", "Probes of the server that failed."),
@@ -51,14 +54,14 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.up, m.eligible, m.writable, m.weight, m.lag, m.failures, m.reports, m.transitions, m.probeSeconds,
+		m.up, m.eligible, m.writable, m.weight, m.branches, m.lag, m.failures, m.reports, m.transitions, m.probeSeconds,
 		m.lookups, m.queries,
 	}
 }
 
 // register makes the metrics visible until the returned function is called.
 func (m *metrics) register(to prometheus.Registerer) (unregister func(), err error) {
-	registered := make([]prometheus.Collector, 0, 11)
+	registered := make([]prometheus.Collector, 0, 12)
 	unregister = func() {
 		for _, c := range registered {
 			to.Unregister(c)
@@ -91,6 +94,7 @@ func (m *metrics) show(s *Server) {
 	set(m.eligible, s.Eligible)
 	set(m.writable, s.Writable)
 	m.weight.WithLabelValues(s.Name).Set(float64(s.EffectiveWeight))
+	m.branches.WithLabelValues(s.Name).Set(float64(s.Branches))
 	if s.LagKnown {
 		m.lag.WithLabelValues(s.Name).Set(s.Lag.Seconds())
 	} else {
@@ -101,7 +105,7 @@ func (m *metrics) show(s *Server) {
 // forget deletes what is shown of a server.
 func (m *metrics) forget(server string) {
 	labels := prometheus.Labels{"server": server}
-	for _, g := range []*prometheus.GaugeVec{m.up, m.eligible, m.writable, m.weight, m.lag} {
+	for _, g := range []*prometheus.GaugeVec{m.up, m.eligible, m.writable, m.weight, m.branches, m.lag} {
 		g.DeletePartialMatch(labels)
 	}
 	for _, c := range []*prometheus.CounterVec{m.failures, m.reports, m.transitions} {

@@ -136,6 +136,11 @@ func (p *prober) ask(ctx context.Context) (*facts, error) {
 		p.variablesAt = now
 	}
 	f.variables = p.variables
+	if f.state.AheadOfXA {
+		if f.branches, err = p.conn.Branches(ctx); err != nil {
+			return nil, err
+		}
+	}
 	f.collations, err = p.monitor.collationsOf(ctx, p.conn)
 	return f, err
 }

@@ -19,6 +19,7 @@ type facts struct {
 	channelErr string // why channels could not be read; empty if they could
 	variables  map[string]string
 	collations *Collations
+	branches   int // prepared XA transactions, asked after state; only where that is AheadOfXA
 }
 
 // probe is the outcome of one probe.
@@ -44,9 +45,10 @@ type subject struct {
 	doubtSince time.Time
 	lastError  string
 
-	facts  *facts    // of the last good probe; nil before the first
-	probed time.Time // when that was answered
-	fresh  time.Time // replica: it has everything that was committed by then; zero if unknown
+	facts  *facts        // of the last good probe; nil before the first
+	probed time.Time     // when that was answered
+	shown  gtid.Position // of state.Applied, what is sure to show
+	fresh  time.Time     // replica: it has everything that was committed by then; zero if unknown
 	// verified is the source (host:port) that was seen to be the primary while
 	// both could be asked.
 	verified string
@@ -71,6 +73,7 @@ func (s subject) after(p probe, limit int) subject {
 		become(Up)
 		s.failures, s.lastError = 0, ""
 		s.facts, s.probed = p.facts, p.answered
+		s.shown = shownAfter(s.shown, p.facts)
 	case saturated(p.err):
 		// It has no room for one more connection, which a dead server would not
 		// say. What was known of it ages, and its pooled connections work.
@@ -91,6 +94,19 @@ func (s subject) after(p probe, limit int) subject {
 		s.doubt, s.doubtSince = nil, time.Time{}
 	}
 	return s
+}
+
+// shownAfter returns the position of which a server is sure to show everything:
+// where a prepared XA transaction may be one that the position has passed, the
+// last one that was sure, unless the server was set back since.
+func shownAfter(before gtid.Position, f *facts) gtid.Position {
+	switch {
+	case f.branches == 0:
+		return f.state.Applied
+	case f.state.Applied.Contains(before):
+		return before
+	}
+	return gtid.Position{}
 }
 
 // doubted is what is remembered once the data path has reported an error.

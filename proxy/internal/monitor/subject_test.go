@@ -236,6 +236,34 @@ func TestMeasured(t *testing.T) {
 	}
 }
 
+// While XA transactions are prepared on a replica whose position runs ahead of
+// them, what it is sure to show stays where it was.
+func TestWhatIsSureToShow(t *testing.T) {
+	var s subject
+	for i, step := range []struct {
+		applied  string
+		branches int
+		want     string
+	}{
+		{"0-1-5", 1, ""}, // it was never sure
+		{"0-1-10", 0, "0-1-10"},
+		{"0-1-11", 1, "0-1-10"},
+		{"0-1-20", 2, "0-1-10"},
+		{"0-1-21", 0, "0-1-21"},
+		{"0-1-15", 1, ""}, // it was rebuilt and is older now
+		{"0-1-30", 0, "0-1-30"},
+	} {
+		s = s.after(probe{facts: &facts{state: mysqladmin.State{Applied: position(t, step.applied), AheadOfXA: true}, branches: step.branches}}, 3)
+		v := judge(&s, cluster{}, at(0), 0)
+		if v.Position.String() != step.want || v.Branches != step.branches || !v.AheadOfXA {
+			t.Errorf("step %d: position %q with %d branches, want %q with %d", i, v.Position, v.Branches, step.want, step.branches)
+		}
+		if got := s.applied().String(); got != step.applied {
+			t.Errorf("step %d: what it has applied, which tells its age, is %q", i, got)
+		}
+	}
+}
+
 func TestJudgeReplica(t *testing.T) {
 	primaryUp := &subject{Server: farm.Server{Name: "db1", Address: "10.0.0.1:3306"}, role: farm.Primary, status: Up}
 	primaryDown := &subject{Server: primaryUp.Server, role: farm.Primary, status: Down}

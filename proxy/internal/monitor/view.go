@@ -108,8 +108,13 @@ type Server struct {
 	LagKnown bool
 	// Probed is when the last successful probe was answered.
 	Probed time.Time
-	// Position is what the server had executed at Probed, at the least.
+	// Position is what the server showed at Probed, at the least.
 	Position gtid.Position
+	// AheadOfXA: a wait for a position on this replica tells only what it shows
+	// if no XA transaction is prepared there afterwards. Branches is how many
+	// were at Probed. See mysqladmin.State.
+	AheadOfXA bool
+	Branches  int
 	// EffectiveWeight is the weight with the slow start taken into account: at
 	// least 1 on a server that is eligible, 0 on one that is not.
 	EffectiveWeight int

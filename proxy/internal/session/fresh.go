@@ -237,6 +237,44 @@ func (w *wait) append(dst []byte, caps wire.Capability, mariadb bool) []byte {
 	return append(strconv.AppendFloat(dst, w.limit.Seconds(), 'f', 6, 64), ')')
 }
 
+// appendCheck appends the command that goes behind a wait on a replica that may
+// say too early that it has executed an XA transaction: it lists those that are
+// prepared.
+func appendCheck(dst []byte, caps wire.Capability) []byte {
+	return append(wire.AppendQuery(dst, caps), "XA RECOVER"...)
+}
+
+// anyRow reads the answer to a query and tells whether it has a row. An error is
+// the server's *wire.Error, or the connection's end.
+func anyRow(c *backend.Conn) (found bool, err error) {
+	const limit = 1 << 20 // bytes of a packet
+	var t wire.Tracker
+	t.Begin(wire.ComQuery, c.Caps)
+	for !t.Done() {
+		p, err := c.ReadPayload(limit)
+		if err != nil {
+			c.MarkBroken()
+			return false, err
+		}
+		first, row := byte(0), t.InRows()
+		if len(p) > 0 {
+			first = p[0]
+		}
+		if t.Next(len(p), first) == wire.Pass {
+			found = found || row
+			continue
+		}
+		if _, err := t.Inspect(p); err != nil {
+			c.MarkBroken()
+			return false, err
+		}
+	}
+	if t.Err != nil {
+		return false, t.Err
+	}
+	return found, nil
+}
+
 // errBehind: a replica was waited for in vain.
 var errBehind = errors.New("the replica did not reach the position that the read needs")
 
@@ -254,6 +292,18 @@ func (s *Session) awaitPosition(c *backend.Conn, w *wait, sent time.Time) error 
 			s.Progress.Waited(w.server.Address, now)
 		}
 		return errBehind
+	}
+	if w.server.AheadOfXA {
+		prepared, err := anyRow(c)
+		if err != nil {
+			return fmt.Errorf("list prepared XA transactions: %w", err)
+		}
+		if prepared {
+			// The position may have passed one that does not show yet, or not: only
+			// their absence tells.
+			s.Progress.Waited(w.server.Address, now)
+			return errBehind
+		}
 	}
 	s.Progress.Saw(w.server, w.position, now)
 	return nil

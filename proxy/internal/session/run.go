@@ -191,6 +191,10 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	if w.server != nil {
 		s.scratch = w.append(s.scratch[:0], c.Caps, c.MariaDB)
 		c.WriteCommand(s.scratch)
+		if w.server.AheadOfXA {
+			s.scratch = appendCheck(s.scratch[:0], c.Caps)
+			c.WriteCommand(s.scratch)
+		}
 		began = time.Now()
 	}
 	sent, err := s.send(c, r, payload)
