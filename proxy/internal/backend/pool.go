@@ -70,6 +70,9 @@ type Pool struct {
 	// verifyAfter is how long a connection is idle before it is asked whether it
 	// still works: its server may be unreachable, its schema gone.
 	verifyAfter time.Duration
+	// patience is how long somebody who waits for a connection lets others go first
+	// because one that is free suits them as it is.
+	patience time.Duration
 	waiting     atomic.Int32 // of all places' queues
 
 	mu     sync.Mutex
@@ -120,7 +123,7 @@ func NewPool(opt Options, reg prometheus.Registerer) *Pool {
 	})
 	reg.MustRegister(waited)
 	return &Pool{
-		opt: opt, verifyAfter: time.Second, places: map[string]*place{},
+		opt: opt, verifyAfter: time.Second, patience: 20 * time.Millisecond, places: map[string]*place{},
 		metrics: metrics{
 			opened: counter("farmhand_proxy_server_connections_opened_total", "Connections opened to a server.", "server"),
 			reused: counter("farmhand_proxy_server_connections_reused_total", "Connections to a server taken from the pool.", "server"),

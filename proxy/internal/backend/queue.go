@@ -128,10 +128,25 @@ func (p *Pool) serveTurn(pl *place, t *turn) bool {
 	return true
 }
 
-// give gives a connection that has become free to somebody who waits for one
-// like it. Where others wait, it is closed to make room for theirs.
+// suits finds the turn that a connection that has become free is for: the first
+// one, in the users' order, that can use it as it is. One that cannot lets others
+// go before it for a moment only: then the connection is better closed, to make
+// room for its own.
+func (p *Pool) suits(pl *place, c *Conn) *turn {
+	now := time.Now()
+	t := pl.queue.next(func(t *turn) bool {
+		return t.k == c.key && c.grade(t.want) > useless || now.Sub(t.since) >= p.patience
+	})
+	if t == nil || t.k != c.key || c.grade(t.want) == useless {
+		return nil
+	}
+	return t
+}
+
+// give gives a connection that has become free to somebody who waits for it. If
+// it does not, and somebody waits, it is to be closed.
 func (p *Pool) give(pl *place, c *Conn) bool {
-	t := pl.queue.next(func(t *turn) bool { return t.k == c.key && c.grade(t.want) > useless })
+	t := p.suits(pl, c)
 	if t == nil {
 		return false
 	}
@@ -145,8 +160,7 @@ func (p *Pool) offer(c *Conn) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	pl := p.place(c.key.server)
-	t := pl.queue.next(func(t *turn) bool { return t.k == c.key && c.grade(t.want) > useless })
-	if t != nil {
+	if t := p.suits(pl, c); t != nil {
 		p.grant(pl, t, p.took(pl, c))
 		return
 	}

@@ -127,6 +127,7 @@ func TestLentConnectionsAreTakenWhenThereAreNoOthers(t *testing.T) {
 func TestTheQueueIsFair(t *testing.T) {
 	s := startServer(t, farm.MariaDB)
 	p := sharingPool(t, 1, 0)
+	p.patience = 0
 	c, err := p.Get(t.Context(), want(s, farmtest.App, nil))
 	if err != nil {
 		t.Fatal(err)
