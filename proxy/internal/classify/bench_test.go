@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // typical are texts as applications send them.
@@ -60,6 +61,13 @@ func TestAllocatesNothing(t *testing.T) {
 				t.Errorf("reading the names of %s: %v allocations", name, n)
 			}
 		}
+	}
+}
+
+// TestMeaningIsSmall: it is copied for every statement.
+func TestMeaningIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(Meaning{}); size > 40 {
+		t.Errorf("a Meaning takes %d bytes", size)
 	}
 }
 
