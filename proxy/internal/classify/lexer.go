@@ -185,12 +185,12 @@ func (l *lexer) word(t *token, afterDot bool) {
 		t.kind = tokenBad // MySQL 9 reads $tag$ … $tag$ as a string
 		return
 	}
-	i := l.pos
-	high := false
-	for i < len(l.sql) && is(l.sql[i], isWord) {
-		high = high || l.sql[i] >= 0x80
+	sql, i, all := l.sql, l.pos, byte(0)
+	for i < len(sql) && is(sql[i], isWord) {
+		all |= sql[i]
 		i++
 	}
+	high := all >= 0x80
 	if high && l.mode.Charset != UTF8 {
 		l.ambiguous = true // the byte may be white space (0xA0 in latin1)
 	}
