@@ -3,7 +3,8 @@ package classify
 // Classify returns what sql means to a server of mode m. It does not allocate
 // and never fails; what it cannot read is a Write.
 func Classify(sql []byte, m Mode) Meaning {
-	s := scan{lexer: newLexer(sql, m)}
+	var s scan
+	s.open(sql, m)
 	out := Meaning{Hint: leadingHint(sql[s.pos:])}
 	unknown, others, stateful := false, Empty, false
 	for !s.done {

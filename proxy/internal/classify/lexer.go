@@ -63,12 +63,18 @@ type lexer struct {
 // bom is U+FEFF in UTF-8; some editors put it before a script.
 const bom = "\xef\xbb\xbf"
 
-func newLexer(sql []byte, m Mode) lexer {
-	l := lexer{sql: sql, mode: m}
+func newLexer(sql []byte, m Mode) (l lexer) {
+	l.open(sql, m)
+	return l
+}
+
+// open makes an empty lexer one of sql, in place: to copy one costs as much as
+// to read three words.
+func (l *lexer) open(sql []byte, m Mode) {
+	l.sql, l.mode = sql, m
 	if len(sql) >= len(bom) && string(sql[:len(bom)]) == bom {
 		l.pos = len(bom)
 	}
-	return l
 }
 
 // Character classes of the bytes that tokens are made of.
