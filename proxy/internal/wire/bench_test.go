@@ -89,6 +89,11 @@ func work(tb testing.TB) map[string]func() {
 			sender.WriteCommand(text)
 			check(sender.Flush())
 		},
+		"command": func() {
+			if Command(text[0]).String() != "COM_QUERY" {
+				tb.Fatal("the command has another name")
+			}
+		},
 		"query": func() {
 			_, err := QueryText(text, bothFlavors)
 			check(err)
