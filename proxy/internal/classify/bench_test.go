@@ -1,7 +1,9 @@
 package classify
 
 import (
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -27,8 +29,8 @@ var typical = map[string]string{
 }
 
 func BenchmarkClassify(b *testing.B) {
-	for name, sql := range typical {
-		text := []byte(sql)
+	for _, name := range slices.Sorted(maps.Keys(typical)) {
+		text := []byte(typical[name])
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
@@ -40,8 +42,8 @@ func BenchmarkClassify(b *testing.B) {
 }
 
 func BenchmarkFingerprint(b *testing.B) {
-	for name, sql := range typical {
-		text := []byte(sql)
+	for _, name := range slices.Sorted(maps.Keys(typical)) {
+		text := []byte(typical[name])
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))

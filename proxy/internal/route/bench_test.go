@@ -2,6 +2,8 @@ package route
 
 import (
 	"fmt"
+	"maps"
+	"slices"
 	"testing"
 	"time"
 
@@ -71,7 +73,9 @@ func work(tb testing.TB) map[string]func() {
 }
 
 func BenchmarkRoute(b *testing.B) {
-	for name, do := range work(b) {
+	all := work(b)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		do := all[name]
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -2,7 +2,9 @@ package wire
 
 import (
 	"bytes"
+	"maps"
 	"net"
+	"slices"
 	"testing"
 )
 
@@ -113,7 +115,9 @@ func work(tb testing.TB) map[string]func() {
 }
 
 func BenchmarkWire(b *testing.B) {
-	for name, do := range work(b) {
+	all := work(b)
+	for _, name := range slices.Sorted(maps.Keys(all)) {
+		do := all[name]
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
