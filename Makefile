@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz soak chaos bench demo-wordpress clean go
+.PHONY: run build test lint fuzz soak chaos bench bench-micro demo-wordpress clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -48,6 +48,11 @@ chaos: go
 bench: build
 	@scripts/install-packages mariadb-server sysbench haproxy
 	@go run ./bench $(BENCHFLAGS)
+
+# The Go benchmarks of the working tree and of the last release (BASE=REV: of
+# where the work parted from REV) in turns, compared by benchstat; 3 minutes.
+bench-micro: go
+	@scripts/bench-micro
 
 # Unmodified WordPress on a farm of this machine, ready in a browser.
 demo-wordpress: build

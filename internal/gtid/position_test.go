@@ -302,13 +302,3 @@ func TestUsualCasesDoNotAllocate(t *testing.T) {
 		}
 	}
 }
-
-func BenchmarkContains(b *testing.B) {
-	server, session := mustParse(b, farm.MariaDB, "0-1-1234567"), mustParse(b, farm.MariaDB, "0-1-1234560")
-	b.ReportAllocs()
-	for b.Loop() {
-		if !server.Contains(session) {
-			b.Fatal("does not contain")
-		}
-	}
-}

@@ -1,10 +1,13 @@
 package classify
 
 import (
+	"maps"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 )
 
 // typical are texts as applications send them.
@@ -15,13 +18,19 @@ var typical = map[string]string{
 	"set":       "SET NAMES utf8mb4 COLLATE utf8mb4_unicode_520_ci, @a = 1, SESSION sql_mode = ''",
 	"functions": "SELECT COUNT(*), MAX(a), IF(b, CONCAT('x', LOWER(c)), NOW()), COALESCE(d, f(1)) FROM t",
 	"multi":     "SELECT 1; UPDATE t SET a = LAST_INSERT_ID(a + 1); SELECT LAST_INSERT_ID(), @a, @@session.sql_mode",
+	"option":    "SELECT option_value FROM wp_options WHERE option_name = 'siteurl' LIMIT 1",
+	"prepared":  "SELECT id, k, c, pad FROM sbtest1 WHERE id BETWEEN ? AND ? ORDER BY c",
+	"update":    "UPDATE wp_posts SET post_content = '" + strings.Repeat("<p>It''s a <em>paragraph</em> of text.</p>\\n", 45) + "', post_modified = '2026-11-24 10:00:00' WHERE ID = 42",
+	"names":     "SET NAMES utf8mb4",
+	"begin":     "BEGIN",
+	"commit":    "COMMIT",
 	"comment":   "/* farmhand: replica, max_lag=2s */ SELECT /*!40001 SQL_NO_CACHE */ * FROM `t` -- done",
 	"create":    "CREATE DEFINER=`root`@`localhost` PROCEDURE p() BEGIN SELECT 1; END",
 }
 
 func BenchmarkClassify(b *testing.B) {
-	for name, sql := range typical {
-		text := []byte(sql)
+	for _, name := range slices.Sorted(maps.Keys(typical)) {
+		text := []byte(typical[name])
 		b.Run(name, func(b *testing.B) {
 			b.ReportAllocs()
 			b.SetBytes(int64(len(text)))
@@ -33,11 +42,15 @@ func BenchmarkClassify(b *testing.B) {
 }
 
 func BenchmarkFingerprint(b *testing.B) {
-	text := []byte(typical["wordpress"])
-	b.ReportAllocs()
-	b.SetBytes(int64(len(text)))
-	for b.Loop() {
-		Fingerprint(text, mariadbMode)
+	for _, name := range slices.Sorted(maps.Keys(typical)) {
+		text := []byte(typical[name])
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			for b.Loop() {
+				Fingerprint(text, mariadbMode)
+			}
+		})
 	}
 }
 
@@ -60,6 +73,13 @@ func TestAllocatesNothing(t *testing.T) {
 				t.Errorf("reading the names of %s: %v allocations", name, n)
 			}
 		}
+	}
+}
+
+// TestMeaningIsSmall: it is copied for every statement.
+func TestMeaningIsSmall(t *testing.T) {
+	if size := unsafe.Sizeof(Meaning{}); size > 40 {
+		t.Errorf("a Meaning takes %d bytes", size)
 	}
 }
 

@@ -34,8 +34,10 @@ func (s *scan) call(prev, t token) {
 		}
 	case asksConnection:
 		s.flags |= ConnectionID
-	case asksStatement:
-		s.flags |= Diagnostics
+	case asksFoundRows:
+		s.flags |= Diagnostics | AsksFoundRows
+	case asksRowCount:
+		s.flags |= Diagnostics | AsksRowCount
 	case asksServer:
 		s.demand(Primary, OneServersAnswer)
 	case takesLock:
@@ -47,7 +49,7 @@ func (s *scan) call(prev, t token) {
 	case waits:
 		s.demand(Write, Waits)
 	case usesSequence:
-		s.demand(Write, UsesSequence)
+		s.sequence()
 	}
 }
 
@@ -163,9 +165,15 @@ func (s *scan) name(prev token, name []byte) {
 		}
 	case placeSequence:
 		if prev.op == '.' {
-			s.demand(Write, UsesSequence)
+			s.sequence()
 		}
 	}
+}
+
+// sequence notes the use of a sequence, which is a table to the server.
+func (s *scan) sequence() {
+	s.demand(Write, UsesSequence)
+	s.flags |= UsesTable
 }
 
 type placeKind uint8

@@ -3,7 +3,8 @@ package classify
 // Classify returns what sql means to a server of mode m. It does not allocate
 // and never fails; what it cannot read is a Write.
 func Classify(sql []byte, m Mode) Meaning {
-	s := scan{lexer: newLexer(sql, m)}
+	var s scan
+	s.open(sql, m)
 	out := Meaning{Hint: leadingHint(sql[s.pos:])}
 	unknown, others, stateful := false, Empty, false
 	for !s.done {
@@ -112,6 +113,7 @@ func (s *scan) statement(t token) {
 		s.notUnderstood(t)
 	case shapeRead:
 		s.query = true
+		s.flags |= rule.flags
 		s.rest(t)
 	case shapePlain:
 		s.settle(Write, rule.reason, rule.flags)
@@ -119,6 +121,9 @@ func (s *scan) statement(t token) {
 		s.rest(t)
 	case shapeOpaque:
 		s.settle(Write, rule.reason, rule.flags)
+		if s.peek().word == kwTable {
+			s.flags |= UsesTable
+		}
 		s.ignore()
 	case shapeExplain:
 		s.explain(t)
@@ -282,6 +287,14 @@ func (s *scan) operand(prev, t token) {
 func (s *scan) keyword(prev, t token) {
 	s.into = false
 	switch t.word {
+	case kwFrom:
+		if s.namesTable() {
+			s.flags |= UsesTable
+		}
+	case kwTable:
+		s.flags |= UsesTable // MySQL's TABLE t, as a query within another
+	case kwSqlCalcFoundRows:
+		s.flags |= CalcFoundRows
 	case kwInto:
 		if !s.explained {
 			s.demand(Write, SelectsInto)
@@ -290,6 +303,9 @@ func (s *scan) keyword(prev, t token) {
 		}
 		s.explainedInto()
 	case kwUpdate:
+		if prev.word != kwFor {
+			s.flags |= UsesTable
+		}
 		if s.query && !(s.explained && prev.word == kwKey) {
 			s.locks(prev.word == kwFor)
 		}
@@ -304,13 +320,35 @@ func (s *scan) keyword(prev, t token) {
 	case kwDelete, kwInsert, kwReplace:
 		if !s.opens() {
 			s.demand(Write, MayWrite)
+			s.flags |= UsesTable
 		}
 	case kwProcedure, kwCall:
 		s.demand(Write, CallsStoredProcedure)
 	case kwNext, kwPrevious:
 		if s.peek().word == kwValue {
-			s.demand(Write, UsesSequence)
+			s.sequence()
 		}
+	}
+}
+
+// namesTable reports whether a table follows the FROM at hand: not DUAL, and no
+// literal or variable, as behind PREPARE … FROM or within TRIM('a' FROM 'b').
+func (s *scan) namesTable() bool {
+	i := s.pos
+	for is(s.at(i), isSpace) {
+		i++
+	}
+	switch c := s.at(i); {
+	case c == '(', c == '`', is(c, isWord) && !is(c, isDigit) && c|0x20 != 'd':
+		return true
+	}
+	switch t := s.peek(); t.kind {
+	case tokenWord:
+		return !equalFold(s.text(t), "DUAL")
+	case tokenQuoted:
+		return true
+	default:
+		return t.op == '(' || t.op == '{'
 	}
 }
 

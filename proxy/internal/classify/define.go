@@ -9,7 +9,7 @@ func (s *scan) explain(verb token) {
 	t := s.next()
 	if runs && t.word != kwFormat && verbs[t.word].shape != shapeRead && t.word != kwUpdate &&
 		t.word != kwDelete && t.word != kwInsert && t.word != kwReplace && t.op != '(' || runs && t.word == kwTable {
-		s.settle(Write, Administers, ImplicitCommit) // ANALYZE TABLE, ANALYZE LOCAL TABLE
+		s.settle(Write, Administers, ImplicitCommit|UsesTable) // ANALYZE TABLE, ANALYZE LOCAL TABLE
 		if !stops(t) {
 			s.ignore()
 		}
@@ -43,6 +43,7 @@ func (s *scan) explain(verb token) {
 		}
 	case kwInsert, kwReplace, kwUpdate, kwDelete:
 		s.explained = true
+		s.flags |= UsesTable
 		if runs {
 			s.demand(Write, MayWrite)
 		} else {
@@ -53,6 +54,9 @@ func (s *scan) explain(verb token) {
 	}
 	if runs && !explainable(t) || !runs && s.refused(t) {
 		s.settle(Write, NotUnderstood, 0)
+	}
+	if !explainable(t) {
+		s.flags |= UsesTable // DESCRIBE t
 	}
 	s.firstOf(t)
 }
@@ -133,6 +137,9 @@ func (s *scan) definer() {
 
 // defined reads CREATE, ALTER or DROP from the word that says what it is about.
 func (s *scan) defined(verb, t token, temporary bool) {
+	if !s.tableless(verb, t) {
+		s.flags |= UsesTable
+	}
 	switch t.word {
 	case kwPrepare:
 		if verb.word == kwDrop {
@@ -167,6 +174,23 @@ func (s *scan) defined(verb, t token, temporary bool) {
 	}
 }
 
+// tableless reports whether what t says CREATE, ALTER or DROP is about is no
+// table, nor anything of one, to the server.
+func (s *scan) tableless(verb, t token) bool {
+	switch t.word {
+	case kwProcedure, kwFunction, kwEvent, kwPackage, kwUser, kwRole, kwPrepare:
+		return true
+	case kwTrigger:
+		return verb.word == kwDrop
+	}
+	for _, name := range [...]string{"DATABASE", "SCHEMA", "SERVER"} {
+		if equalFold(s.text(t), name) {
+			return true
+		}
+	}
+	return false
+}
+
 // body reads a routine's text, which may hold semicolons. Where one stands
 // within, nothing tells whether the text behind it is the routine's or runs now.
 func (s *scan) body() {
@@ -180,7 +204,7 @@ func (s *scan) body() {
 
 // load reads LOAD DATA, LOAD XML and LOAD INDEX INTO CACHE.
 func (s *scan) load(t token) {
-	s.settle(Write, MayWrite, 0)
+	s.settle(Write, MayWrite, UsesTable)
 	for ahead := s.lexer; ; {
 		switch next := ahead.next(); {
 		case next.word == kwLocal:
@@ -223,7 +247,7 @@ func (s *scan) lock(verb token) {
 	case !tables: // LOCK INSTANCE FOR BACKUP: held until the connection ends
 		s.settle(Write, LocksTable, OpaqueSession)
 	case verb.word == kwLock:
-		s.settle(Write, LocksTable, LocksTables|ImplicitCommit)
+		s.settle(Write, LocksTable, LocksTables|ImplicitCommit|UsesTable)
 	default:
 		s.settle(Write, LocksTable, UnlocksTables)
 	}

@@ -9,14 +9,16 @@ const maxDigest = 4096
 // follow a row of literals, one space where there was any, no comments. Names
 // and keywords stay as written. No literal of sql shows in it.
 func Digest(dst, sql []byte, m Mode) []byte {
-	d := digester{lexer: newLexer(sql, m), dst: dst, keep: true, hash: fnvOffset}
+	d := digester{dst: dst, keep: true, hash: fnvOffset}
+	d.open(sql, m)
 	d.run()
 	return d.dst
 }
 
 // Fingerprint returns the FNV-1a hash of what Digest appends. It does not allocate.
 func Fingerprint(sql []byte, m Mode) uint64 {
-	d := digester{lexer: newLexer(sql, m), hash: fnvOffset}
+	d := digester{hash: fnvOffset}
+	d.open(sql, m)
 	d.run()
 	return d.hash
 }
@@ -39,9 +41,11 @@ type digester struct {
 }
 
 func (d *digester) write(b []byte) {
+	h := d.hash // in a register
 	for _, c := range b {
-		d.hash = (d.hash ^ uint64(c)) * fnvPrime
+		h = (h ^ uint64(c)) * fnvPrime
 	}
+	d.hash = h
 	if d.keep {
 		d.dst = append(d.dst, b...)
 	}

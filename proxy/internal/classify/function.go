@@ -11,7 +11,9 @@ const (
 	mindsArguments        // nothing, if it has the built-in one's arguments: see rightArguments
 	asksInsertID          // LAST_INSERT_ID(): the connection's; with an argument it sets it
 	asksConnection        // CONNECTION_ID()
-	asksStatement         // the statement before this one
+	asksStatement         // the statement before this one: its warnings
+	asksFoundRows         // FOUND_ROWS()
+	asksRowCount          // ROW_COUNT()
 	asksServer            // the server that runs it: files, locks, positions, threads
 	takesLock             // GET_LOCK
 	releasesLock          // RELEASE_LOCK, RELEASE_ALL_LOCKS
@@ -162,8 +164,11 @@ LAST_INSERT_ID
 	{effect: asksConnection, names: `
 CONNECTION_ID
 `},
-	{effect: asksStatement, names: `
-FOUND_ROWS ROW_COUNT
+	{effect: asksFoundRows, names: `
+FOUND_ROWS
+`},
+	{effect: asksRowCount, names: `
+ROW_COUNT
 `},
 	{effect: takesLock, names: `
 GET_LOCK

@@ -56,7 +56,7 @@ func (c Class) String() string {
 }
 
 // Flags are facts about a text, gathered over all its statements.
-type Flags uint32
+type Flags uint64
 
 // The flags.
 const (
@@ -130,6 +130,17 @@ const (
 	// SetsStatement: SET STATEMENT a=b FOR …: the variables are as they were
 	// when it is over.
 	SetsStatement
+	// UsesTable: names a table, be it a derived one or one of the server's own.
+	// A MariaDB that has answered such a statement holds its warnings and no
+	// older ones. Of what CALL, PREPARE, EXECUTE and stored functions run nothing
+	// is known here; see Prepared. The FROM of EXTRACT(YEAR FROM a) passes for a
+	// clause.
+	UsesTable
+	// AsksFoundRows: calls FOUND_ROWS(). AsksRowCount: calls ROW_COUNT().
+	AsksFoundRows
+	AsksRowCount
+	// CalcFoundRows: SELECT SQL_CALC_FOUND_ROWS.
+	CalcFoundRows
 )
 
 var flagNames = [...]string{
@@ -137,7 +148,7 @@ var flagNames = [...]string{
 	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
 	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
 	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
-	"EndsConnection", "ReadWrite", "SetsStatement",
+	"EndsConnection", "ReadWrite", "SetsStatement", "UsesTable", "AsksFoundRows", "AsksRowCount", "CalcFoundRows",
 }
 
 // String returns the names of the flags, parted by spaces.
@@ -183,8 +194,8 @@ type Hint struct {
 	Present     bool
 	Malformed   bool // ignored, and counted
 	Target      Target
-	MaxLag      int64 // nanoseconds; 0 is none
 	Consistency Consistency
+	MaxLag      int64 // nanoseconds; 0 is none
 }
 
 // Meaning is what a text means. Its slices point into the text and are valid

@@ -1,5 +1,10 @@
 package classify
 
+import (
+	"encoding/binary"
+	"math/bits"
+)
+
 // wordIndex finds the number of a word in a table of rules, whatever its case
 // and without allocating. Number 0 is "not in the table".
 type wordIndex struct {
@@ -44,13 +49,26 @@ func (x *wordIndex) lookup(word []byte) int {
 	return 0
 }
 
-// hashWord is FNV-1a over the word in capitals.
+// hashWord is the same for a word in small letters and in capitals. It looks at
+// the first eight bytes and at the last eight, which may be some of the same.
 func hashWord(word []byte) uint32 {
-	h := uint32(2166136261)
-	for _, c := range word {
-		h = (h ^ uint32(upper(c))) * 16777619
+	const (
+		noCase = 0xdfdfdfdfdfdfdfdf // without the bit that tells a from A
+		mix    = 0x9e3779b97f4a7c15
+	)
+	var head, tail uint64
+	switch n := len(word); {
+	case n >= 8:
+		head, tail = binary.LittleEndian.Uint64(word), binary.LittleEndian.Uint64(word[n-8:])
+	case n >= 4:
+		head, tail = uint64(binary.LittleEndian.Uint32(word)), uint64(binary.LittleEndian.Uint32(word[n-4:]))
+	case n >= 2:
+		head, tail = uint64(binary.LittleEndian.Uint16(word)), uint64(binary.LittleEndian.Uint16(word[n-2:]))
+	case n == 1:
+		head = uint64(word[0])
 	}
-	return h
+	h := (head&noCase ^ bits.RotateLeft64(tail&noCase, 29) ^ uint64(len(word))) * mix
+	return uint32(h >> 32)
 }
 
 // upper folds ASCII letters; the names in the tables are all ASCII.

@@ -112,58 +112,6 @@ func TestMemoryDoesNotDependOnTheResult(t *testing.T) {
 	}
 }
 
-// TestNoAllocation: a response costs no allocation, whatever the number of its
-// packets, once the connections have their buffers.
-func TestNoAllocation(t *testing.T) {
-	server := rows(100, 1000, 1)
-	begin := server.begin
-	from, to := wire.NewConn(server), wire.NewConn(&sink{})
-	var tr wire.Tracker
-	relayOnce := func() {
-		server.begin, server.times, server.at = begin, 1, 0
-		tr.Begin(wire.ComQuery, wire.ClientDeprecateEOF)
-		if _, err := Response(from, to, &tr, forwarding{}); err != nil {
-			t.Fatal(err)
-		}
-	}
-	relayOnce()
-	if n := testing.AllocsPerRun(100, relayOnce); n > 0 {
-		t.Errorf("%v allocations for a response of 1003 packets", n)
-	}
-}
-
-// BenchmarkRows forwards rows of 100 bytes; an operation is a row.
-func BenchmarkRows(b *testing.B) {
-	const perPiece = 630
-	server := rows(100, perPiece, b.N/perPiece+1)
-	from, to := wire.NewConn(server), wire.NewConn(&sink{})
-	var tr wire.Tracker
-	tr.Begin(wire.ComQuery, wire.ClientDeprecateEOF)
-	b.ReportAllocs()
-	b.SetBytes(100 + wire.HeaderSize)
-	b.ResetTimer()
-	if _, err := Response(from, to, &tr, forwarding{}); err != nil {
-		b.Fatal(err)
-	}
-}
-
-// BenchmarkPoint forwards the answer to a point select; an operation is a whole
-// response of four packets.
-func BenchmarkPoint(b *testing.B) {
-	server := rows(100, 1, 1)
-	begin := server.begin
-	from, to := wire.NewConn(server), wire.NewConn(&sink{})
-	var tr wire.Tracker
-	b.ReportAllocs()
-	for b.Loop() {
-		server.begin, server.times, server.at = begin, 1, 0
-		tr.Begin(wire.ComQuery, wire.ClientDeprecateEOF)
-		if _, err := Response(from, to, &tr, forwarding{}); err != nil {
-			b.Fatal(err)
-		}
-	}
-}
-
 // TestBackPressure: a client that does not read stops the server.
 func TestBackPressure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -91,17 +91,38 @@ func (c Considered) String() string {
 	return strings.Join(parts, "; ")
 }
 
-// Read chooses a server for a read. random is in [0, 1).
+// candidate is a replica that fits a read; wait: it must be waited for.
+type candidate struct {
+	server *monitor.Server
+	wait   bool
+}
+
+// Read chooses a server for a read. random is in [0, 1). It allocates nothing
+// where it finds one among up to 16 replicas that fit.
 func Read(v *monitor.View, n *Need, primary PrimaryReads, now time.Time, random float64) Choice {
-	total, behind := 0, false
+	if n.Prefer != "" {
+		for _, s := range v.Replicas {
+			if s.Address != n.Prefer {
+				continue
+			}
+			if f, wait, _ := fit(s, n, now); f == fits {
+				return Choice{Server: s, Wait: wait}
+			}
+		}
+	}
+	return choose(v, n, primary, now, random)
+}
+
+// choose is Read where no preferred replica fits.
+func choose(v *monitor.View, n *Need, primary PrimaryReads, now time.Time, random float64) Choice {
+	var room [16]candidate
+	candidates, total, behind := room[:0], 0, false
 	for _, s := range v.Replicas {
 		switch f, wait, _ := fit(s, n, now); {
 		case f == lacksPosition:
 			behind = true
-		case f != fits:
-		case s.Address == n.Prefer:
-			return Choice{Server: s, Wait: wait}
-		default:
+		case f == fits:
+			candidates = append(candidates, candidate{s, wait})
 			total += s.EffectiveWeight
 		}
 	}
@@ -114,13 +135,9 @@ func Read(v *monitor.View, n *Need, primary PrimaryReads, now time.Time, random 
 	}
 	if total > 0 {
 		left := int(random * float64(total))
-		for _, s := range v.Replicas {
-			f, wait, _ := fit(s, n, now)
-			if f != fits {
-				continue
-			}
-			if left -= s.EffectiveWeight; left < 0 {
-				return Choice{Server: s, Wait: wait}
+		for _, c := range candidates {
+			if left -= c.server.EffectiveWeight; left < 0 {
+				return Choice{Server: c.server, Wait: c.wait}
 			}
 		}
 		return Choice{Server: v.Primary}

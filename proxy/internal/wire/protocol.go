@@ -118,7 +118,7 @@ const (
 	ComStmtBulkExecute Command = 0xfa // MariaDB
 )
 
-var commandNames = map[Command]string{
+var commandNames = [256]string{
 	ComQuit: "COM_QUIT", ComInitDB: "COM_INIT_DB", ComQuery: "COM_QUERY", ComFieldList: "COM_FIELD_LIST",
 	ComCreateDB: "COM_CREATE_DB", ComDropDB: "COM_DROP_DB", ComRefresh: "COM_REFRESH", ComShutdown: "COM_SHUTDOWN",
 	ComStatistics: "COM_STATISTICS", ComProcessInfo: "COM_PROCESS_INFO", ComProcessKill: "COM_PROCESS_KILL",
@@ -131,7 +131,7 @@ var commandNames = map[Command]string{
 }
 
 func (c Command) String() string {
-	if s, ok := commandNames[c]; ok {
+	if s := commandNames[c]; s != "" {
 		return s
 	}
 	return "command 0x" + strconv.FormatUint(uint64(c), 16)
