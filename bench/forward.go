@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -53,6 +54,8 @@ type dialing struct {
 // forward forwards from each first to each second address of the pairs, until
 // it is killed.
 func forward(pairs []string) error {
+	runtime.LockOSThread() // whose timers are set here
+	defer runtime.UnlockOSThread()
 	f := &forwarder{listeners: map[int]unix.Sockaddr{}, flows: map[int]*flow{}, buffer: make([]byte, 64<<10)}
 	if err := unix.Prctl(unix.PR_SET_TIMERSLACK, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("timer slack: %w", err)

@@ -66,7 +66,7 @@ func (r *results) limits(counter counter) []limit {
 }
 
 func verdict(value float64, atMost bool, bound float64) state {
-	if atMost == (value <= bound) || value == bound {
+	if atMost && value <= bound || !atMost && value >= bound {
 		return kept
 	}
 	return broken
@@ -155,6 +155,9 @@ func (r *results) idleLimits() []limit {
 		} else {
 			cap.state = verdict(float64(s.connections), true, serverConnections)
 		}
+	}
+	if r.idleErr != nil {
+		cap.measured, cap.state = fmt.Sprintf("failed: %.400v", r.idleErr), broken
 	}
 	return []limit{memory, cap}
 }

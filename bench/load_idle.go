@@ -31,7 +31,7 @@ const (
 	capPerServer = 15
 	// idleRate is how many statements a second all the sessions have in turn,
 	// each again after some seconds, as sessions do that wait most of the time.
-	idleRate = 2000
+	idleRate = 1000
 )
 
 // idleTitle is the name by which -only selects it.

@@ -141,8 +141,8 @@ func start(ctx context.Context, o options) (err error) {
 			sessions = 1000
 		}
 		p.step("%d %s", sessions, idleTitle)
-		if res.idle, err = b.measureIdle(ctx, o.proxy, sessions); err != nil {
-			err = fmt.Errorf("%s: %w", idleTitle, err)
+		if res.idle, res.idleErr = b.measureIdle(ctx, o.proxy, sessions); ctx.Err() != nil {
+			err = context.Cause(ctx)
 		}
 	}
 	return errors.Join(err, report(ctx, o, res, b.counter, err == nil))

@@ -32,6 +32,7 @@ type results struct {
 	subjects  []string
 	cells     map[string]map[string]*cell // by the workload's title and the subject's name
 	idle      *idleSessions
+	idleErr   error // why there is no idle
 	// saturation is haproxy's rate of which a share was offered; 0 if it was not
 	// measured.
 	saturation float64

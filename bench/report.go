@@ -159,7 +159,7 @@ func (r *results) failed() bool {
 			}
 		}
 	}
-	return false
+	return r.idleErr != nil
 }
 
 // ratio is the spread of one cell's figure over another's, round by round.
