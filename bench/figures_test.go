@@ -258,7 +258,7 @@ func TestLimits(t *testing.T) {
 	}
 	r.idle.cap, r.idle.refused = 0, "unknown key"
 	for _, l := range r.idleLimits()[1:] {
-		if l.state != unmeasured || !strings.Contains(l.measured, "unknown key") {
+		if l.state != unmeasured || !strings.Contains(l.note, "unknown key") {
 			t.Errorf("without a cap: %+v", l)
 		}
 	}

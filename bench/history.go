@@ -28,7 +28,7 @@ type record struct {
 	// Figures are by workload and subject, in the order of columns, to three
 	// digits.
 	Figures map[string]map[string][]float64 `json:"figures"`
-	// Limits are the acceptance rows: measured and state.
+	// Limits are the acceptance rows that were measured: the figure and its state.
 	Limits map[string][2]string `json:"limits"`
 }
 
@@ -110,6 +110,9 @@ func recordOf(ctx context.Context, r *results, limits []limit, o options) (recor
 		}
 	}
 	for _, l := range limits {
+		if l.state == unmeasured {
+			continue
+		}
 		rec.Limits[l.what] = [2]string{l.measured, string(l.state)}
 	}
 	return rec, err

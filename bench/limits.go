@@ -10,6 +10,7 @@ import (
 type limit struct {
 	what, measured, bound string
 	state                 state
+	note                  string // "" or what there is to say about it
 }
 
 // state is whether a limit is kept.
@@ -151,13 +152,13 @@ func (r *results) idleLimits() []limit {
 		cap.what = fmt.Sprintf("%d sessions over few server connections", s.sessions)
 		cap.measured = fmt.Sprintf("at most %d connections, %d statements answered, p99 %s ms", s.connections, s.asked, number(s.p99))
 		if s.cap == 0 {
-			cap.measured = "skipped, " + s.refused
+			cap.measured, cap.note = "skipped: no pool.max_per_server", s.refused
 		} else {
 			cap.state = verdict(float64(s.connections), true, serverConnections)
 		}
 	}
 	if r.idleErr != nil {
-		cap.measured, cap.state = fmt.Sprintf("failed: %.400v", r.idleErr), broken
+		cap.measured, cap.state, cap.note = "failed", broken, fmt.Sprintf("%.500v", r.idleErr)
 	}
 	return []limit{memory, cap}
 }
@@ -167,6 +168,11 @@ func limitGrid(list []limit, counter counter) grid {
 	g := grid{title: "Acceptance: " + farmhandName + " at the level session against " + haproxyReads + " and " + directName, head: []string{"criterion", "measured", "limit", ""}}
 	for _, l := range list {
 		g.rows = append(g.rows, []string{l.what, l.measured, l.bound, string(l.state)})
+	}
+	for _, l := range list {
+		if l.note != "" {
+			g.notes = append(g.notes, l.what+": "+l.note)
+		}
 	}
 	if counter.prepare != nil {
 		g.notes = append(g.notes, fmt.Sprintf("System calls: %s in runs of their own (%s).", counter.name, counter.cost))

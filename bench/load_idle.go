@@ -75,6 +75,9 @@ func (b *bench) measureIdle(ctx context.Context, binary string, sessions int) (*
 		}
 	}
 	all := loop{to: to, clients: sessions, statements: pointSelects(""), rate: idleRate}
+	if r.cap == 0 {
+		all.atOnce = openAtOnce // each that is under way has a server connection
+	}
 	length := time.Duration(float64(sessions)/idleRate*1.5*float64(time.Second)) + time.Second
 	got, err := all.run(ctx, length, hooks{per(&r.loggedIn), per(&r.used)})
 	stopWatching()

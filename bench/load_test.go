@@ -115,6 +115,7 @@ func TestLoop(t *testing.T) {
 		"one session each":          {loop{clients: 100}, "tcp"},
 		"by socket":                 {loop{clients: 3}, "unix"},
 		"statements that arrive":    {loop{clients: 3, rate: 500}, "tcp"},
+		"that arrive, one at once":  {loop{clients: 3, rate: 500, atOnce: 1}, "tcp"},
 		"sessions of one statement": {loop{clients: 3, session: 1}, "tcp"},
 		"sessions by socket":        {loop{clients: 3, session: 2}, "unix"},
 	} {

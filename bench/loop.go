@@ -27,6 +27,9 @@ type loop struct {
 	// wait until a client is free; their time runs from their arrival. 0: each
 	// client sends its next when it has its answer.
 	rate float64
+	// atOnce is how many statements that arrived may be under way; 0: as many as
+	// there are clients.
+	atOnce int
 }
 
 // hooks are told when the time that counts begins and ends.
@@ -254,7 +257,7 @@ func (r *running) leaveIdle() error {
 
 // arrive gives a statement to the client that has been idle longest.
 func (r *running) arrive(at time.Time) error {
-	if len(r.free) == 0 {
+	if under := r.clients - len(r.free); len(r.free) == 0 || r.atOnce > 0 && under >= r.atOnce {
 		r.queue = append(r.queue, at)
 		return nil
 	}
@@ -383,12 +386,13 @@ func (r *running) answered(i int) error {
 		return r.connect(i)
 	case r.rate == 0:
 		return r.ask(i, now)
-	case len(r.queue) > 0:
-		arrived := r.queue[0]
-		r.queue = r.queue[1:]
-		return r.ask(i, arrived)
 	}
 	m.state = idle
 	r.free = append(r.free, i)
-	return nil
+	if len(r.queue) == 0 {
+		return nil
+	}
+	arrived := r.queue[0]
+	r.queue = r.queue[1:]
+	return r.arrive(arrived)
 }
