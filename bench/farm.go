@@ -43,6 +43,7 @@ type bench struct {
 	counter  counter
 	port     int // the last that was given out
 	children []*child.Child
+	delay    *child.Child
 
 	saturation float64 // haproxy's, for the load at a share of it; 0: not measured yet
 }
@@ -223,15 +224,19 @@ func (b *bench) startDelay() error {
 	for _, s := range b.servers {
 		args = append(args, s.late, s.address)
 	}
-	_, err = b.launch("delay", self, args...)
+	b.delay, err = b.launch("delay", self, args...)
 	return err
 }
 
-// serverPIDs are the processes of all database servers.
-func (b *bench) serverPIDs() []int {
-	pids := make([]int, len(b.servers))
-	for i, s := range b.servers {
-		pids[i] = s.pid
+// behindSubjects are the processes that work for every subject: the database
+// servers, and the delay where it is used.
+func (b *bench) behindSubjects(p path) []int {
+	var pids []int
+	for _, s := range b.servers {
+		pids = append(pids, s.pid)
+	}
+	if p == byDelay {
+		pids = append(pids, b.delay.PID())
 	}
 	return pids
 }

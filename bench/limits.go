@@ -163,10 +163,14 @@ func (r *results) idleLimits() []limit {
 	return []limit{memory, cap}
 }
 
-// limitGrid is the table of the criteria.
-func limitGrid(list []limit, counter counter) grid {
+// limitGrid is the table of the criteria; without those that nothing is known
+// of, if they are not wanted.
+func limitGrid(list []limit, counter counter, all bool) grid {
 	g := grid{title: "Acceptance: " + farmhandName + " at the level session against " + haproxyReads + " and " + directName, head: []string{"criterion", "measured", "limit", ""}}
 	for _, l := range list {
+		if l.state == unmeasured && l.measured == "" && !all {
+			continue
+		}
 		g.rows = append(g.rows, []string{l.what, l.measured, l.bound, string(l.state)})
 	}
 	for _, l := range list {

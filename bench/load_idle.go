@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // idleSessions is what many sessions cost that mostly do nothing.
@@ -40,6 +42,13 @@ const idleTitle = "idle sessions"
 // measureIdle opens sessions to a proxy of its own, has each ask at least once,
 // and looks at its memory and connections.
 func (b *bench) measureIdle(ctx context.Context, binary string, sessions int) (*idleSessions, error) {
+	var files unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &files); err != nil {
+		return nil, err
+	}
+	if need := uint64(sessions + 1000); files.Max < need {
+		return nil, fmt.Errorf("the limit of open files (ulimit -Hn) is %d, %d sessions take %d", files.Max, sessions, need)
+	}
 	r := &idleSessions{sessions: sessions, cap: capPerServer}
 	limits := table{"connections": sessions + 1000}
 	in, err := b.startProxy(ctx, "idle", binary, false, table{"limits": limits, "pool": table{"max_per_server": r.cap}})

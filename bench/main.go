@@ -155,7 +155,7 @@ func report(ctx context.Context, o options, res *results, counter counter, compl
 	if o.vs != "" {
 		grids = append(grids, res.versus())
 	}
-	grids = append(grids, limitGrid(limits, counter))
+	grids = append(grids, limitGrid(limits, counter, o.only.String() == ""))
 	if !complete {
 		return show(o, grids...)
 	}

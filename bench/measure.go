@@ -11,7 +11,7 @@ type sample struct {
 	rate          float64 // units a second
 	p50, p95, p99 float64 // ms
 	cpu           float64 // µs of the subject's processes per unit
-	farm          float64 // the same with the database servers'
+	farm          float64 // the same with the database servers' and the delay's
 	switches      float64 // of the subject's processes, per unit
 	peak          float64 // MB resident at most
 }
@@ -145,7 +145,7 @@ func (b *bench) measure(ctx context.Context, w workload, s *subject, length time
 	if err := forgetPeak(to.pids); err != nil {
 		return sample{}, err
 	}
-	servers := b.serverPIDs()
+	servers := b.behindSubjects(w.path)
 	var before, used, farmBefore, farmUsed usage
 	look := func(own, farm *usage) (err error) {
 		if *own, err = usageOf(to.pids); err == nil {
