@@ -2,9 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"os"
-	"strings"
+	"time"
 )
 
 // levels of consistency, the cheapest first: the others are measured by it.
@@ -14,59 +14,70 @@ var levels = []string{"eventual", "session", "farm", "strict"}
 // replicas are a little behind.
 var writes = []int{0, 50, 500}
 
-// runLevels compares the levels of consistency by sessions of 20 point selects.
-func runLevels(ctx context.Context, seconds, rounds int) (string, error) {
-	targets, stop, err := setUp(ctx)
-	defer stop()
-	if err != nil {
-		return "", err
+// compareLevels compares the levels of consistency by sessions of 20 point
+// selects through one proxy.
+func (b *bench) compareLevels(ctx context.Context, o options, p *progress) (grid, error) {
+	var proxy *subject
+	for _, s := range b.subjects {
+		if s.name == farmhandName {
+			proxy = s
+		}
 	}
-	proxy := targets[len(targets)-1]
-	var b strings.Builder
-	b.WriteString("| writes/s of others | clients |")
-	for _, level := range levels {
-		fmt.Fprintf(&b, " %s |", level)
-	}
-	b.WriteString("\n|---|---|---|---|---|---|\n")
+	g := grid{title: "Levels of consistency: queries/s (÷ eventual), CPU µs/query of the proxy", head: append([]string{"writes/s of others", "clients"}, levels...)}
+	clients := []int{1, 16}
+	p.steps = len(writes) * len(clients) * o.rounds * len(levels)
 	for _, rate := range writes {
-		for _, n := range []int{1, 16} {
+		for _, n := range clients {
 			rates := make([][]float64, len(levels))
 			cpu := make([][]float64, len(levels))
-			for round := range rounds {
+			for round := range o.rounds {
 				for i, level := range levels {
-					fmt.Fprintf(os.Stderr, "%d writes/s, %d clients, round %d of %d: %s\n", rate, n, round+1, rounds, level)
-					r, err := measureLevel(ctx, targets[0], proxy, level, rate, n, seconds)
+					p.step("%d writes/s, %d clients, round %d of %d: %s", rate, n, round+1, o.rounds, level)
+					s, err := b.measureLevel(ctx, proxy, level, rate, n, time.Duration(o.seconds)*time.Second)
 					if err != nil {
-						return b.String(), err
+						return g, err
 					}
-					rates[i], cpu[i] = append(rates[i], r.rate), append(cpu[i], r.cpu)
+					rates[i], cpu[i] = append(rates[i], s.rate), append(cpu[i], s.cpu)
 				}
 			}
-			fmt.Fprintf(&b, "| %d | %d |", rate, n)
+			row := []string{fmt.Sprint(rate), fmt.Sprint(n)}
 			for i := range levels {
-				fmt.Fprintf(&b, " %.0f queries/s (%.2f), %.0f µs CPU |", median(rates[i]), median(rates[i])/median(rates[0]), median(cpu[i]))
+				q := spreadOf(rates[i]).median
+				row = append(row, fmt.Sprintf("%.0f (%.2f), %.0f µs", q, q/spreadOf(rates[0]).median, spreadOf(cpu[i]).median))
 			}
-			b.WriteString("\n")
+			g.rows = append(g.rows, row)
 		}
 	}
-	return b.String(), nil
+	return g, nil
 }
 
-// measureLevel measures sessions at a level while another sysbench writes to
-// the primary.
-func measureLevel(ctx context.Context, direct, proxy target, level string, rate, clients, seconds int) (result, error) {
-	if rate > 0 {
-		// A single-statement transaction an event. It is stopped when the readers are done.
-		ctx, cancel := context.WithCancel(ctx)
-		defer cancel()
-		writer := sysbench(ctx, direct, 1, 0, "--rate="+fmt.Sprint(rate), "oltp_update_non_index", "run")
-		if err := writer.Start(); err != nil {
-			return result{}, err
-		}
-		defer func() {
-			cancel()
-			_ = writer.Wait() // it was killed
-		}()
+// measureLevel measures sessions at a level while another client writes to the
+// primary.
+func (b *bench) measureLevel(ctx context.Context, proxy *subject, level string, rate, clients int, length time.Duration) (sample, error) {
+	w := workload{
+		name: "sessions of 20 at the level " + level, clients: clients, unit: query, path: byTCP, onlyReads: true,
+		load: func(ctx context.Context, _ *bench, r run, h hooks) (work, error) {
+			return loop{to: r.to, clients: r.clients, statements: pointSelects("/* farmhand: consistency=" + level + " */ "), session: 20}.run(ctx, r.length, h)
+		},
 	}
-	return measure(ctx, proxy, load{level, []string{"--db-ps-mode=disable", "bench/session.lua"}, []string{"FARMHAND_LEVEL=" + level}}, clients, seconds)
+	if rate == 0 {
+		return b.measure(ctx, w, proxy, length)
+	}
+	writing, stop := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		nothing := func() error { return nil }
+		updates := make([][]byte, 1000)
+		for i := range updates {
+			updates[i] = command(fmt.Sprintf("UPDATE sbtest1 SET k = k + 1 WHERE id = %d", 1+i*7%tableRows))
+		}
+		_, err := loop{to: b.primary(), clients: 1, statements: updates, rate: float64(rate)}.run(writing, time.Hour, hooks{nothing, nothing})
+		ended <- err
+	}()
+	s, err := b.measure(ctx, w, proxy, length)
+	stop()
+	if wrote := <-ended; !errors.Is(wrote, context.Canceled) {
+		err = errors.Join(err, fmt.Errorf("the writer: %w", wrote))
+	}
+	return s, errors.Join(err, b.catchUp(ctx))
 }
