@@ -122,7 +122,7 @@ func (s *Session) usable() *backend.Conn {
 // open returns the held connection, or a new one to server, with the session's
 // state on it.
 func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor.Server) (*backend.Conn, error) {
-	if c := *held; c != nil && s.use(c) {
+	if c := *held; c != nil && s.use(c) && s.lives(c) {
 		if held == &s.replica && s.together {
 			s.pending = s.writeSync(c)
 			return c, nil
@@ -154,6 +154,19 @@ func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor
 		return c, nil
 	}
 	return c, s.sync(ctx, c)
+}
+
+// lives looks whether a connection that the session has not used for a while was
+// closed meanwhile; one that was is discarded.
+func (s *Session) lives(c *backend.Conn) bool {
+	if s.began.Sub(s.ended) < time.Second || s.transaction == c || c == s.primary && s.state.bound() != "" {
+		return true
+	}
+	if c.Alive() == nil {
+		return true
+	}
+	s.discard(c, "closed by the server")
+	return false
 }
 
 // adopt takes note of how much of the session's state is on a connection that

@@ -34,6 +34,9 @@ func (s *Session) changeUser(ctx context.Context, payload []byte) error {
 	if err := s.wipe(); err != nil {
 		return err
 	}
+	if err := s.unhurried(ctx); err != nil {
+		return err
+	}
 	credential, err := s.Auth.Authenticate(ctx, AuthLink{s.conn}, auth.Request{
 		User: c.User, Database: c.Schema, Host: s.client.Host, GreetingPlugin: s.client.GreetingPlugin, Plugin: c.AuthPlugin, Nonce: s.client.Nonce,
 		Response: c.AuthResponse, Secure: s.client.Secure, Loopback: s.client.Loopback,

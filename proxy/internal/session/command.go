@@ -24,6 +24,11 @@ func (s *Session) command(ctx context.Context) error {
 	if length == 0 {
 		return s.fatal(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
 	}
+	if len(s.conn.Buffered()) < wire.HeaderSize+length {
+		if err := s.unhurried(ctx); err != nil {
+			return err
+		}
+	}
 	if length > s.policy.ClassifySize || length == wire.MaxPayload {
 		return s.longCommand(ctx, length)
 	}
@@ -79,7 +84,7 @@ func (s *Session) skip(firstPacket int) error {
 // connection's buffer.
 func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int) error {
 	command := wire.Command(payload[0])
-	s.shared.setCommand(&command)
+	s.shared.begin(command, s.began)
 	switch command {
 	case wire.ComQuery:
 		return s.query(ctx, payload, firstPacket)

@@ -16,7 +16,7 @@ type Explained struct {
 // console answers SHOW FARMHAND ….
 func (s *Session) console(sql []byte) error {
 	s.Metrics.statements[route.Console].Inc()
-	s.shared.publish(s)
+	s.shared.refresh(s)
 	table, err := s.Console.Query(string(sql), Ask{
 		User: s.client.User, All: s.policy.MayAskConsole(s.client.User), ID: s.id, Route: s.explain,
 	})
@@ -35,7 +35,7 @@ func (s *Session) explain(sql string) Explained {
 	v := s.Farm.View()
 	f := s.freshnessOf(&m)
 	f.until = time.Now().Add(s.policy.ReadWait)
-	need := s.need(f, nil)
+	need := s.need(f, nil, time.Now())
 	switch d.Target {
 	case route.Replica:
 		choice := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())

@@ -39,8 +39,8 @@ type horizon struct {
 
 // pause takes note of a command that begins: after a pause the session may be
 // in other hands, which know of other commits.
-func (h *horizon) pause(limit time.Duration) {
-	if h.indexed && time.Since(h.ended) >= limit {
+func (h *horizon) pause(limit time.Duration, now time.Time) {
+	if h.indexed && now.Sub(h.ended) >= limit {
 		h.indexed = false
 	}
 }
@@ -123,16 +123,16 @@ func (s *Session) mayWait(r *request) bool {
 func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) (*backend.Conn, error) {
 	s.wait = wait{}
 	asked, only, excused, anew := false, "", false, false
-	for {
+	for now := s.began; ; now = time.Now() {
 		v := s.Farm.View()
-		need := s.need(f, avoid)
+		need := s.need(f, avoid, now)
 		if anew = anew || s.joined != v.Joined; anew {
 			need.Prefer, s.joined = "", v.Joined // a server has joined those to choose from
 		}
 		if need.Only = only; excused && s.horizon.seen != "" {
 			need.Prefer = s.horizon.seen
 		}
-		choice := route.Read(v, &need, s.policy.PrimaryReads, time.Now(), random())
+		choice := route.Read(v, &need, s.policy.PrimaryReads, now, random())
 		server := choice.Server
 		if server == nil {
 			// A primary that is about to come serves reads too.
@@ -200,13 +200,13 @@ func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) 
 const minWait = time.Millisecond
 
 // need is what a read asks of its server now.
-func (s *Session) need(f freshness, avoid []string) route.Need {
+func (s *Session) need(f freshness, avoid []string, now time.Time) route.Need {
 	n := route.Need{MaxLag: f.maxLag, Progress: s.Progress, Avoid: avoid}
 	if f.level > consistency.Eventual {
 		n.Position = s.horizon.position
 	}
 	if !f.until.IsZero() {
-		if left := time.Until(f.until); left >= minWait {
+		if left := f.until.Sub(now); left >= minWait {
 			n.Wait = left
 		}
 	}

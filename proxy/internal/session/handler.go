@@ -2,6 +2,7 @@ package session
 
 import (
 	"bytes"
+	"context"
 	"strings"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 // handler looks at the packets of an answer on their way to the client.
 type handler struct {
 	s         *Session
+	ctx       context.Context // of the command
 	conn      *backend.Conn
 	request   *request
 	tracker   wire.Tracker
@@ -52,6 +54,10 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 		return h.failed()
 	case wire.Prepared:
 		return h.prepared(payload)
+	case wire.SendFile:
+		if err := h.s.unhurried(h.ctx); err != nil {
+			return relay.Stop, nil // the session is being ended
+		}
 	}
 	return h.eof(payload)
 }

@@ -1,10 +1,6 @@
 package session
 
-import (
-	"time"
-
-	"farmhand/proxy/internal/backend"
-)
+import "farmhand/proxy/internal/backend"
 
 // A session holds a connection to the primary and one to a replica, as far as it
 // has needed them. Between commands it lends those on which nothing of it
@@ -96,10 +92,7 @@ func (s *Session) lend() {
 		if l.lent || !s.lendable(c) {
 			continue
 		}
-		p := backend.Parting{Since: s.horizon.ended, Keep: c == s.last && c.Warned || c == s.lastRows && s.calculated}
-		if p.Since.IsZero() {
-			p.Since = time.Now()
-		}
+		p := backend.Parting{Since: s.ended, Keep: c == s.last && c.Warned || c == s.lastRows && s.calculated}
 		if c == s.primary && s.insertUnsure() {
 			if s.inserted == nil {
 				s.inserted = backend.NewInserted()

@@ -50,10 +50,8 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		return s.sendError(e)
 	}
 	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.target != route.Last
-	defer func() { s.asks = false }()
-	began := time.Now()
 	if s.policy.ReadWait > 0 && s.mayWait(r) {
-		r.fresh.until = began.Add(s.policy.ReadWait)
+		r.fresh.until = s.began.Add(s.policy.ReadWait)
 	}
 	var avoid []string
 	target := r.target
@@ -78,7 +76,11 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		switch outcome {
 		case replayed: // the transaction is where it was, on another connection
 		case answered:
-			s.Metrics.observe(onPrimary, time.Since(began))
+			took := s.horizon.ended.Sub(s.began)
+			if took < 0 { // the proxy answered
+				took = time.Since(s.began)
+			}
+			s.Metrics.observe(onPrimary, took)
 			return err
 		case again:
 			s.Metrics.retries.Inc()
@@ -182,7 +184,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 	c.Used = true
 	h := &s.handler
 	*h = handler{
-		s: s, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version, statementOnly: r.meaning.Flags&classify.SetsStatement != 0,
+		s: s, ctx: ctx, conn: c, request: r, onReplica: c == s.replica && s.transaction != c, version: s.state.version, statementOnly: r.meaning.Flags&classify.SetsStatement != 0,
 		aside: r.fixed != nil && s.transaction != nil && s.transaction != c,
 	}
 	h.tracker.Begin(r.command, c.Caps)
@@ -257,7 +259,11 @@ func (s *Session) send(c *backend.Conn, r *request, payload []byte) (sent bool, 
 		return true, s.stream(c, r, payload)
 	}
 	c.WriteCommand(payload)
-	err = c.Flush()
+	if s.handler.tracker.Done() {
+		err = c.Flush() // there is no answer
+	} else {
+		err = c.Ask()
+	}
 	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)) {
 		// The peer had closed before: the kernel took nothing of a small command.
 		return len(payload) > 64<<10, err

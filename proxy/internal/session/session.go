@@ -133,6 +133,10 @@ type Session struct {
 	state  state
 	status wire.Status // as the client saw it last
 
+	began time.Time // the command under way
+	ended time.Time // the last one
+	timed bool      // reading from the client has a deadline
+
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
 	leases  [2]lease
@@ -195,6 +199,8 @@ func New(d Deps, id uint32, c Client) *Session {
 	}
 	s.handler.s = s
 	s.policy = d.Policy()
+	s.began = time.Now()
+	s.ended = s.began
 	s.start("", c.Collation)
 	return s
 }
@@ -300,21 +306,28 @@ func (s *Session) serve(ctx context.Context) error {
 		if err := s.await(ctx); err != nil {
 			return err
 		}
+		s.began = time.Now()
 		s.policy = s.Policy()
-		s.horizon.pause(s.policy.Pause)
+		s.horizon.pause(s.policy.Pause, s.began)
 		err := s.command(ctx)
-		s.shared.setCommand(nil)
+		if s.ended = s.horizon.ended; s.ended.Before(s.began) { // no server answered
+			s.ended = time.Now()
+		}
 		if err != nil {
+			s.shared.end(s)
 			return err
 		}
 		s.lend()
+		s.shared.end(s)
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 }
 
-// await waits for the next command's header.
+// await waits for the next command's header, for as long as the client may be
+// idle. The deadline is set rarely: most waits leave the one that there is, and
+// look how long the client was idle if it passes.
 func (s *Session) await(ctx context.Context) error {
 	if len(s.conn.Buffered()) >= wire.HeaderSize {
 		return nil
@@ -322,35 +335,48 @@ func (s *Session) await(ctx context.Context) error {
 	if s.client.ResetSequence != nil {
 		s.client.ResetSequence() // before the command's first frame comes
 	}
-	s.shared.publish(s)
 	s.conn.Idle()
-	err := s.waitHeader(ctx, s.idleLimit())
-	if isTimeout(err) {
-		return fmt.Errorf("idle for longer than wait_timeout: %w", errEnd)
+	for {
+		if !s.timed {
+			left := s.idleLimit() - time.Since(s.ended)
+			if left <= 0 {
+				return fmt.Errorf("idle for longer than wait_timeout: %w", errEnd)
+			}
+			if err := s.deadline(ctx, time.Now().Add(left)); err != nil {
+				return err
+			}
+			s.timed = true
+		}
+		err := s.conn.Need(wire.HeaderSize)
+		switch {
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err == nil || !isTimeout(err):
+			return err
+		}
+		s.timed = false
 	}
-	return err
 }
 
-func (s *Session) waitHeader(ctx context.Context, limit time.Duration) error {
-	if err := s.deadline(ctx, time.Now().Add(limit)); err != nil {
-		return err
+// unhurried takes away the deadline of reading from the client, which is that of
+// idling, before something is read that is no command's beginning.
+func (s *Session) unhurried(ctx context.Context) error {
+	if !s.timed {
+		return nil
 	}
-	err := s.conn.Need(wire.HeaderSize)
-	if e := s.deadline(ctx, time.Time{}); err == nil {
-		err = e
-	}
-	return err
+	s.timed = false
+	return s.deadline(ctx, time.Time{})
 }
 
-// deadline sets the client connection's deadline, unless the session is being
-// ended, which has set one already.
+// deadline sets the deadline of reading from the client, unless the session is
+// being ended, which has set one already.
 func (s *Session) deadline(ctx context.Context, t time.Time) error {
 	s.shared.mu.Lock()
 	defer s.shared.mu.Unlock()
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return s.conn.SetDeadline(t)
+	return s.conn.SetReadDeadline(t)
 }
 
 // interrupt wakes the session from whatever it waits for.

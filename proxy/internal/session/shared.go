@@ -70,17 +70,31 @@ func (r *running) interrupt(past time.Time) {
 	}
 }
 
-// setCommand says that a command begins, or, with nil, that it is over.
-func (h *shared) setCommand(name *wire.Command) {
+// begin says that a command begins.
+func (h *shared) begin(name wire.Command, now time.Time) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	h.command = name != nil
-	h.info.Since = time.Now()
+	h.command = true
+	h.info.Since = now
+	h.info.Command = name.String()
+	h.queries.Add(1)
+}
+
+// end says that no command is under way, and how the session is now.
+func (h *shared) end(s *Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.command = false
+	h.info.Since = s.ended
 	h.info.Command = ""
-	if name != nil {
-		h.info.Command = name.String()
-		h.queries.Add(1)
-	}
+	h.publish(s)
+}
+
+// refresh brings what others see up to date in the middle of a command.
+func (h *shared) refresh(s *Session) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.publish(s)
 }
 
 func (h *shared) betweenCommands() bool {
@@ -89,19 +103,13 @@ func (h *shared) betweenCommands() bool {
 	return !h.command
 }
 
-// publish brings what others see up to date.
+// publish brings what others see up to date. The caller has the lock.
 func (h *shared) publish(s *Session) {
 	server := func(c *backend.Conn) string {
 		if c == nil {
 			return ""
 		}
 		return c.Server.Name
-	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.info.Started.IsZero() {
-		h.info.Started = time.Now()
-		h.info.Since = h.info.Started
 	}
 	h.info.ID, h.info.User, h.info.Remote, h.info.Schema = s.id, s.client.User, s.client.Remote, s.state.schema
 	h.info.Primary, h.info.Replica, h.info.Transaction = server(s.primary), server(s.replica), server(s.transaction)
@@ -144,7 +152,8 @@ func NewRegistry() *Registry {
 func (r *Registry) NextID() uint32 { return firstID | r.next.Add(1) }
 
 func (r *Registry) add(s *Session, cancel context.CancelCauseFunc) {
-	s.shared.publish(s)
+	s.shared.info.Started = s.began
+	s.shared.end(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sessions[s.id] = &registered{s, cancel}

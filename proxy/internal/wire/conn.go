@@ -38,6 +38,9 @@ type Conn struct {
 	// Sum, where it is set, takes in every byte that is sent.
 	Sum *maphash.Hash
 
+	exchanger exchanger // conn, if it is one
+	failed    error     // of a read that Ask made
+
 	buf   []byte
 	large *[]byte // buf's owner while it is from the pool
 	r, w  int
@@ -45,8 +48,18 @@ type Conn struct {
 	whole []byte // joined payload of ReadPayload, where it was not in buf in one piece
 }
 
+// exchanger is a connection on which a question and the first of its answer cost
+// less together (rawio.Conn).
+type exchanger interface {
+	Exchange(out, in []byte) (n int, sent, err error)
+}
+
 // NewConn returns a Conn on conn, which it owns from now on.
-func NewConn(conn net.Conn) *Conn { return &Conn{conn: conn} }
+func NewConn(conn net.Conn) *Conn {
+	c := &Conn{conn: conn}
+	c.exchanger, _ = conn.(exchanger)
+	return c
+}
 
 // NetConn is the connection underneath.
 func (c *Conn) NetConn() net.Conn { return c.conn }
@@ -64,6 +77,7 @@ func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
 		c.Discard(len(ahead))
 	}
 	c.conn = wrap(under)
+	c.exchanger, _ = c.conn.(exchanger)
 	return nil
 }
 
@@ -87,6 +101,9 @@ func (c *Conn) Close() error { return c.conn.Close() }
 
 // SetDeadline sets the deadline of reads and writes; zero is none.
 func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
+
+// SetReadDeadline sets the deadline of reads alone.
+func (c *Conn) SetReadDeadline(t time.Time) error { return c.conn.SetReadDeadline(t) }
 
 // Buffered is the input that has been read but not discarded. It is valid
 // until the next Fill or ReadPayload.
@@ -119,6 +136,10 @@ func (c *Conn) Idle() {
 // Fill reads more input behind what is buffered: at least one byte, or an
 // error. It makes room, up to the size of the large buffer.
 func (c *Conn) Fill() error {
+	if err := c.failed; err != nil {
+		c.failed = nil
+		return err
+	}
 	if c.buf == nil {
 		c.buf = make([]byte, smallBuffer)
 	}
@@ -136,6 +157,11 @@ func (c *Conn) Fill() error {
 		c.grow()
 	}
 	n, err := c.conn.Read(c.buf[c.w:])
+	return c.filled(n, err)
+}
+
+// filled takes note of n bytes that were read.
+func (c *Conn) filled(n int, err error) error {
 	c.w += n
 	if n > 0 {
 		// A read that filled a small buffer to the brim has more behind it.
@@ -261,6 +287,25 @@ func (c *Conn) Flush() error {
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
 	return err
+}
+
+// Ask sends what waits, to which there will be an answer, and may read some of
+// that already. An error is that of sending; one of reading is Fill's to return.
+func (c *Conn) Ask() error {
+	if c.exchanger == nil || c.r < c.w || len(c.out) == 0 || c.Sum != nil || c.failed != nil {
+		return c.Flush()
+	}
+	c.r, c.w = 0, 0
+	if c.buf == nil {
+		c.buf = make([]byte, smallBuffer)
+	}
+	n, sent, err := c.exchanger.Exchange(c.out, c.buf)
+	c.out = c.out[:0]
+	if sent != nil {
+		return sent
+	}
+	c.failed = c.filled(n, err)
+	return nil
 }
 
 // Forward sends what waits and then b, which it does not keep.
