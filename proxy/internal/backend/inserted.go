@@ -37,6 +37,13 @@ func (c *Conn) tellInserted() error {
 	if i == nil {
 		return nil
 	}
+	i.id, i.err = c.LastInsertID()
+	close(i.done)
+	return i.err
+}
+
+// LastInsertID asks the server for LAST_INSERT_ID().
+func (c *Conn) LastInsertID() (uint64, error) {
 	c.writeQuery("SELECT LAST_INSERT_ID()")
 	var text string
 	err := c.Flush()
@@ -44,14 +51,12 @@ func (c *Conn) tellInserted() error {
 		text, err = c.ReadValue()
 	}
 	if err == nil {
-		i.id, err = strconv.ParseUint(text, 10, 64)
+		c.InsertID, err = strconv.ParseUint(text, 10, 64)
 	}
 	if err != nil {
-		i.err = fmt.Errorf("ask %s for LAST_INSERT_ID(): %w", c.Server.Name, err)
+		return 0, fmt.Errorf("ask %s for LAST_INSERT_ID(): %w", c.Server.Name, err)
 	}
-	c.InsertID = i.id
-	close(i.done)
-	return err
+	return c.InsertID, nil
 }
 
 // told tells the session before that the connection is lost.

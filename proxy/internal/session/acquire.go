@@ -192,6 +192,7 @@ func (s *Session) acquirePrimary(ctx context.Context) (*backend.Conn, error) {
 			return nil, s.lost(c, bound)
 		}
 		if moved || s.asks && c.Warned {
+			s.keepInserted(c)
 			s.release(&s.primary)
 		}
 	}
@@ -383,6 +384,23 @@ func (s *Session) readSync(c *backend.Conn, n syncing) error {
 		return refused
 	}
 	return nil
+}
+
+// keepInserted learns LAST_INSERT_ID() from a connection that the session gives
+// up, where that alone knows it.
+func (s *Session) keepInserted(c *backend.Conn) {
+	if !s.insertUnsure() {
+		return
+	}
+	id, err := c.LastInsertID()
+	if err != nil {
+		// It broke, or its server is not there any more; what the session knows
+		// itself is the best there is.
+		s.log.Debug("LAST_INSERT_ID() could not be asked for", zap.Error(err))
+		c.MarkBroken()
+		id = s.lastInsertID
+	}
+	s.lastInsertID, s.generated, s.state.inserted = id, false, false
 }
 
 // recallInserted learns LAST_INSERT_ID() from who has taken the connection that

@@ -159,8 +159,8 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
 		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
-		HasLast: s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && !readsTable(sql) &&
-			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(sql) == s.primary),
+		HasLast: s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && m.Flags&classify.UsesTable == 0 &&
+			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(m) == s.primary),
 		Pinned:       st.pinned(),
 		HintsAllowed: m.Hint.Present && s.policy.HintsAllowed(s.client.User),
 	}
@@ -255,7 +255,7 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 		r.bind = func(c *backend.Conn) ([]byte, error) { return payload, repeatNext(c, said) }
 	}
 	if d.Target == route.Last {
-		r.fixed, r.read = s.asked(sql), false
+		r.fixed, r.read = s.asked(&m), false
 	}
 	if firstPacket > 0 {
 		r.read = false

@@ -17,6 +17,10 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	if r.command != wire.ComStmtPrepare || s.handler.tracker.Err != nil {
 		s.lastCount, s.missed.count = c, false
 	}
+	if s.handler.rows {
+		s.lastRows, s.missed.rows = c, false
+		s.calculated = r.meaning.Flags&classify.CalcFoundRows != 0
+	}
 	if r.target == route.Last {
 		return
 	}
@@ -27,10 +31,6 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 		s.last, s.missed.warnings = c, false
 	case s.last != nil && !c.Warned && !s.warned(s.last):
 		s.last = c // neither has any: the one that is used now can say so as well
-	}
-	if s.handler.rows {
-		s.lastRows, s.missed.rows = c, false
-		s.calculated = containsWord(r.text(), "SQL_CALC_FOUND_ROWS")
 	}
 }
 
@@ -51,12 +51,12 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 		return nil
 	}
 	what := ""
-	switch sql := r.text(); {
-	case containsWord(sql, "FOUND_ROWS"):
+	switch {
+	case r.meaning.Flags&classify.AsksFoundRows != 0:
 		if s.missed.rows {
 			what = "FOUND_ROWS()"
 		}
-	case containsWord(sql, "ROW_COUNT"):
+	case r.meaning.Flags&classify.AsksRowCount != 0:
 		if s.missed.count {
 			what = "ROW_COUNT()"
 		}
@@ -72,11 +72,11 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 
 // asked is the connection whose diagnostics a statement asks for; there is a
 // last one.
-func (s *Session) asked(sql []byte) *backend.Conn {
+func (s *Session) asked(m *classify.Meaning) *backend.Conn {
 	switch {
-	case s.lastRows != nil && containsWord(sql, "FOUND_ROWS"):
+	case s.lastRows != nil && m.Flags&classify.AsksFoundRows != 0:
 		return s.lastRows
-	case s.lastCount != nil && containsWord(sql, "ROW_COUNT"):
+	case s.lastCount != nil && m.Flags&classify.AsksRowCount != 0:
 		return s.lastCount
 	}
 	return s.last
@@ -90,73 +90,35 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 	if !s.state.mode.MariaDB || t.Err != nil || t.OK.Warnings > 0 {
 		return true
 	}
-	if r.meaning.Flags&classify.MultiStatement != 0 {
-		return readsTable(r.text()) || containsWord(r.text(), "INTO") || containsWord(r.text(), "UPDATE") || containsWord(r.text(), "TABLE")
-	}
 	switch r.command {
 	case wire.ComInitDB, wire.ComFieldList:
 		return false
-	case wire.ComStmtPrepare:
-		switch r.meaning.Verb {
-		case classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete:
-			return true
-		case classify.VerbShow:
-			return showsTable(r.text())
-		}
-		return readsTable(r.text())
 	}
-	switch m := &r.meaning; m.Class {
-	case classify.Begin, classify.BeginReadOnly, classify.End, classify.Empty, classify.SessionState:
-		return false
-	default:
-		switch m.Verb {
-		case classify.VerbSelect, classify.VerbValues, classify.VerbSet, classify.VerbDo:
-			return m.Reason == classify.UsesSequence || readsTable(r.text())
+	if r.meaning.Flags&classify.MultiStatement == 0 && r.command != wire.ComStmtPrepare {
+		switch r.meaning.Verb {
 		case classify.VerbPrepare:
 			_, _, text, _ := classify.Prepared(r.text(), s.state.mode)
-			return readsTable(text) || containsWord(text, "INTO") || containsWord(text, "UPDATE")
-		case classify.VerbRollback, classify.VerbDeallocate, classify.VerbKill, classify.VerbXA, classify.VerbCall, classify.VerbUnlock:
-			return false
+			return usesTable(text, s.state.mode)
 		case classify.VerbExecute:
-			return !containsWord(r.text(), "IMMEDIATE") || readsTable(r.text())
-		case classify.VerbShow:
-			return showsTable(r.text())
-		}
-		switch m.Verb.String() {
-		case "SAVEPOINT", "RELEASE", "HELP":
+			_, name, text, ok := classify.Prepared(r.text(), s.state.mode)
+			if !ok || name == nil {
+				return usesTable(text, s.state.mode)
+			}
+			return !s.state.textStatements[strings.ToLower(string(name))].tableless
+		case classify.VerbCall:
 			return false
 		}
 	}
-	return true
+	return r.meaning.Flags&classify.UsesTable != 0
 }
 
-// showsTable tells whether a SHOW reads a table, be it one of the
-// information_schema.
-func showsTable(sql []byte) bool {
-	return !containsWord(sql, "GRANTS") && (!containsWord(sql, "CREATE") || containsWord(sql, "TABLE") || containsWord(sql, "VIEW"))
-}
-
-// readsTable tells whether a SELECT, SET, DO or SHOW may read a table.
-func readsTable(sql []byte) bool {
-	return containsWord(sql, "FROM") && !containsWord(sql, "FROM DUAL")
-}
-
-// containsWord tells whether text has word, which is in capitals, in any case and
-// not as a part of a longer one.
-func containsWord(text []byte, word string) bool {
-	inWord := func(i int) bool {
-		if i < 0 || i >= len(text) {
-			return false
-		}
-		c := text[i] | 0x20
-		return c >= 'a' && c <= 'z' || c >= '0' && c <= '9' || text[i] == '_'
+// usesTable tells whether a text uses a table; one that is not known may.
+func usesTable(text []byte, mode classify.Mode) bool {
+	if len(text) == 0 || text[0] == '@' {
+		return true
 	}
-	for i := 0; i+len(word) <= len(text); i++ {
-		if text[i]|0x20 == word[0]|0x20 && strings.EqualFold(string(text[i:i+len(word)]), word) && !inWord(i-1) && !inWord(i+len(word)) {
-			return true
-		}
-	}
-	return false
+	m := classify.Classify(text, mode)
+	return m.Flags&classify.UsesTable != 0
 }
 
 func leavesDiagnostics(c wire.Command) bool {

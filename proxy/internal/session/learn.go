@@ -249,6 +249,7 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 	if text == nil || text[0] == '@' {
 		t.binds = "executed a text that was prepared from a variable or an expression"
 	} else if m := classify.Classify(text, s.state.mode); m.Flags&classify.MultiStatement == 0 {
+		t.tableless = m.Flags&classify.UsesTable == 0
 		t.functions = m.Flags&classify.UnknownFunction != 0
 		if m.Class == classify.Read && len(text) <= maxTextKept && len(s.state.textStatements) < maxTextsKept && bytes.IndexByte(text, '?') < 0 {
 			t.text, t.mode, t.schema = slices.Clone(text), s.state.mode, s.state.schema
@@ -265,6 +266,7 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 type textStatement struct {
 	binds     string // why the session stays on the primary then; empty if it need not
 	functions bool   // it calls functions that the proxy does not know
+	tableless bool   // it uses no table
 	// text is what runs, where that is a read without parameters that may run on
 	// a replica; mode and schema are those that it was prepared in.
 	text   []byte
@@ -284,7 +286,7 @@ const (
 // if not.
 func (s *Session) executedRead(sql []byte, hint classify.Hint) ([]byte, classify.Meaning) {
 	_, name, _, ok := classify.Prepared(sql, s.state.mode)
-	if !ok || name == nil || containsWord(sql, "USING") {
+	if !ok || name == nil || bytes.Contains(bytes.ToUpper(sql), []byte("USING")) {
 		return nil, classify.Meaning{}
 	}
 	t := s.state.textStatements[strings.ToLower(string(name))]

@@ -54,6 +54,7 @@ func (s *Session) moveNext(m *classify.Meaning) [][]byte {
 	if s.state.bound() != "" || s.state.autocommitOff || s.lastInsertID != 0 || s.lastRows == s.primary || len(s.statements) > 0 {
 		return nil
 	}
+	s.keepInserted(s.primary)
 	s.release(&s.primary) // whose reset takes back what was said there
 	m.Class = classify.BeginReadOnly
 	return n.texts

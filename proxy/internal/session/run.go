@@ -233,6 +233,7 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 		}
 		return answered, nil
 	case errors.Is(err, relay.ErrStopped):
+		c.Warned = true // of an error that the client knows nothing of
 		if h.gone {
 			s.Farm.Report(c.Server.Name, h.tracker.Err)
 			s.discard(c, "server shut down")
@@ -439,11 +440,13 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	case t.Err != nil && s.transaction == c:
 		// An error carries no status; the transaction counts as open until the
 		// server says that it is not.
+	case t.Err != nil && s.state.autocommitOff && c == s.primary:
+		s.transaction, s.nextTransaction = c, false // which the statement may have begun
 	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
 		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
 	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
-		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && !readsTable(r.text())):
+		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && m.Flags&classify.UsesTable == 0):
 		// The transaction that SET TRANSACTION is about is still to come.
 	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&inTransaction != 0 && c.MariaDB:
 		// SET autocommit=1 has ended the transaction, but for MariaDB what that was

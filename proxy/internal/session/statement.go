@@ -90,7 +90,7 @@ func (s *Session) prepare(ctx context.Context, payload []byte) error {
 		read: true, fresh: s.freshnessOf(&m),
 	}
 	// The statement's own flags say what its execution does, not its preparation.
-	r.meaning.Class, r.meaning.Verb = classify.Read, m.Verb
+	r.meaning.Class, r.meaning.Verb, r.meaning.Flags = classify.Read, m.Verb, m.Flags&classify.UsesTable
 	return s.run(ctx, &r)
 }
 
@@ -171,7 +171,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 		r.read = false
 	}
 	if d.Target == route.Last && r.fixed == nil {
-		r.fixed, r.read = s.asked(st.text), false
+		r.fixed, r.read = s.asked(&m), false
 	}
 	r.bind = func(c *backend.Conn) ([]byte, error) { return s.bindExecute(c, st, payload, command, firstPacket > 0) }
 	st.cursor = nil
