@@ -45,6 +45,9 @@ chaos: go
 	@mkdir -p bin/chaos
 	@go test -v -count=1 -timeout 0 -run 'TestChaos$$' ./internal/checker -chaos.time $(CHAOSTIME) -chaos.out $(CURDIR)/bin/chaos $(CHAOSFLAGS)
 
+# The proxy against direct connections and haproxy, about 25 minutes, with a table
+# and the acceptance criteria; docs/PERFORMANCE.md explains them. BENCHFLAGS:
+# -quick (4 minutes), -only REGEX, -vs BINARY, -compare, -markdown, -levels.
 bench: build
 	@scripts/install-packages mariadb-server sysbench haproxy
 	@go run ./bench $(BENCHFLAGS)

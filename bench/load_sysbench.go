@@ -33,7 +33,8 @@ func sysbench(ctx context.Context, to endpoint, clients int, args ...string) *ex
 // where it runs those.
 func bySysbench(args ...string) load {
 	return func(ctx context.Context, _ *bench, r run, h hooks) (work, error) {
-		cmd := sysbench(ctx, r.to, r.clients, append([]string{"--time=" + strconv.Itoa(max(1, int(r.length.Seconds())))}, append(args, "run")...)...)
+		length := max(time.Second, r.length.Truncate(time.Second)) // it knows whole seconds
+		cmd := sysbench(ctx, r.to, r.clients, append([]string{"--time=" + strconv.Itoa(int(length.Seconds()))}, append(args, "run")...)...)
 		out, err := cmd.StdoutPipe()
 		if err != nil {
 			return work{}, err
@@ -43,7 +44,7 @@ func bySysbench(args ...string) load {
 		if err := cmd.Start(); err != nil {
 			return work{}, err
 		}
-		text, begun, err := readSysbench(out, r.length, h)
+		text, begun, err := readSysbench(out, length, h)
 		err = errors.Join(cmd.Wait(), err)
 		switch {
 		case ctx.Err() != nil:
@@ -54,7 +55,7 @@ func bySysbench(args ...string) load {
 		if err != nil {
 			return work{}, fmt.Errorf("sysbench: %w\n%s%s", err, text, complaints.String())
 		}
-		return parseSysbench(text, r.length)
+		return parseSysbench(text, length)
 	}
 }
 

@@ -178,7 +178,7 @@ func (b *bench) measure(ctx context.Context, w workload, s *subject, length time
 func micro(d time.Duration) float64 { return float64(d) / float64(time.Microsecond) }
 
 // countLength is the length of a run in which system calls are counted.
-const countLength = 1500 * time.Millisecond
+const countLength = time.Second
 
 // countCalls counts a subject's system calls under a workload.
 func (b *bench) countCalls(ctx context.Context, w workload, s *subject, c *cell) error {

@@ -136,7 +136,11 @@ func (r *results) figures(seconds, rounds int) grid {
 					row[8] = number(c.callsAll)
 				}
 			} else {
-				row = append(row, "failed", "", "", "", "", "", "")
+				failed := "–" // the run was ended
+				if c.err != nil {
+					failed = "failed"
+				}
+				row = append(row, failed, "", "", "", "", "", "")
 			}
 			if c.err != nil {
 				g.notes = append(g.notes, fmt.Sprintf("%s: %s: %.500v", w.title(), name, c.err))
