@@ -41,6 +41,10 @@ var found = []struct {
 	{"autocommit off and on in a read-only transaction", 0, []string{"SELECT LAST_INSERT_ID(5)", "START TRANSACTION READ ONLY", "SET @@autocommit = OFF, @w = 11", "SELECT id FROM t1 ORDER BY id", "SET @@autocommit = ON, @v = 16", "SELECT id FROM t1 ORDER BY id LIMIT 2", "DELETE FROM t2 WHERE id = 5"}},
 	{"two locks taken at once, one released", 0, []string{"SELECT GET_LOCK('{schema}_l1', 0), GET_LOCK('{schema}_l2', 0)", "SELECT RELEASE_LOCK('{schema}_l1')", "COM_RESET_CONNECTION", "SELECT IS_FREE_LOCK('{schema}_l2')"}},
 	{"another lock released than the one taken", 0, []string{"SELECT GET_LOCK('{schema}_l1', 0)", "SELECT RELEASE_LOCK('{schema}_l2')", "COM_RESET_CONNECTION", "SELECT IS_FREE_LOCK('{schema}_l1')"}},
+	{"rows of a question about the statement before count", 0, []string{"SELECT id FROM t1", "SELECT nosuch", "SELECT @@error_count", "SELECT FOUND_ROWS()"}},
+	{"a SHOW that fails leaves ROW_COUNT()", 0, []string{"REPLACE INTO mark VALUES (1)", "SELECT id FROM mark", "SHOW COLUMNS FROM nosuch", "SELECT ROW_COUNT()"}},
+	{"an error that only a replica had", 0, []string{"CREATE TEMPORARY TABLE t1 (id INT)", "SELECT id FROM nosuch", "SELECT id FROM t1", "SELECT 1", "SHOW ERRORS"}},
+	{"a transaction that a failed statement began", 0, []string{"SET autocommit = 0", "COMMIT", "INSERT INTO t1 (id) VALUES (1)", "COM_PING"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
 

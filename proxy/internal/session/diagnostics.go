@@ -1,6 +1,7 @@
 package session
 
 import (
+	"bytes"
 	"strings"
 
 	"farmhand/proxy/internal/backend"
@@ -14,7 +15,7 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	if !leavesDiagnostics(r.command) {
 		return
 	}
-	if r.command != wire.ComStmtPrepare || s.handler.tracker.Err != nil {
+	if r.command != wire.ComStmtPrepare && !keepsCount(r, s.handler.tracker.Err) || r.command == wire.ComStmtPrepare && s.handler.tracker.Err != nil {
 		s.lastCount, s.missed.count = c, false
 	}
 	if s.handler.rows {
@@ -32,6 +33,20 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	case s.last != nil && !c.Warned && !s.warned(s.last):
 		s.last = c // neither has any: the one that is used now can say so as well
 	}
+}
+
+// keepsCount tells whether a statement that failed leaves ROW_COUNT() as it was,
+// which in MariaDB the SHOWs of the information_schema do.
+func keepsCount(r *request, e *wire.Error) bool {
+	if e == nil {
+		return false
+	}
+	switch r.meaning.Verb {
+	case classify.VerbShow, classify.VerbDescribe:
+		text := bytes.ToUpper(r.text())
+		return !bytes.Contains(text, []byte("CREATE")) && !bytes.Contains(text, []byte("GRANTS"))
+	}
+	return false
 }
 
 // useLast takes back what was lent of the connections that a statement may ask

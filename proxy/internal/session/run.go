@@ -110,7 +110,7 @@ func (s *Session) run(ctx context.Context, r *request) error {
 func (s *Session) strands(r *request) *wire.Error {
 	const leaves = classify.AssignsUserVariable | classify.TakesLock | classify.CreatesTemporary | classify.OpaqueSession |
 		classify.CallsProcedure | classify.PreparesText
-	if r.target != route.Transaction || s.transaction != s.replica || r.meaning.Flags&leaves == 0 {
+	if r.target != route.Transaction || s.transaction != s.replica || r.meaning.Flags&leaves == 0 && r.meaning.Reason != classify.SetsInsertID {
 		return nil
 	}
 	return &wire.Error{Code: 1792, State: "25006", Message: "Farmhand: the read-only transaction runs on the replica " + s.replica.Server.Name +
