@@ -21,8 +21,9 @@ type Conn struct {
 
 // transfer is a read or a write under way.
 type transfer struct {
-	trap uintptr
-	b    []byte
+	trap  uintptr // recvfrom or sendto: they have less to do than read and write
+	flags uintptr
+	b     []byte
 	n    int
 	err  syscall.Errno
 	step func(fd uintptr) bool // bound once: a method value is an allocation
@@ -45,7 +46,7 @@ func Wrap(conn net.Conn) net.Conn {
 		return conn
 	}
 	c := &Conn{Conn: conn, raw: raw}
-	c.in.trap, c.out.trap = syscall.SYS_READ, syscall.SYS_WRITE
+	c.in.trap, c.out.trap, c.out.flags = syscall.SYS_RECVFROM, syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL
 	c.in.step, c.out.step = c.in.attempt, c.out.attempt
 	c.answer.in, c.answer.out, c.answer.step = &c.in, &c.out, c.answer.attempt
 	return c
@@ -54,7 +55,7 @@ func Wrap(conn net.Conn) net.Conn {
 // attempt makes the system call once; false if it must wait.
 func (t *transfer) attempt(fd uintptr) bool {
 	for {
-		n, _, err := syscall.RawSyscall(t.trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.b))), uintptr(len(t.b)))
+		n, _, err := syscall.RawSyscall6(t.trap, fd, uintptr(unsafe.Pointer(unsafe.SliceData(t.b))), uintptr(len(t.b)), t.flags, 0, 0)
 		switch err {
 		case 0:
 			t.n, t.err = int(n), 0

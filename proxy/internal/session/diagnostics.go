@@ -120,8 +120,8 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 				return usesTable(text, s.state.mode)
 			}
 			return !s.state.textStatements[strings.ToLower(string(name))].tableless
-		case classify.VerbCall:
-			return false
+		case classify.VerbCall: // what its statements use, nobody says
+			return s.handler.rows || s.handler.wrote
 		}
 	}
 	return r.meaning.Flags&classify.UsesTable != 0

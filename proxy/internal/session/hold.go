@@ -111,9 +111,11 @@ func (s *Session) lendable(c *backend.Conn) bool {
 	if s.transaction != nil && s.transaction == c || c == s.primary && s.state.bound() != "" || c.Broken() {
 		return false
 	}
-	for _, st := range s.statements {
-		if st.long == c || st.cursor == c {
-			return false
+	if len(s.statements) > 0 { // most sessions have none, and iterating over nothing costs
+		for _, st := range s.statements {
+			if st.long == c || st.cursor == c {
+				return false
+			}
 		}
 	}
 	return true
