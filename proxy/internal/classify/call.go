@@ -173,6 +173,7 @@ func (s *scan) name(prev token, name []byte) {
 // sequence notes the use of a sequence, which is a table to the server.
 func (s *scan) sequence() {
 	s.demand(Write, UsesSequence)
+	s.flags |= Sequence
 	s.flags |= UsesTable
 }
 

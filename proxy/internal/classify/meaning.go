@@ -141,6 +141,9 @@ const (
 	AsksRowCount
 	// CalcFoundRows: SELECT SQL_CALC_FOUND_ROWS.
 	CalcFoundRows
+	// Sequence: moves a sequence, or reads where the connection has moved one to
+	// (LASTVAL, PREVIOUS VALUE FOR).
+	Sequence
 )
 
 var flagNames = [...]string{
@@ -148,7 +151,7 @@ var flagNames = [...]string{
 	"ConnectionID", "TakesLock", "ReleasesLock", "CreatesTemporary", "DropsTemporary", "ImplicitCommit", "SetsTransaction",
 	"LocksTables", "UnlocksTables", "XA", "PreparesText", "ExecutesText", "DeallocatesText", "UsesSchema",
 	"SetsSession", "OpaqueSession", "Kills", "LoadsLocal", "UnknownFunction", "CallsProcedure", "ReadsSystem",
-	"EndsConnection", "ReadWrite", "SetsStatement", "UsesTable", "AsksFoundRows", "AsksRowCount", "CalcFoundRows",
+	"EndsConnection", "ReadWrite", "SetsStatement", "UsesTable", "AsksFoundRows", "AsksRowCount", "CalcFoundRows", "Sequence",
 }
 
 // String returns the names of the flags, parted by spaces.

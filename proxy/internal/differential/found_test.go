@@ -45,6 +45,7 @@ var found = []struct {
 	{"a SHOW that fails leaves ROW_COUNT()", 0, []string{"REPLACE INTO mark VALUES (1)", "SELECT id FROM mark", "SHOW COLUMNS FROM nosuch", "SELECT ROW_COUNT()"}},
 	{"an error that only a replica had", 0, []string{"CREATE TEMPORARY TABLE t1 (id INT)", "SELECT id FROM nosuch", "SELECT id FROM t1", "SELECT 1", "SHOW ERRORS"}},
 	{"a transaction that a failed statement began", 0, []string{"SET autocommit = 0", "COMMIT", "INSERT INTO t1 (id) VALUES (1)", "COM_PING"}},
+	{"LASTVAL knows what the session has moved", 0, []string{"SELECT NEXT VALUE FOR sq", "SELECT id FROM mark", "SELECT LASTVAL(sq)"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
 

@@ -15,6 +15,7 @@ type pair struct {
 	direct, proxy         client
 	fromServer, fromProxy response
 	rows                  bool // there was a result set since the login, or what is like one
+	failed                bool // the statement before failed
 }
 
 // runner runs sessions, one after the other, in both worlds.
@@ -71,9 +72,10 @@ func (r *runner) run(steps []step) *divergence {
 		if s.do == connect || s.do == changeUser || s.do == reset {
 			p.rows = false
 		}
-		if keepsFoundRows(s, p.rows) {
+		if keepsFoundRows(s, p.rows && !p.failed) {
 			continue
 		}
+		p.failed = p.fromServer.failed()
 		p.rows = p.rows || s.do != prepare && p.fromServer.has(definition)
 		if excused(&p.fromProxy) {
 			if r.counts != nil {

@@ -35,6 +35,12 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	}
 }
 
+// asksSequence tells whether a text asks where a sequence was left.
+func asksSequence(sql []byte) bool {
+	text := bytes.ToUpper(sql)
+	return bytes.Contains(text, []byte("LASTVAL")) || bytes.Contains(text, []byte("PREVIOUS"))
+}
+
 // keepsCount tells whether a statement that failed leaves ROW_COUNT() as it was,
 // which in MariaDB the SHOWs of the information_schema do.
 func keepsCount(r *request, e *wire.Error) bool {
@@ -62,6 +68,9 @@ func (s *Session) useLast() {
 // unanswerable refuses a question about the statement before when the only
 // connection that could answer it has been taken by another session.
 func (s *Session) unanswerable(r *request) *wire.Error {
+	if r.meaning.Flags&classify.Sequence != 0 && s.missed.primary && !s.state.sequences && asksSequence(r.text()) {
+		return &wire.Error{Code: codeNotThrough, State: "42000", Message: "Farmhand: where the session has left the sequence cannot be told any more: its server connection was needed by another session (pool.max_per_server). Name the sequence in the statement that moves it"}
+	}
 	if r.meaning.Flags&classify.Diagnostics == 0 || r.target == route.Last {
 		return nil
 	}

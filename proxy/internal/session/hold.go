@@ -29,6 +29,7 @@ type missed struct {
 	warnings bool              // the diagnostics of the last statement, which there were
 	count    bool              // ROW_COUNT()
 	rows     bool              // FOUND_ROWS()
+	primary  bool              // what a write by itself left on the primary connection (LASTVAL of a column's default)
 }
 
 // hold makes a connection that the pool handed out the session's.
@@ -64,6 +65,7 @@ func (s *Session) taken(c *backend.Conn) {
 	}
 	s.missed.count = s.missed.count || c == s.lastCount
 	s.missed.rows = s.missed.rows || c == s.lastRows
+	s.missed.primary = s.missed.primary || c == s.primary
 	s.forget(c)
 }
 

@@ -21,7 +21,7 @@ func (s *Session) learn(r *request) {
 		classify.CreatesTemporary | classify.DropsTemporary | classify.TakesLock | classify.ReleasesLock |
 		classify.LocksTables | classify.UnlocksTables | classify.XA | classify.CallsProcedure |
 		classify.PreparesText | classify.DeallocatesText | classify.ImplicitCommit |
-		classify.UnknownFunction | classify.ExecutesText
+		classify.UnknownFunction | classify.ExecutesText | classify.Sequence
 	if m.Flags&interesting == 0 {
 		return
 	}
@@ -39,6 +39,9 @@ func (s *Session) learn(r *request) {
 	}
 	if m.Flags&classify.UnknownFunction != 0 {
 		st.functions = true
+	}
+	if m.Flags&classify.Sequence != 0 {
+		st.sequences = true
 	}
 	if m.Flags&classify.SetsSession != 0 {
 		s.learnSet(sql)
@@ -114,6 +117,9 @@ func (s *Session) learnFailed(r *request) {
 	if m.Flags&classify.TakesLock != 0 {
 		s.state.userLocks(r.text(), false)
 	}
+	if m.Flags&classify.Sequence != 0 {
+		s.state.sequences = true
+	}
 	if m.Flags&classify.ExecutesText != 0 {
 		s.textExecuted(r.text())
 	}
@@ -127,7 +133,7 @@ func (s *Session) learnFailed(r *request) {
 // state, is not followed.
 func (s *Session) learnMulti(m *classify.Meaning, sql []byte) {
 	const binds = classify.SetsSession | classify.OpaqueSession | classify.AssignsUserVariable | classify.CreatesTemporary |
-		classify.TakesLock | classify.LocksTables | classify.XA | classify.CallsProcedure | classify.PreparesText
+		classify.TakesLock | classify.LocksTables | classify.XA | classify.CallsProcedure | classify.PreparesText | classify.Sequence
 	if m.Flags&binds != 0 {
 		s.state.opaque = "a text of several statements changed the session (" + s.clip(sql) + ")"
 	}
@@ -251,6 +257,7 @@ func (s *Session) textPrepared(sql []byte, prepared bool) {
 	} else if m := classify.Classify(text, s.state.mode); m.Flags&classify.MultiStatement == 0 {
 		t.tableless = m.Flags&classify.UsesTable == 0
 		t.functions = m.Flags&classify.UnknownFunction != 0
+		t.sequences = m.Flags&classify.Sequence != 0
 		if m.Class == classify.Read && len(text) <= maxTextKept && len(s.state.textStatements) < maxTextsKept && bytes.IndexByte(text, '?') < 0 {
 			t.text, t.mode, t.schema = slices.Clone(text), s.state.mode, s.state.schema
 		}
@@ -267,6 +274,7 @@ type textStatement struct {
 	binds     string // why the session stays on the primary then; empty if it need not
 	functions bool   // it calls functions that the proxy does not know
 	tableless bool   // it uses no table
+	sequences bool   // it uses a sequence
 	// text is what runs, where that is a read without parameters that may run on
 	// a replica; mode and schema are those that it was prepared in.
 	text   []byte
@@ -318,6 +326,7 @@ func (s *Session) textExecuted(sql []byte) {
 		s.state.opaque = t.binds
 	}
 	s.state.functions = s.state.functions || t.functions
+	s.state.sequences = s.state.sequences || t.sequences
 }
 
 // retell has MariaDB report the variables that a SET changed under the name

@@ -207,6 +207,12 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			return elsewhere, err
 		}
 	}
+	if s.client.Check != nil {
+		if refused := s.admitted(ctx); refused != nil {
+			s.discard(c, "login refused")
+			return answered, refused
+		}
+	}
 	if err == nil && w.server != nil {
 		if err := s.awaitPosition(c, &w, began); err != nil {
 			return s.behind(ctx, c, r, err)

@@ -41,6 +41,8 @@ type state struct {
 	// functions: a function that the proxy does not know was called, which may
 	// have assigned any user variable.
 	functions bool
+	// sequences: a sequence was used, of which the connection knows the last value.
+	sequences bool
 	// temporary are the session's temporary tables, by lower-case name.
 	temporary map[string]bool
 	// locks are the user-level locks that the session may hold, by name, and how
@@ -134,6 +136,9 @@ func (s *state) bound() string {
 	}
 	if len(s.textStatements) > 0 {
 		return "has statements that were prepared by PREPARE … FROM"
+	}
+	if s.sequences {
+		return "used a sequence, whose last value can be asked for (LASTVAL)"
 	}
 	if s.functions {
 		return "called a stored function, which may have assigned user variables"
