@@ -65,7 +65,7 @@ type Conn struct {
 	InsertID uint64
 
 	lease      atomic.Uint64
-	parting    Parting // of the session that has lent it
+	parting    Parting  // of the session that has lent it
 	statements []uint32 // prepared on it, by the server's ids
 	at         int      // in the pool's list of those handed out
 	idleSince  time.Time

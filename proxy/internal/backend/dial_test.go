@@ -325,7 +325,7 @@ func checkTLS(t *testing.T, s *farmtest.Server, how TLS, secure bool, failure st
 	opt := testOptions()
 	opt.TLS = how
 	p := newPool(t, opt)
-	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientDeprecateEOF|wire.ClientMultiResults, Schema: farmtest.Schema})
+	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientDeprecateEOF | wire.ClientMultiResults, Schema: farmtest.Schema})
 	if failure != "" {
 		if connectError(t, err); !strings.Contains(err.Error(), failure) {
 			t.Errorf("the error is %v", err)

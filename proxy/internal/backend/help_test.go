@@ -70,7 +70,7 @@ func eachFlavor(t *testing.T, run func(t *testing.T, s *farmtest.Server), args .
 
 func get(t testing.TB, p *Pool, s *farmtest.Server, a dbserver.Account, schema string) *Conn {
 	t.Helper()
-	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(a), Caps: wire.ClientMultiResults|wire.ClientDeprecateEOF, Schema: schema})
+	c, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(a), Caps: wire.ClientMultiResults | wire.ClientDeprecateEOF, Schema: schema})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -73,7 +73,7 @@ type Pool struct {
 	// patience is how long somebody who waits for a connection lets others go first
 	// because one that is free suits them as it is.
 	patience time.Duration
-	waiting     atomic.Int32 // of all places' queues
+	waiting  atomic.Int32 // of all places' queues
 
 	mu     sync.Mutex
 	places map[string]*place // by server name

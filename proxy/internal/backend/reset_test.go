@@ -201,7 +201,7 @@ func checkSchema(t *testing.T, s *farmtest.Server) {
 	put(p, c)
 	put(p, fresh)
 	s.Exec(t, "DROP DATABASE app_other")
-	_, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientMultiResults|wire.ClientDeprecateEOF, Schema: "app_other"})
+	_, err := p.Get(t.Context(), &Want{Server: s.Describe(), Credential: credential(farmtest.App), Caps: wire.ClientMultiResults | wire.ClientDeprecateEOF, Schema: "app_other"})
 	var refused *wire.Error
 	if !errors.As(connectError(t, err), &refused) || refused.Code != 1049 {
 		t.Errorf("the error is %v, not 1049", err)

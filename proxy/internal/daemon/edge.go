@@ -138,24 +138,38 @@ func (e *edge) serve(sessions context.Context) error {
 	// would be an error here.
 	return e.listeners.Serve(context.WithoutCancel(sessions), func() frontend.Trusted { return e.trusted },
 		func(err error) { e.d.log.Warn("accept failed", zap.Error(err)) },
-		func(_ context.Context, client *frontend.Accepted) { e.client(sessions, client) })
+		func(_ context.Context, client *frontend.Accepted) func() { return e.client(sessions, client) })
 }
 
-// client serves one client from its first byte to its last.
-func (e *edge) client(ctx context.Context, conn *frontend.Accepted) {
+// client logs a client in and returns what serves it from then on; nil where it is
+// refused.
+func (e *edge) client(ctx context.Context, conn *frontend.Accepted) func() {
 	d := e.d
 	ticket, err := e.gate.Enter(time.Now(), func() { _ = conn.Close() })
 	if err != nil {
 		d.log.Warn("client refused", zap.Error(err))
 		refuse(conn, &wire.Error{Code: 1040, State: "08004", Message: "Too many connections"})
-		return
+		return nil
 	}
-	defer ticket.Leave()
+	s, schema := e.login(ctx, conn, ticket)
+	if s == nil {
+		ticket.Leave()
+		return nil
+	}
+	return func() {
+		defer ticket.Leave()
+		s.Serve(ctx, schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) })
+	}
+}
+
+// login shakes hands with a client; nil where it is refused.
+func (e *edge) login(ctx context.Context, conn *frontend.Accepted, ticket *frontend.Ticket) (s *session.Session, schema string) {
+	d := e.d
 	id := d.registry.NextID()
 	client, err := e.front.Greet(ctx, id, conn)
 	if err != nil {
 		d.log.Debug("login failed", zap.Error(err))
-		return
+		return nil, ""
 	}
 	client.Admit = func(user string) *wire.Error {
 		if err := ticket.LoggedIn(user); err != nil { // too many, or it had to make room and is being closed
@@ -166,10 +180,9 @@ func (e *edge) client(ctx context.Context, conn *frontend.Accepted) {
 	if e := client.Admit(client.User); e != nil {
 		client.Conn.Write(wire.AppendError(nil, e))
 		_ = client.Conn.Flush() // it is being refused
-		return
+		return nil, ""
 	}
-	s := session.New(d.deps, id, *client)
-	s.Serve(ctx, client.Schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) })
+	return session.New(d.deps, id, *client), client.Schema
 }
 
 // refuse sends an error in the place of a greeting, as far as the socket takes

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -67,6 +68,9 @@ func TestSessionsAreAnsweredAsDirectly(t *testing.T) {
 				s := generate(seed, index, schema)
 				if d := r.run(s.steps); d != nil {
 					failed.Add(1)
+					if strings.Contains(d.proxy, "error 1205 ") {
+						t.Log(w.holders(t))
+					}
 					r.close()
 					w.explain(t, r, seed, index, s, d)
 				}
@@ -93,6 +97,19 @@ func TestSessionsAreAnsweredAsDirectly(t *testing.T) {
 		t.Errorf("replicas served %.1f %% of the SELECTs: this tests no splitting", 100*share)
 	}
 	w.farm.CheckNoOwnEvents(t)
+}
+
+// holders says who has transactions open on the farm's primary, after a wait for a
+// lock that was in vain.
+func (w *worlds) holders(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	for _, r := range w.farm.Primary().Query(t, "SELECT p.id, p.user, p.db, p.command, p.time, p.state, LEFT(p.info, 100) AS info, x.trx_state, x.trx_started, x.trx_rows_locked, LEFT(x.trx_query, 100) AS q "+
+		"FROM information_schema.processlist p LEFT JOIN information_schema.innodb_trx x ON x.trx_mysql_thread_id = p.id ORDER BY p.id") {
+		fmt.Fprintf(&b, "connection %s of %s in %s: %s for %s s, %s, %q; transaction %s since %s with %s rows, %q\n", r.String("id"), r.String("user"), r.String("db"),
+			r.String("command"), r.String("time"), r.String("state"), r.String("info"), r.String("trx_state"), r.String("trx_started"), r.String("trx_rows_locked"), r.String("q"))
+	}
+	return b.String()
 }
 
 // check runs one session and reports what differs; false if anything does.

@@ -16,6 +16,7 @@ type pair struct {
 	fromServer, fromProxy response
 	rows                  bool // there was a result set since the login, or what is like one
 	failed                bool // the statement before failed
+	unsaid                bool // whether there are still warnings of an earlier statement, nobody says
 }
 
 // runner runs sessions, one after the other, in both worlds.
@@ -73,6 +74,9 @@ func (r *runner) run(steps []step) *divergence {
 			p.rows = false
 		}
 		if keepsFoundRows(s, p.rows && !p.failed) {
+			continue
+		}
+		if p.unsaid = unsaid(s, p.direct.textOf(s), p.unsaid); p.unsaid && asksForWarnings(s.text) {
 			continue
 		}
 		p.failed = p.fromServer.failed()

@@ -124,6 +124,19 @@ func (s step) String() string {
 	}
 }
 
+// textOf is the SQL that a step runs.
+func (c *client) textOf(s *step) string {
+	switch s.do {
+	case execute, fetch:
+		if st := c.slots[s.slot]; st != nil {
+			return st.text
+		}
+	case pipeline:
+		return strings.Join(s.texts, ";")
+	}
+	return s.text
+}
+
 func clip(s string) string {
 	if len(s) > 200 {
 		return s[:200] + fmt.Sprintf("… (%d bytes)", len(s))

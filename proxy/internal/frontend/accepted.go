@@ -83,6 +83,15 @@ func credentials(conn *net.UnixConn) *Credentials {
 	return &Credentials{PID: cred.Pid, UID: cred.Uid, GID: cred.Gid}
 }
 
+// direct is the connection to read from and write to: the one underneath where
+// nothing is taken off.
+func (a *Accepted) direct() net.Conn {
+	if a.proxied == nil {
+		return a.Conn
+	}
+	return a
+}
+
 // Remote returns the client's address: what a trusted proxy said, else the
 // peer's own. It is not valid for a client on a unix socket of which no proxy
 // said otherwise.

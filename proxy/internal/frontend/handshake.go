@@ -49,7 +49,7 @@ type Handshake struct {
 // The context bounds it as well. On success the connection's deadline is
 // cleared, and Accept is still to be called.
 func (h *Handshake) Greet(ctx context.Context, id uint32, p *Accepted) (*session.Client, error) {
-	conn := wire.NewConn(p)
+	conn := wire.NewConn(p.direct())
 	deadline := time.Now().Add(h.Timeout)
 	if err := conn.SetDeadline(deadline); err != nil {
 		return nil, err

@@ -136,7 +136,9 @@ func startFront(t *testing.T, shown *tls.Config, change func(*front)) *front {
 	f.tcp = l.Addrs()[0].String()
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, f.serve)
+		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, func(ctx context.Context, conn *Accepted) func() {
+			return func() { f.serve(ctx, conn) }
+		})
 	}()
 	t.Cleanup(func() {
 		over := errors.New("the test is over")

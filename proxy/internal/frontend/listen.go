@@ -144,9 +144,11 @@ func (l *Listeners) Addrs() []net.Addr {
 	return addrs
 }
 
-// Handler serves one accepted connection and returns when it is done with it;
+// Handler begins to serve one accepted connection and returns what serves the
+// rest, nil where there is none: that runs in a goroutine of its own, so that a
+// client that stays does not keep the stack that its login took. When it is done
 // the connection is closed then. The context is the one given to Serve.
-type Handler func(ctx context.Context, client *Accepted)
+type Handler func(ctx context.Context, client *Accepted) (rest func())
 
 // Serve accepts connections and runs handle on each, in a goroutine of its own,
 // until Stop or the end of ctx; then it waits for the handlers that still run.
@@ -163,8 +165,15 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 			errs[i] = l.accept(s, warn, func(conn net.Conn) {
 				handlers.Go(func() {
 					client := newAccepted(conn, trusted())
-					defer client.Close() // again, after most handlers
-					handle(ctx, client)
+					rest := handle(ctx, client)
+					if rest == nil {
+						_ = client.Close() // again, after most handlers
+						return
+					}
+					handlers.Go(func() {
+						defer client.Close()
+						rest()
+					})
 				})
 			})
 			if errs[i] != nil {

@@ -42,8 +42,9 @@ func serving(t *testing.T, l *Listeners, name string) (done chan error) {
 	done = make(chan error, 1)
 	go func() {
 		done <- l.Serve(context.Background(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) },
-			func(_ context.Context, client *Accepted) {
+			func(_ context.Context, client *Accepted) func() {
 				_, _ = io.WriteString(client, name) // the client may be gone
+				return nil
 			})
 		done <- nil
 	}()
@@ -102,7 +103,7 @@ func TestServeEnds(t *testing.T) {
 	serve := func(ctx context.Context, l *Listeners) chan error {
 		done := make(chan error, 1)
 		go func() {
-			done <- l.Serve(ctx, func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(context.Context, *Accepted) {})
+			done <- l.Serve(ctx, func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(context.Context, *Accepted) func() { return nil })
 		}()
 		return done
 	}
@@ -132,7 +133,10 @@ func TestAccepted(t *testing.T) {
 	clients := make(chan *Accepted, 1)
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Serve(t.Context(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(_ context.Context, c *Accepted) { clients <- c })
+		done <- l.Serve(t.Context(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(_ context.Context, c *Accepted) func() {
+			clients <- c
+			return nil
+		})
 	}()
 	conn := dialRaw(t, l.Addrs()[0].String())
 	if c := wait(t, "client", clients); c.Transport != TCP || c.Transport.String() != "tcp" || c.Peer != nil || c.Remote().String() != conn.LocalAddr().String() || !c.Loopback() {

@@ -4,6 +4,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"sync"
 	"syscall"
 	"unsafe"
 )
@@ -17,6 +18,7 @@ type Conn struct {
 
 	in, out transfer
 	answer  exchange
+	lazy    lazyRead
 }
 
 // transfer is a read or a write under way.
@@ -24,9 +26,9 @@ type transfer struct {
 	trap  uintptr // recvfrom or sendto: they have less to do than read and write
 	flags uintptr
 	b     []byte
-	n    int
-	err  syscall.Errno
-	step func(fd uintptr) bool // bound once: a method value is an allocation
+	n     int
+	err   syscall.Errno
+	step  func(fd uintptr) bool // bound once: a method value is an allocation
 }
 
 // Wrap returns conn with cheap reads and writes, or conn itself if it is no
@@ -48,6 +50,7 @@ func Wrap(conn net.Conn) net.Conn {
 	c := &Conn{Conn: conn, raw: raw}
 	c.in.trap, c.out.trap, c.out.flags = syscall.SYS_RECVFROM, syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL
 	c.in.step, c.out.step = c.in.attempt, c.out.attempt
+	c.lazy.in, c.lazy.step = &c.in, c.lazy.attempt
 	c.answer.in, c.answer.out, c.answer.step = &c.in, &c.out, c.answer.attempt
 	return c
 }
@@ -88,6 +91,45 @@ func (c *Conn) Read(b []byte) (int, error) {
 		return 0, io.EOF
 	}
 	return t.n, nil
+}
+
+// lazyRead is a read into a buffer that is taken when there is input.
+type lazyRead struct {
+	in   *transfer
+	pool *sync.Pool
+	got  *[]byte
+	step func(fd uintptr) bool
+}
+
+func (l *lazyRead) attempt(fd uintptr) bool {
+	l.got = l.pool.Get().(*[]byte)
+	l.in.b = *l.got
+	done := l.in.attempt(fd)
+	if !done || l.in.err != 0 || l.in.n == 0 {
+		l.pool.Put(l.got)
+		l.got = nil
+	}
+	return done
+}
+
+// ReadBuffer reads into a buffer of pool's, which has *[]byte. It takes one only
+// when there is input, so that who waits holds none; the buffer is the caller's
+// then, and nil where nothing was read.
+func (c *Conn) ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error) {
+	l := &c.lazy
+	l.pool = pool
+	err = c.raw.Read(l.step)
+	l.in.b = nil
+	switch {
+	case err != nil:
+		return nil, 0, err
+	case l.in.err != 0:
+		return nil, 0, c.failed("read", l.in.err)
+	case l.in.n == 0:
+		return nil, 0, io.EOF
+	}
+	buffer, l.got = l.got, nil
+	return buffer, l.in.n, nil
 }
 
 // exchange is a write and the read of what it is answered with.

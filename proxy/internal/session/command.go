@@ -183,7 +183,7 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
 		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
-		HasLast: s.last != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && m.Flags&classify.UsesTable == 0 &&
+		HasLast: s.asked(m) != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && m.Flags&classify.UsesTable == 0 &&
 			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(m) == s.primary),
 		Pinned:       st.pinned(),
 		HintsAllowed: m.Hint.Present && s.policy.HintsAllowed(s.client.User),
@@ -219,7 +219,29 @@ func (s *Session) endReadOnly(m *classify.Meaning) {
 		m.Flags&classify.SetsSession != 0 { // autocommit=1 changes nothing: it is, or the transaction would be on the primary
 		return
 	}
+	// It ends with the answer, unless that says that nothing was done at all.
+	s.suspended, s.suspendedStatus = s.transaction, s.status&inTransaction
+	s.transaction = nil
 	s.status &^= inTransaction
+}
+
+// endSuspended ends the read-only transaction that a statement was to commit; or,
+// where the server did not come so far as to look what the statement does, takes
+// it up again.
+func (s *Session) endSuspended(failed *wire.Error) {
+	c := s.suspended
+	s.suspended = nil
+	if c == nil || c != s.replica {
+		return
+	}
+	if failed != nil {
+		switch failed.Code {
+		case 1046, 1064, 1149: // no database selected, syntax
+			s.transaction, s.status = c, s.status|s.suspendedStatus
+			return
+		}
+	}
+	s.transaction = c     // so that it is not given away as it is
 	s.release(&s.replica) // the pool's reset ends it; there is nothing to commit
 }
 

@@ -94,13 +94,13 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 		" of the statement before cannot be told any more: its server connection was needed by another session (pool.max_per_server). Ask at once, or in a transaction"}
 }
 
-// asked is the connection whose diagnostics a statement asks for; there is a
-// last one.
+// asked is the connection whose diagnostics a statement asks for; nil if there is
+// none, or another session has it now.
 func (s *Session) asked(m *classify.Meaning) *backend.Conn {
 	switch {
-	case s.lastRows != nil && m.Flags&classify.AsksFoundRows != 0:
+	case m.Flags&classify.AsksFoundRows != 0:
 		return s.lastRows
-	case s.lastCount != nil && m.Flags&classify.AsksRowCount != 0:
+	case m.Flags&classify.AsksRowCount != 0:
 		return s.lastCount
 	}
 	return s.last
@@ -129,8 +129,8 @@ func (s *Session) clearsDiagnostics(r *request) bool {
 				return usesTable(text, s.state.mode)
 			}
 			return !s.state.textStatements[strings.ToLower(string(name))].tableless
-		case classify.VerbCall: // what its statements use, nobody says
-			return s.handler.rows || s.handler.wrote
+		case classify.VerbCall: // nobody says what its statements use, nor a function's
+			return false
 		}
 	}
 	return r.meaning.Flags&classify.UsesTable != 0

@@ -83,6 +83,7 @@ func (s *Session) insertUnsure() bool { return s.generated || s.state.inserted }
 
 // lend lends what it can between two commands.
 func (s *Session) lend() {
+	s.endSuspended(nil)
 	if !s.shared.running.set(nil) {
 		return
 	}
@@ -110,7 +111,7 @@ func (s *Session) lend() {
 // lendable tells whether nothing of the session depends on a connection that
 // cannot be established on another.
 func (s *Session) lendable(c *backend.Conn) bool {
-	if s.transaction != nil && s.transaction == c || c == s.primary && s.state.bound() != "" || c.Broken() {
+	if s.transaction != nil && s.transaction == c || s.suspended == c || c == s.primary && s.state.bound() != "" || c.Broken() {
 		return false
 	}
 	if len(s.statements) > 0 { // most sessions have none, and iterating over nothing costs

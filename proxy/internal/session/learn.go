@@ -123,7 +123,7 @@ func (s *Session) learnFailed(r *request) {
 	if m.Flags&classify.ExecutesText != 0 {
 		s.textExecuted(r.text())
 	}
-	if m.Flags&(classify.CallsProcedure|classify.ExecutesText) != 0 && m.Flags&classify.OpaqueSession != 0 {
+	if m.Flags&classify.CallsProcedure != 0 || m.Flags&classify.ExecutesText != 0 && m.Flags&classify.OpaqueSession != 0 {
 		s.state.opaque = "a statement that failed may have changed the session (" + s.clip(r.text()) + ")"
 	}
 }
@@ -230,7 +230,7 @@ func xaEnds(sql []byte) bool {
 		return false
 	}
 	switch string(words[1]) {
-	case "COMMIT", "ROLLBACK", "RECOVER":
+	case "COMMIT", "ROLLBACK":
 		return true
 	}
 	return false

@@ -395,6 +395,13 @@ func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, e
 func (s *Session) after(c *backend.Conn, r *request) {
 	h := &s.handler
 	t := &h.tracker
+	if s.suspended != nil {
+		s.endSuspended(t.Err)
+		if s.transaction != nil {
+			s.noteLast(c, r)
+			return
+		}
+	}
 	before := s.status
 	// To prepare leaves the transaction as it is, and the answer carries no status
 	// where the statement has neither parameters nor columns.

@@ -109,8 +109,8 @@ type Client struct {
 	Collation      uint16
 	Credential     *auth.Credential
 	Check          *auth.Check // what is left of the login; nil: nothing
-	Nonce          []byte // the greeting's, which COM_CHANGE_USER is answered with
-	GreetingPlugin string // the greeting's authentication plugin
+	Nonce          []byte      // the greeting's, which COM_CHANGE_USER is answered with
+	GreetingPlugin string      // the greeting's authentication plugin
 	Secure         bool
 	Loopback       bool
 	ZstdLevel      int // that the client asked for
@@ -141,13 +141,17 @@ type Session struct {
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
 	leases  [2]lease
-	joined  uint64 // the farm's, when replica was chosen (monitor.View.Joined)
+	joined  uint64            // the farm's, when replica was chosen (monitor.View.Joined)
 	atLogin *backend.Settings // what the state begins with
 	// transaction is the one of the two that a transaction is open on.
 	transaction *backend.Conn
 	// nextTransaction: SET TRANSACTION waits on transaction for the next one.
 	nextTransaction bool
 	next            next // what it said
+	// suspended is the replica's connection with a read-only transaction that the
+	// command under way commits.
+	suspended       *backend.Conn
+	suspendedStatus wire.Status
 	// last ran the last statement that left diagnostics.
 	last *backend.Conn
 	// lastCount ran the last statement, which ROW_COUNT() is about; it may have

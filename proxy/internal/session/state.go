@@ -1,6 +1,7 @@
 package session
 
 import (
+	"slices"
 	"strings"
 
 	"farmhand/proxy/internal/backend"
@@ -23,7 +24,7 @@ type entry struct {
 // state that it has; the entries that are newer are what it lacks.
 type state struct {
 	version uint64
-	entries []entry // in the order of their versions
+	entries []entry           // in the order of their versions
 	carried *backend.Settings // the entries, once they were asked for
 	schema  string
 
@@ -47,9 +48,9 @@ type state struct {
 	temporary map[string]bool
 	// locks are the user-level locks that the session may hold, by name, and how
 	// often; "" is one whose name is not known.
-	locks     map[string]int
-	tables    bool
-	xa        bool
+	locks  map[string]int
+	tables bool
+	xa     bool
 	// textStatements are the statements prepared by PREPARE name FROM.
 	textStatements map[string]textStatement
 	opaque         string // why the session's state cannot be followed; empty if it can
@@ -65,6 +66,54 @@ func (s *state) set(name, sql string) {
 	s.version++
 	s.entries = append(s.entries, entry{s.version, name, sql})
 	s.carried = nil
+}
+
+// context are the entries that decide how a statement's text is read: a prepared
+// statement keeps the meaning that it had under them.
+func (s *state) context() []entry {
+	var out []entry
+	for _, e := range s.entries {
+		switch e.name {
+		case "NAMES", "character_set_client", "character_set_connection", "collation_connection", "sql_mode":
+			out = append(out, e)
+		}
+	}
+	return out
+}
+
+// detour makes the SET statements that lead from the session's context to another
+// one and back; nothing where they are the same.
+func (s *state) detour(context []entry) (there, back []byte) {
+	now := s.context()
+	if slices.EqualFunc(now, context, func(a, b entry) bool { return a.sql == b.sql }) {
+		return nil, nil
+	}
+	return change(now, context), change(context, now)
+}
+
+// change makes the SET statement that brings one context about where there is
+// another.
+func change(from, to []entry) []byte {
+	text := []byte("SET ")
+	add := func(sql string) {
+		if len(text) > len("SET ") {
+			text = append(text, ", "...)
+		}
+		text = append(text, sql...)
+	}
+	for _, e := range from {
+		if !slices.ContainsFunc(to, func(o entry) bool { return o.name == e.name }) {
+			if e.name == "NAMES" {
+				add("NAMES DEFAULT")
+			} else {
+				add("SESSION " + e.name + "=DEFAULT")
+			}
+		}
+	}
+	for _, e := range to {
+		add(e.sql)
+	}
+	return text
 }
 
 // settings are what is carried by value.

@@ -28,6 +28,7 @@ type statement struct {
 	text    []byte
 	schema  string // the default one when the client prepared it, which its names mean
 	meaning classify.Meaning
+	context []entry // the settings that its text was read under
 	params  uint16
 	columns uint16
 	types   []byte // of the parameters, as the client sent them last
@@ -113,7 +114,7 @@ func (h *handler) prepared(payload []byte) (relay.Verdict, []byte) {
 		params: t.Statement.Params, columns: t.Statement.Columns,
 		on: []prepared{{conn: h.conn, id: t.Statement.ID}},
 	}
-	st.meaning, st.schema = classify.Classify(st.text, s.state.mode), s.state.schema
+	st.meaning, st.schema, st.context = classify.Classify(st.text, s.state.mode), s.state.schema, s.state.context()
 	s.statements[st.id] = st
 	s.lastStmt = st
 	h.out = append(h.out[:0], payload...)
@@ -233,6 +234,36 @@ func (s *Session) ensurePrepared(c *backend.Conn, st *statement) (*prepared, err
 	if p := st.onConn(c); p != nil {
 		return p, nil
 	}
+	if there, back := s.state.detour(st.context); len(there) > 0 {
+		if err := s.set(c, there); err != nil {
+			return nil, err
+		}
+		p, err := s.prepareInSchema(c, st)
+		var refused *wire.Error
+		if err == nil || errors.As(err, &refused) {
+			if e := s.set(c, back); e != nil {
+				// It has the settings of then, which nothing says.
+				return nil, fmt.Errorf("bring the session's settings back: %v", e)
+			}
+		}
+		return p, err
+	}
+	return s.prepareInSchema(c, st)
+}
+
+// set runs a SET of the proxy's own.
+func (s *Session) set(c *backend.Conn, text []byte) error {
+	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), text...))
+	if err := c.Flush(); err != nil {
+		return err
+	}
+	_, err := c.ReadReply()
+	return err
+}
+
+// prepareInSchema prepares the statement in the schema that was the default one
+// when the client prepared it.
+func (s *Session) prepareInSchema(c *backend.Conn, st *statement) (*prepared, error) {
 	if st.schema != "" && st.schema != c.Schema && c.Schema != "" {
 		// Its names mean the schema of then.
 		now := c.Schema

@@ -10,14 +10,18 @@ import (
 	"time"
 )
 
-// Buffer sizes. A connection starts with the small buffer and takes a large
-// one from a pool while a large packet or result passes through it.
+// Buffer sizes. A connection takes a small buffer from a pool when there is
+// something to read, and a large one while a large packet or result passes
+// through it; one that waits has neither.
 const (
 	smallBuffer = 4 << 10
 	largeBuffer = 64 << 10
 )
 
-var largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+var (
+	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallBuffer); return &b }}
+	largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+)
 
 // ErrTooLarge is the error for a payload over the limit that the reader set.
 var ErrTooLarge = errors.New("packet is larger than the limit")
@@ -39,10 +43,12 @@ type Conn struct {
 	Sum *maphash.Hash
 
 	exchanger exchanger // conn, if it is one
+	lazy      lazy      // conn, if it is one
 	failed    error     // of a read that Ask made
 
 	buf   []byte
-	large *[]byte // buf's owner while it is from the pool
+	small *[]byte // buf's owner, or large is
+	large *[]byte
 	r, w  int
 	out   []byte
 	whole []byte // joined payload of ReadPayload, where it was not in buf in one piece
@@ -54,10 +60,17 @@ type exchanger interface {
 	Exchange(out, in []byte) (n int, sent, err error)
 }
 
+// lazy is a connection that takes a buffer only when it has something to put
+// there (rawio.Conn).
+type lazy interface {
+	ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error)
+}
+
 // NewConn returns a Conn on conn, which it owns from now on.
 func NewConn(conn net.Conn) *Conn {
 	c := &Conn{conn: conn}
 	c.exchanger, _ = conn.(exchanger)
+	c.lazy, _ = conn.(lazy)
 	return c
 }
 
@@ -78,6 +91,7 @@ func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
 	}
 	c.conn = wrap(under)
 	c.exchanger, _ = c.conn.(exchanger)
+	c.lazy, _ = c.conn.(lazy)
 	return nil
 }
 
@@ -117,20 +131,40 @@ func (c *Conn) Discard(n int) {
 	}
 }
 
-// Idle gives a large buffer back to its pool, where nothing is buffered. Call it
-// before a wait that may be long.
+// Idle gives buffers back to their pools, where nothing is buffered. Call it
+// before a wait that may be long: what was read before is not valid after it.
 func (c *Conn) Idle() {
-	if c.large != nil && c.r == c.w {
-		largeBuffers.Put(c.large)
-		c.large, c.buf, c.r, c.w = nil, nil, 0, 0
+	if c.r == c.w {
+		c.giveBack()
+		c.buf, c.r, c.w = nil, 0, 0
 	}
 	if cap(c.whole) > largeBuffer {
 		c.whole = nil
 	}
 	// What waits to be flushed (commands without an answer) stays.
-	if cap(c.out) > largeBuffer && len(c.out) == 0 {
+	if cap(c.out) > keptOut && len(c.out) == 0 {
 		c.out = nil
 	}
+}
+
+// keptOut is the size of a buffer of output that a connection keeps while it is
+// idle: that of a short command or answer.
+const keptOut = 512
+
+func (c *Conn) giveBack() {
+	if c.small != nil {
+		smallBuffers.Put(c.small)
+	}
+	if c.large != nil {
+		largeBuffers.Put(c.large)
+	}
+	c.small, c.large = nil, nil
+}
+
+// take takes a small buffer.
+func (c *Conn) take() {
+	c.small = smallBuffers.Get().(*[]byte)
+	c.buf, c.r, c.w = *c.small, 0, 0
 }
 
 // Fill reads more input behind what is buffered: at least one byte, or an
@@ -141,7 +175,15 @@ func (c *Conn) Fill() error {
 		return err
 	}
 	if c.buf == nil {
-		c.buf = make([]byte, smallBuffer)
+		if c.lazy != nil {
+			small, n, err := c.lazy.ReadBuffer(&smallBuffers)
+			if small == nil {
+				return noProgress(err)
+			}
+			c.small, c.buf, c.r, c.w = small, *small, 0, 0
+			return c.filled(n, err)
+		}
+		c.take()
 	}
 	if c.r == c.w {
 		c.r, c.w = 0, 0
@@ -170,8 +212,12 @@ func (c *Conn) filled(n int, err error) error {
 		}
 		return nil
 	}
+	return noProgress(err)
+}
+
+func noProgress(err error) error {
 	if err == nil {
-		err = io.ErrNoProgress
+		return io.ErrNoProgress
 	}
 	return err
 }
@@ -179,6 +225,7 @@ func (c *Conn) filled(n int, err error) error {
 func (c *Conn) grow() {
 	large := largeBuffers.Get().(*[]byte)
 	n := copy(*large, c.buf[c.r:c.w])
+	c.giveBack()
 	c.buf, c.large, c.r, c.w = *large, large, 0, n
 }
 
@@ -297,7 +344,7 @@ func (c *Conn) Ask() error {
 	}
 	c.r, c.w = 0, 0
 	if c.buf == nil {
-		c.buf = make([]byte, smallBuffer)
+		c.take()
 	}
 	n, sent, err := c.exchanger.Exchange(c.out, c.buf)
 	c.out = c.out[:0]
