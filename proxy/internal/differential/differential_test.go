@@ -109,6 +109,28 @@ func (w *worlds) holders(t *testing.T) string {
 		fmt.Fprintf(&b, "connection %s of %s in %s: %s for %s s, %s, %q; transaction %s since %s with %s rows, %q\n", r.String("id"), r.String("user"), r.String("db"),
 			r.String("command"), r.String("time"), r.String("state"), r.String("info"), r.String("trx_state"), r.String("trx_started"), r.String("trx_rows_locked"), r.String("q"))
 	}
+	rows, err := farmtest.OpenSchemaless(t, "tcp", w.proxy, farmtest.App).QueryContext(t.Context(), "SHOW FARMHAND SESSIONS")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rows.Close()
+	columns, err := rows.Columns()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for rows.Next() {
+		row, into := make([]string, len(columns)), make([]any, len(columns))
+		for i := range row {
+			into[i] = &row[i]
+		}
+		if err := rows.Scan(into...); err != nil {
+			t.Fatal(err)
+		}
+		fmt.Fprintf(&b, "session %q\n", row)
+	}
+	if err := rows.Err(); err != nil {
+		t.Fatal(err)
+	}
 	return b.String()
 }
 

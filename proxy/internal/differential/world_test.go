@@ -75,6 +75,7 @@ func (w *worlds) startProxy(t *testing.T, change func(*config.Config)) {
 	w.proxy = farmtest.FreePort(t).String()
 	c.Listen = []config.Listener{{TCP: w.proxy}}
 	c.Admin.Address = ""
+	c.Console.Admins = []string{farmtest.App.User}
 	c.Health.Interval = config.Duration(20 * time.Millisecond)
 	c.Health.Timeout = config.Duration(10 * time.Second) // the machine may be busy
 	c.Health.SlowStart = 0

@@ -129,7 +129,7 @@ func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor
 		}
 		err := s.sync(ctx, c)
 		if err == nil || isServerError(err) {
-			return c, err
+			return c, s.refusedState(c, err)
 		}
 		// The connection died while the session held it; nothing depended on it.
 	}
@@ -153,7 +153,16 @@ func (s *Session) open(ctx context.Context, held **backend.Conn, server *monitor
 		s.pending = s.writeSync(c)
 		return c, nil
 	}
-	return c, s.sync(ctx, c)
+	return c, s.refusedState(c, s.sync(ctx, c))
+}
+
+// refusedState closes a connection whose server has refused the session's state:
+// nobody knows how much of it is there. It returns err.
+func (s *Session) refusedState(c *backend.Conn, err error) error {
+	if isServerError(err) && s.lendable(c) {
+		s.discard(c, "session state refused")
+	}
+	return err
 }
 
 // lives looks whether a connection that the session has not used for a while was

@@ -111,7 +111,8 @@ func (s *Session) lend() {
 // lendable tells whether nothing of the session depends on a connection that
 // cannot be established on another.
 func (s *Session) lendable(c *backend.Conn) bool {
-	if s.transaction != nil && s.transaction == c || s.suspended == c || c == s.primary && s.state.bound() != "" || c.Broken() {
+	if s.transaction != nil && s.transaction == c || s.suspended == c || c == s.primary && s.state.bound() != "" || c.Broken() ||
+		c.Status&inTransaction != 0 { // whatever the session knows of it
 		return false
 	}
 	if len(s.statements) > 0 { // most sessions have none, and iterating over nothing costs

@@ -459,7 +459,8 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
 	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
-		m.Class == classify.Read && (m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues) && m.Flags&classify.UsesTable == 0):
+		(m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues || m.Verb == classify.VerbDo) &&
+			m.Flags&(classify.UsesTable|classify.UnknownFunction|classify.MultiStatement) == 0):
 		// The transaction that SET TRANSACTION is about is still to come.
 	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&inTransaction != 0 && c.MariaDB:
 		// SET autocommit=1 has ended the transaction, but for MariaDB what that was

@@ -74,7 +74,7 @@ func (s *state) context() []entry {
 	var out []entry
 	for _, e := range s.entries {
 		switch e.name {
-		case "NAMES", "character_set_client", "character_set_connection", "collation_connection", "sql_mode":
+		case "NAMES", "character_set_client", "character_set_connection", "character_set_results", "collation_connection", "sql_mode":
 			out = append(out, e)
 		}
 	}
