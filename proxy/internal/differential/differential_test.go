@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/config"
 )
 
