@@ -147,7 +147,7 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 	if client.Caps.Has(wire.ClientZstd) {
 		client.ZstdLevel = int(response.ZstdLevel)
 	}
-	client.Credential, client.Check, err = h.Auth.AuthenticateAhead(ctx, session.AuthLink{Conn: conn}, auth.Request{
+	client.Credential, err = h.Auth.Authenticate(ctx, session.AuthLink{Conn: conn}, auth.Request{
 		User: response.User, Database: client.Schema, Host: host, GreetingPlugin: greeting.AuthPlugin, Plugin: response.AuthPlugin, Nonce: greeting.Nonce,
 		Response: response.AuthResponse, Secure: secure, Loopback: p.Loopback(),
 		ClientCanSwitch: client.Caps.Has(wire.ClientPluginAuth), SSLRequired: h.Secure && !local,

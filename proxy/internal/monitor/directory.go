@@ -59,33 +59,26 @@ func newDirectory(m *Monitor) *directory {
 // Accounts implements auth.Directory. It asks the primary, or while that does
 // not answer, a replica.
 func (m *Monitor) Accounts(ctx context.Context, user string) ([]auth.Account, error) {
-	return m.Ask(user)(ctx)
-}
-
-// Ask is Accounts, whose answer is waited for by what it returns.
-func (m *Monitor) Ask(user string) func(ctx context.Context) ([]auth.Account, error) {
 	if !mayBeUser(user) {
 		user = "" // the anonymous accounts are everybody's
 	}
 	m.metrics.lookups.Inc()
 	b, err := m.directory.join(user)
-	return func(ctx context.Context) ([]auth.Account, error) {
-		if err != nil {
-			return nil, err
-		}
-		select {
-		case <-ctx.Done():
-			return nil, fmt.Errorf("look up the account: %w", context.Cause(ctx))
-		case <-b.done:
-		}
-		if b.err != nil {
-			return nil, fmt.Errorf("look up the account: %w", b.err)
-		}
-		if user == "" {
-			return slices.Clone(b.accounts[""]), nil
-		}
-		return slices.Concat(b.accounts[user], b.accounts[""]), nil
+	if err != nil {
+		return nil, err
 	}
+	select {
+	case <-ctx.Done():
+		return nil, fmt.Errorf("look up the account: %w", context.Cause(ctx))
+	case <-b.done:
+	}
+	if b.err != nil {
+		return nil, fmt.Errorf("look up the account: %w", b.err)
+	}
+	if user == "" {
+		return slices.Clone(b.accounts[""]), nil
+	}
+	return slices.Concat(b.accounts[user], b.accounts[""]), nil
 }
 
 // mayBeUser tells whether there can be an account of that name. Account tables

@@ -17,7 +17,6 @@ type Conn struct {
 	raw syscall.RawConn
 
 	in, out transfer
-	answer  exchange
 	lazy    lazyRead
 }
 
@@ -51,7 +50,6 @@ func Wrap(conn net.Conn) net.Conn {
 	c.in.trap, c.out.trap, c.out.flags = syscall.SYS_RECVFROM, syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL
 	c.in.step, c.out.step = c.in.attempt, c.out.attempt
 	c.lazy.in, c.lazy.step = &c.in, c.lazy.attempt
-	c.answer.in, c.answer.out, c.answer.step = &c.in, &c.out, c.answer.attempt
 	return c
 }
 
@@ -130,66 +128,6 @@ func (c *Conn) ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error) {
 	}
 	buffer, l.got = l.got, nil
 	return buffer, l.in.n, nil
-}
-
-// exchange is a write and the read of what it is answered with.
-type exchange struct {
-	in, out *transfer
-	wrote   bool
-	short   bool // the socket had no room for all of it
-	step    func(fd uintptr) bool
-}
-
-// attempt writes, and waits for input without looking for any: none can have
-// come before. It reads when it is called again.
-func (x *exchange) attempt(fd uintptr) bool {
-	if x.wrote {
-		return x.in.attempt(fd)
-	}
-	x.wrote = true
-	if !x.out.attempt(fd) {
-		x.out.n, x.out.err = 0, 0
-	}
-	x.short = x.out.n < len(x.out.b)
-	return x.short || x.out.err != 0
-}
-
-// Exchange writes out, of which nothing has been answered yet, and reads some of
-// the answer into in. It is cheaper than a Write and a Read: the poller is made
-// ready for the answer before the question is asked, so that nobody looks for it
-// too early. sent is the error of the write; the one of the read is err.
-func (c *Conn) Exchange(out, in []byte) (n int, sent, err error) {
-	if len(out) == 0 || len(out) > chunk || len(in) == 0 {
-		return c.apart(out, in)
-	}
-	x := &c.answer
-	x.wrote, x.short = false, false
-	x.in.b, x.out.b = in, out
-	err = c.raw.Read(x.step)
-	x.in.b, x.out.b = nil, nil
-	switch {
-	case err != nil && !x.wrote:
-		return 0, err, nil
-	case x.out.err != 0:
-		return 0, c.failed("write", x.out.err), nil
-	case x.short:
-		return c.apart(out[x.out.n:], in)
-	case err != nil:
-		return 0, nil, err
-	case x.in.err != 0:
-		return 0, nil, c.failed("read", x.in.err)
-	case x.in.n == 0:
-		return 0, nil, io.EOF
-	}
-	return x.in.n, nil, nil
-}
-
-func (c *Conn) apart(out, in []byte) (n int, sent, err error) {
-	if _, err := c.Write(out); err != nil {
-		return 0, err, nil
-	}
-	n, err = c.Read(in)
-	return n, nil, err
 }
 
 // chunk bounds what one system call writes: while it runs nobody else runs on

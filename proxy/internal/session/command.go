@@ -2,11 +2,9 @@ package session
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"slices"
 
-	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
 	"farmhand/proxy/internal/route"
@@ -87,11 +85,6 @@ func (s *Session) skip(firstPacket int) error {
 func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int) error {
 	command := wire.Command(payload[0])
 	s.shared.begin(command, s.began)
-	if s.client.Check != nil && command != wire.ComQuery && command != wire.ComQuit {
-		if err := s.admitted(ctx); err != nil {
-			return err
-		}
-	}
 	switch command {
 	case wire.ComQuery:
 		return s.query(ctx, payload, firstPacket)
@@ -147,23 +140,6 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 			"Farmhand: %v is about one server; connect to that server directly", command)})
 	}
 	return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
-}
-
-// admitted waits for what is left of the client's login. An error ends the
-// session, and the client has been told.
-func (s *Session) admitted(ctx context.Context) error {
-	check := s.client.Check
-	if check == nil {
-		return nil
-	}
-	s.client.Check = nil
-	err := check.Wait(ctx)
-	var refusal *auth.Refusal
-	if errors.As(err, &refusal) {
-		_ = s.sendError(&wire.Error{Code: refusal.Code, State: refusal.State, Message: refusal.Message})
-		return errEnd
-	}
-	return err
 }
 
 // decide routes a statement. It makes a write of m where a replica has refused
@@ -266,12 +242,6 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 	m := classify.Classify(sql, s.state.mode)
 	if firstPacket > 0 {
 		s.cutMeaning(&m)
-	}
-	if m.Class != classify.Read || firstPacket > 0 {
-		// A read may go ahead: what it comes to waits.
-		if err := s.admitted(ctx); err != nil {
-			return err
-		}
 	}
 	if m.Class == classify.Console {
 		return s.console(sql)

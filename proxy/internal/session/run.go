@@ -207,12 +207,6 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			return elsewhere, err
 		}
 	}
-	if s.client.Check != nil {
-		if refused := s.admitted(ctx); refused != nil {
-			s.discard(c, "login refused")
-			return answered, refused
-		}
-	}
 	if err == nil && w.server != nil {
 		if err := s.awaitPosition(c, &w, began); err != nil {
 			return s.behind(ctx, c, r, err)
@@ -266,11 +260,7 @@ func (s *Session) send(c *backend.Conn, r *request, payload []byte) (sent bool, 
 		return true, s.stream(c, r, payload)
 	}
 	c.WriteCommand(payload)
-	if s.handler.tracker.Done() {
-		err = c.Flush() // there is no answer
-	} else {
-		err = c.Ask()
-	}
+	err = c.Flush()
 	if err != nil && (errors.Is(err, syscall.EPIPE) || errors.Is(err, net.ErrClosed)) {
 		// The peer had closed before: the kernel took nothing of a small command.
 		return len(payload) > 64<<10, err
@@ -462,7 +452,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		(m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues || m.Verb == classify.VerbDo) &&
 			m.Flags&(classify.UsesTable|classify.UnknownFunction|classify.MultiStatement) == 0):
 		// The transaction that SET TRANSACTION is about is still to come.
-	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&inTransaction != 0 && c.MariaDB:
+	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&wire.StatusInTransactionReadOnly != 0 && c.MariaDB:
 		// SET autocommit=1 has ended the transaction, but for MariaDB what that was
 		// like (READ ONLY) holds for the next statement that uses a table.
 		s.next = next{unknown: true}

@@ -108,9 +108,8 @@ type Client struct {
 	Schema         string
 	Collation      uint16
 	Credential     *auth.Credential
-	Check          *auth.Check // what is left of the login; nil: nothing
-	Nonce          []byte      // the greeting's, which COM_CHANGE_USER is answered with
-	GreetingPlugin string      // the greeting's authentication plugin
+	Nonce          []byte // the greeting's, which COM_CHANGE_USER is answered with
+	GreetingPlugin string // the greeting's authentication plugin
 	Secure         bool
 	Loopback       bool
 	ZstdLevel      int // that the client asked for

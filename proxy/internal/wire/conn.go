@@ -42,22 +42,13 @@ type Conn struct {
 	// Sum, where it is set, takes in every byte that is sent.
 	Sum *maphash.Hash
 
-	exchanger exchanger // conn, if it is one
-	lazy      lazy      // conn, if it is one
-	failed    error     // of a read that Ask made
-
+	lazy  lazy // conn, if it is one
 	buf   []byte
 	small *[]byte // buf's owner, or large is
 	large *[]byte
 	r, w  int
 	out   []byte
 	whole []byte // joined payload of ReadPayload, where it was not in buf in one piece
-}
-
-// exchanger is a connection on which a question and the first of its answer cost
-// less together (rawio.Conn).
-type exchanger interface {
-	Exchange(out, in []byte) (n int, sent, err error)
 }
 
 // lazy is a connection that takes a buffer only when it has something to put
@@ -69,7 +60,6 @@ type lazy interface {
 // NewConn returns a Conn on conn, which it owns from now on.
 func NewConn(conn net.Conn) *Conn {
 	c := &Conn{conn: conn}
-	c.exchanger, _ = conn.(exchanger)
 	c.lazy, _ = conn.(lazy)
 	return c
 }
@@ -90,7 +80,6 @@ func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
 		c.Discard(len(ahead))
 	}
 	c.conn = wrap(under)
-	c.exchanger, _ = c.conn.(exchanger)
 	c.lazy, _ = c.conn.(lazy)
 	return nil
 }
@@ -170,10 +159,6 @@ func (c *Conn) take() {
 // Fill reads more input behind what is buffered: at least one byte, or an
 // error. It makes room, up to the size of the large buffer.
 func (c *Conn) Fill() error {
-	if err := c.failed; err != nil {
-		c.failed = nil
-		return err
-	}
 	if c.buf == nil {
 		if c.lazy != nil {
 			small, n, err := c.lazy.ReadBuffer(&smallBuffers)
@@ -334,25 +319,6 @@ func (c *Conn) Flush() error {
 	_, err := c.conn.Write(c.out)
 	c.out = c.out[:0]
 	return err
-}
-
-// Ask sends what waits, to which there will be an answer, and may read some of
-// that already. An error is that of sending; one of reading is Fill's to return.
-func (c *Conn) Ask() error {
-	if c.exchanger == nil || c.r < c.w || len(c.out) == 0 || c.Sum != nil || c.failed != nil {
-		return c.Flush()
-	}
-	c.r, c.w = 0, 0
-	if c.buf == nil {
-		c.take()
-	}
-	n, sent, err := c.exchanger.Exchange(c.out, c.buf)
-	c.out = c.out[:0]
-	if sent != nil {
-		return sent
-	}
-	c.failed = c.filled(n, err)
-	return nil
 }
 
 // Forward sends what waits and then b, which it does not keep.
