@@ -2,6 +2,67 @@ package backend
 
 import "time"
 
+// place is what the pool has at one server.
+type place struct {
+	idle  map[key][]*Conn // oldest first
+	out   []*Conn         // handed out
+	hand  int             // where the search for a lent one goes on, in out
+	users map[[32]byte]int
+	total int // idle, handed out, and being opened
+	queue queue
+	// limit is what the server itself allows, as far as it has refused more, until
+	// that is tried again.
+	limit      int
+	limitUntil time.Time
+	idleCount  int
+	// logins are the shapes and credentials that sessions have asked for lately,
+	// to open connections ahead of demand.
+	logins map[key]*demand
+}
+
+func (p *Pool) place(server string) *place {
+	pl := p.places[server]
+	if pl == nil {
+		pl = &place{idle: map[key][]*Conn{}, users: map[[32]byte]int{}, logins: map[key]*demand{}}
+		p.places[server] = pl
+	}
+	return pl
+}
+
+// hasRoom tells whether another connection for k may be opened.
+func (p *Pool) hasRoom(pl *place, k key) bool {
+	limit := p.opt.MaxPerServer
+	if pl.limit > 0 && time.Now().Before(pl.limitUntil) && (limit == 0 || pl.limit < limit) {
+		limit = pl.limit
+	}
+	return (limit == 0 || pl.total < limit) && p.userHasRoom(pl, k)
+}
+
+func (p *Pool) userHasRoom(pl *place, k key) bool {
+	return p.opt.MaxPerUser == 0 || pl.users[k.login] < p.opt.MaxPerUser
+}
+
+// reserve counts a connection that is about to be opened.
+func (p *Pool) reserve(pl *place, k key) {
+	pl.total++
+	pl.users[k.login]++
+}
+
+// free counts a connection that is gone.
+func (p *Pool) free(pl *place, k key) {
+	pl.total--
+	if pl.users[k.login]--; pl.users[k.login] <= 0 {
+		delete(pl.users, k.login)
+	}
+}
+
+// took makes a lent connection its taker's.
+func (p *Pool) took(pl *place, c *Conn) *Conn {
+	c.pass()
+	p.metrics.taken.WithLabelValues(c.key.server).Inc()
+	return c
+}
+
 // setIdle replaces the idle list of k.
 func (pl *place) setIdle(p *Pool, k key, list []*Conn) {
 	pl.idleCount += len(list) - len(pl.idle[k])

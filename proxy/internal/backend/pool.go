@@ -8,8 +8,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"farmhand/internal/farm"
-	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/wire"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -31,36 +29,6 @@ type Options struct {
 	Report func(server string, err error)
 }
 
-// key names the connections that are interchangeable.
-type key struct {
-	server  string
-	address string
-	login   [32]byte // auth.Credential.Key
-	shape   wire.Capability
-}
-
-// Want is the connection that a session asks for.
-type Want struct {
-	Server     farm.Server
-	Credential *auth.Credential
-	Caps       wire.Capability // of which Shape matters
-	// Schema is the session's default one. There is no command that takes a schema
-	// away, so a session that has none cannot use a connection that has one.
-	Schema string
-	// Settings are what the session has established by value.
-	Settings *Settings
-	// Clean asks for a connection on which no statement of a client's has run
-	// since its login or reset: it has no diagnostics, and no last insert id.
-	Clean bool
-	// Urgent asks for a connection beyond the limits, rather than to wait: to kill
-	// what keeps the others busy.
-	Urgent bool
-}
-
-func (w *Want) key() key {
-	return key{server: w.Server.Name, address: w.Server.Address, login: w.Credential.Key(), shape: w.Caps & Shape}
-}
-
 // Pool keeps connections to servers and hands them out. Its methods may be
 // called by any goroutine.
 type Pool struct {
@@ -80,61 +48,11 @@ type Pool struct {
 	gone   bool
 }
 
-// place is what the pool has at one server.
-type place struct {
-	idle  map[key][]*Conn // oldest first
-	out   []*Conn         // handed out
-	hand  int             // where the search for a lent one goes on, in out
-	users map[[32]byte]int
-	total int // idle, handed out, and being opened
-	queue queue
-	// limit is what the server itself allows, as far as it has refused more, until
-	// that is tried again.
-	limit      int
-	limitUntil time.Time
-	idleCount  int
-	// logins are the shapes and credentials that sessions have asked for lately,
-	// to open connections ahead of demand.
-	logins map[key]*demand
-}
-
-type metrics struct {
-	opened, reused, failed, taken *prometheus.CounterVec
-	closed                        *prometheus.CounterVec
-	idle, active, queued          *prometheus.GaugeVec
-	waited                        prometheus.Histogram
-}
-
 // NewPool returns a pool that registers its metrics with reg.
 func NewPool(opt Options, reg prometheus.Registerer) *Pool {
-	counter := func(name, help string, labels ...string) *prometheus.CounterVec {
-		c := prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
-		reg.MustRegister(c)
-		return c
-	}
-	gauge := func(name, help string) *prometheus.GaugeVec {
-		g := prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: name, Help: help}, []string{"server"})
-		reg.MustRegister(g)
-		return g
-	}
-	waited := prometheus.NewHistogram(prometheus.HistogramOpts{
-		Name: "farmhand_proxy_server_connection_wait_seconds", Help: "How long sessions waited for a connection to a server because of a limit.",
-		Buckets: []float64{.0005, .001, .002, .005, .01, .02, .05, .1, .2, .5, 1, 5, 10},
-	})
-	reg.MustRegister(waited)
 	return &Pool{
 		opt: opt, verifyAfter: time.Second, patience: 20 * time.Millisecond, places: map[string]*place{},
-		metrics: metrics{
-			opened: counter("farmhand_proxy_server_connections_opened_total", "Connections opened to a server.", "server"),
-			reused: counter("farmhand_proxy_server_connections_reused_total", "Connections to a server taken from the pool.", "server"),
-			taken:  counter("farmhand_proxy_server_connections_taken_total", "Connections to a server taken from another session that was between commands.", "server"),
-			failed: counter("farmhand_proxy_server_connect_errors_total", "Failures to connect or log in to a server.", "server"),
-			closed: counter("farmhand_proxy_server_connections_closed_total", "Connections to a server closed by the proxy, by reason.", "server", "reason"),
-			idle:   gauge("farmhand_proxy_server_connections_idle", "Idle connections to a server."),
-			active: gauge("farmhand_proxy_server_connections_active", "Connections to a server that sessions hold."),
-			queued: gauge("farmhand_proxy_server_connections_waiting", "Sessions that wait for a connection to a server because of a limit."),
-			waited: waited,
-		},
+		metrics: newMetrics(reg),
 	}
 }
 
@@ -230,49 +148,6 @@ const (
 	quiet    = 100 * time.Millisecond
 	searched = 64
 )
-
-func (p *Pool) place(server string) *place {
-	pl := p.places[server]
-	if pl == nil {
-		pl = &place{idle: map[key][]*Conn{}, users: map[[32]byte]int{}, logins: map[key]*demand{}}
-		p.places[server] = pl
-	}
-	return pl
-}
-
-// hasRoom tells whether another connection for k may be opened.
-func (p *Pool) hasRoom(pl *place, k key) bool {
-	limit := p.opt.MaxPerServer
-	if pl.limit > 0 && time.Now().Before(pl.limitUntil) && (limit == 0 || pl.limit < limit) {
-		limit = pl.limit
-	}
-	return (limit == 0 || pl.total < limit) && p.userHasRoom(pl, k)
-}
-
-func (p *Pool) userHasRoom(pl *place, k key) bool {
-	return p.opt.MaxPerUser == 0 || pl.users[k.login] < p.opt.MaxPerUser
-}
-
-// reserve counts a connection that is about to be opened.
-func (p *Pool) reserve(pl *place, k key) {
-	pl.total++
-	pl.users[k.login]++
-}
-
-// free counts a connection that is gone.
-func (p *Pool) free(pl *place, k key) {
-	pl.total--
-	if pl.users[k.login]--; pl.users[k.login] <= 0 {
-		delete(pl.users, k.login)
-	}
-}
-
-// took makes a lent connection its taker's.
-func (p *Pool) took(pl *place, c *Conn) *Conn {
-	c.pass()
-	p.metrics.taken.WithLabelValues(c.key.server).Inc()
-	return c
-}
 
 // open opens a connection, for which there is room.
 func (p *Pool) open(ctx context.Context, k key, w *Want) (*Conn, error) {
