@@ -28,7 +28,7 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	clears := s.clearsDiagnostics(r)
 	c.Warned = s.handler.tracker.Err != nil || s.handler.tracker.OK.Warnings > 0 || c.Warned && !clears
 	switch {
-	case clears, s.last == nil && !s.missed.warnings:
+	case clears, s.last == nil && !s.missed.warnings && !c.Warned:
 		s.last, s.missed.warnings = c, false
 	case s.last != nil && !c.Warned && !s.warned(s.last):
 		s.last = c // neither has any: the one that is used now can say so as well

@@ -449,7 +449,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
 	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
-		(m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues || m.Verb == classify.VerbDo) &&
+		(m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues || m.Verb == classify.VerbDo || m.Verb == classify.VerbSet) &&
 			m.Flags&(classify.UsesTable|classify.UnknownFunction|classify.MultiStatement) == 0):
 		// The transaction that SET TRANSACTION is about is still to come.
 	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&wire.StatusInTransactionReadOnly != 0 && c.MariaDB:
