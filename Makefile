@@ -25,7 +25,8 @@ FUZZTIME ?= 30s
 fuzz: go
 	@scripts/fuzz $(FUZZTIME)
 
-# Sessions at random, on a server directly and through the proxy, for SOAKTIME,
+# Sessions at random, on a server directly and through the proxy, where they have
+# to share too few server connections, for SOAKTIME,
 # from a new SEED each time; every packet is compared. A difference is reduced
 # and printed with the seed that shows it again.
 SOAKTIME ?= 30m
@@ -33,7 +34,7 @@ SEED ?= $(shell date +%s)
 soak: go
 	@scripts/install-packages mariadb-server
 	@FARMHAND_DIFFERENTIAL_TIME=$(SOAKTIME) FARMHAND_DIFFERENTIAL_SEED=$(SEED) \
-		go test -v -count=1 -timeout 0 -run 'TestSessionsAreAnsweredAsDirectly$$' ./proxy/internal/differential
+		go test -v -count=1 -timeout 0 -run 'TestSessionsThatShareConnectionsAreAnsweredAsDirectly$$' ./proxy/internal/differential
 
 # Clients of two proxies on a farm whose servers, proxies and links fail all the
 # time; every answer is checked. CHAOSFLAGS: -chaos.seed N, -chaos.flavor MySQL,
