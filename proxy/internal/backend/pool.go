@@ -236,8 +236,15 @@ func (p *Pool) ready(ctx context.Context, g grant, w *Want) (ok bool, err error)
 		p.drop(c, "closed by the server")
 		return false, nil
 	}
-	reload := g.idle >= p.verifyAfter
+	reload := g.idle >= p.verifyAfter && !c.unclean // whom a reset would not bring back
 	fits := w.Settings.Overrides(c.Settings) && !(w.Clean && c.Used) && (c.Settings == nil || !c.Settings.user || w.Settings.Equal(c.Settings))
+	if !fits && c.unclean {
+		if err := c.tellInserted(); err != nil {
+			c.MarkBroken()
+		}
+		p.drop(c, "login state")
+		return false, nil
+	}
 	if fits && !reload && c.parting.Inserted == nil {
 		c.closeStatements()
 		p.metrics.reused.WithLabelValues(c.key.server).Inc()

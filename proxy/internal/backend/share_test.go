@@ -308,3 +308,37 @@ func TestManyShare(t *testing.T) {
 		t.Errorf("the pool counts %+v", n)
 	}
 }
+
+// TestALoginThatAResetDoesNotBringBack: IGNORE_SPACE is a variable that the login
+// sets. A connection that has it is never reset, however long it was idle.
+func TestALoginThatAResetDoesNotBringBack(t *testing.T) {
+	s := startServer(t, farm.MariaDB)
+	p := sharingPool(t, 1, 0)
+	p.verifyAfter = 0
+	w := want(s, farmtest.App, nil)
+	w.Caps |= wire.ClientIgnoreSpace
+	open := func(settings *Settings) *Conn {
+		t.Helper()
+		w.Settings = settings
+		c, err := p.Get(t.Context(), w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := answer(t, c, "SELECT COUNT (*) FROM (SELECT 1) x"); got != "[[1]]" {
+			t.Errorf("IGNORE_SPACE is gone: %s", got)
+		}
+		return c
+	}
+	c := open(nil)
+	p.keep(c) // as one that was opened ahead of demand
+	if next := open(nil); next != c {
+		t.Error("an idle connection was not used")
+	}
+	c.Settings = NewSettings([]Setting{{"@a", "@a=1"}})
+	p.Lend(c, c.Lease(), Parting{Since: time.Now()})
+	if next := open(nil); next == c {
+		t.Error("a connection with settings that are not overridden was used")
+	} else {
+		p.Close(next, "test")
+	}
+}

@@ -49,7 +49,7 @@ func (s *Session) run(ctx context.Context, r *request) error {
 	if e := s.unanswerable(r); e != nil {
 		return s.sendError(e)
 	}
-	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.target != route.Last
+	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.meaning.Class == classify.Read && r.target != route.Last
 	if s.policy.ReadWait > 0 && s.mayWait(r) {
 		r.fresh.until = s.began.Add(s.policy.ReadWait)
 	}
