@@ -1,6 +1,9 @@
 package classify
 
-import "strconv"
+import (
+	"bytes"
+	"strconv"
+)
 
 // RewriteConnectionID appends sql to dst with every CONNECTION_ID() and
 // @@pseudo_thread_id replaced by id, the client's own connection id; so that a
@@ -187,7 +190,7 @@ func (r *rewriter) endItem() {
 		return
 	}
 	name := r.sql[i.first.start:i.last.end]
-	if len(name) > maxAlias {
+	if len(name) > maxAlias || bytes.IndexByte(name, 0) >= 0 { // which no name can have
 		return
 	}
 	r.dst = append(r.dst, r.sql[r.copied:i.last.end]...)

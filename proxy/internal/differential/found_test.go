@@ -49,6 +49,8 @@ var found = []struct {
 	{"a prepared statement keeps its character set", 0, []string{"COM_STMT_PREPARE SELECT b FROM t1 WHERE b = 'fünf'", "SET collation_connection = utf8mb4_general_ci", "SET character_set_results = NULL", "SELECT GET_LOCK('{schema}_l', 0)", "COM_STMT_EXECUTE", "SELECT b FROM t1 WHERE id = 5"}},
 	{"SET TRANSACTION outlives a SELECT without a table", 0, []string{"SET TRANSACTION READ ONLY", "SELECT LAST_INSERT_ID(2)", "SELECT COUNT(*) FROM t1", "INSERT INTO t1 (a) VALUES (1)"}},
 	{"SET TRANSACTION outlives any SET", 0, []string{"SET TRANSACTION READ ONLY", "SET auto_increment_increment = DEFAULT", "SELECT id FROM t1 ORDER BY id", "UPDATE t2 SET a = 4 WHERE id < 5"}},
+	{"SET TRANSACTION outlives a SHOW", 0, []string{"SET TRANSACTION READ ONLY", "SHOW COUNT(*) ERRORS", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
+	{"SET TRANSACTION outlives a query without an application's table", 0, []string{"SET TRANSACTION READ ONLY", "SHOW GLOBAL VARIABLES LIKE 'max_allowed_packet'", "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i+1 FROM n WHERE i < 5) SELECT SUM(i) FROM n", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
 	{"DDL that is not understood leaves a read-only transaction open", 0, []string{"START TRANSACTION READ ONLY", "SELECT COUNT(*) FROM t1", "DROP TABLE IF EXISTS", "COM_PING", "COMMIT"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }

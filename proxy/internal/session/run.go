@@ -448,9 +448,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
 		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
-	case s.nextTransaction && (m.Class == classify.SessionState || m.Class == classify.Empty ||
-		(m.Verb == classify.VerbSelect || m.Verb == classify.VerbValues || m.Verb == classify.VerbDo || m.Verb == classify.VerbSet) &&
-			m.Flags&(classify.UsesTable|classify.UnknownFunction|classify.MultiStatement) == 0):
+	case s.nextTransaction && !beginsTransaction(m):
 		// The transaction that SET TRANSACTION is about is still to come.
 	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&wire.StatusInTransactionReadOnly != 0 && c.MariaDB:
 		// SET autocommit=1 has ended the transaction, but for MariaDB what that was
@@ -461,6 +459,22 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.transaction, s.nextTransaction = nil, false
 	}
 	s.noteLast(c, r)
+}
+
+// beginsTransaction tells whether a statement is certain to have begun, and with
+// autocommit ended, the transaction that SET TRANSACTION was about: one that uses a
+// table of an application's. As long as it is not, the session stays where it is.
+func beginsTransaction(m *classify.Meaning) bool {
+	switch m.Class {
+	case classify.Begin, classify.BeginReadOnly, classify.End:
+		return true
+	}
+	switch m.Verb {
+	case classify.VerbShow, classify.VerbExplain, classify.VerbDescribe, classify.VerbWith, classify.VerbSet:
+		return false
+	}
+	return m.Flags&(classify.MultiStatement|classify.CallsProcedure|classify.ExecutesText|classify.ImplicitCommit) != 0 ||
+		m.Flags&(classify.UsesTable|classify.UnknownFunction) != 0 && m.Flags&classify.ReadsSystem == 0
 }
 
 // sendError answers the current command with an error of the proxy's.
