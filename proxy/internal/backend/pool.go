@@ -295,7 +295,7 @@ func (p *Pool) Put(c *Conn, asIs bool) {
 		p.mu.Lock()
 		gone := p.gone
 		pl := p.place(c.key.server)
-		full := pl.queue.empty() && len(pl.idle[c.key]) >= p.opt.IdlePerUser
+		full := pl.queue.empty() && len(pl.idle[c.key]) >= p.kept(pl, c.key)
 		if !gone && !full {
 			p.work.Add(1)
 		}
@@ -329,7 +329,7 @@ func (p *Pool) keep(c *Conn) {
 		p.mu.Unlock()
 		return
 	case !pl.queue.empty(): // it makes room for another kind
-	case len(pl.idle[c.key]) < p.opt.IdlePerUser:
+	case len(pl.idle[c.key]) < p.kept(pl, c.key):
 		p.takeBack(pl, c)
 		c.idleSince = time.Now()
 		pl.setIdle(p, c.key, append(pl.idle[c.key], c))

@@ -62,6 +62,16 @@ func (p *Pool) Expect(servers []farm.Server) {
 // spare is how many idle connections there should be for a demand.
 func (d *demand) spare(limit int) int { return min(limit, 1+d.peak/8) }
 
+// kept is how many idle connections of a kind are kept: as many as the sessions
+// used at once lately, where that is more than Options say, so that clients who
+// come and go do not have them opened and closed again.
+func (p *Pool) kept(pl *place, k key) int {
+	if d := pl.logins[k]; d != nil && p.opt.IdlePerUser > 0 {
+		return max(p.opt.IdlePerUser, d.peak)
+	}
+	return p.opt.IdlePerUser
+}
+
 // warm opens connections ahead of demand, one at a time for each login.
 func (p *Pool) warm(ctx context.Context, now time.Time) {
 	p.mu.Lock()
