@@ -190,7 +190,8 @@ func (r *rewriter) endItem() {
 		return
 	}
 	name := r.sql[i.first.start:i.last.end]
-	if len(name) > maxAlias || bytes.IndexByte(name, 0) >= 0 { // which no name can have
+	// No name can have NUL or a character of four bytes.
+	if len(name) > maxAlias || bytes.ContainsFunc(name, func(c rune) bool { return c == 0 || c > 0xffff }) {
 		return
 	}
 	r.dst = append(r.dst, r.sql[r.copied:i.last.end]...)

@@ -51,6 +51,7 @@ var found = []struct {
 	{"SET TRANSACTION outlives any SET", 0, []string{"SET TRANSACTION READ ONLY", "SET auto_increment_increment = DEFAULT", "SELECT id FROM t1 ORDER BY id", "UPDATE t2 SET a = 4 WHERE id < 5"}},
 	{"SET TRANSACTION outlives a SHOW", 0, []string{"SET TRANSACTION READ ONLY", "SHOW COUNT(*) ERRORS", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
 	{"SET TRANSACTION outlives a query without an application's table", 0, []string{"SET TRANSACTION READ ONLY", "SHOW GLOBAL VARIABLES LIKE 'max_allowed_packet'", "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i+1 FROM n WHERE i < 5) SELECT SUM(i) FROM n", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
+	{"a question that was prepared under other settings", 0, []string{"COM_STMT_PREPARE SELECT ROW_COUNT()", "SET NAMES latin1", "SELECT nosuch", "COM_STMT_EXECUTE"}},
 	{"DDL that is not understood leaves a read-only transaction open", 0, []string{"START TRANSACTION READ ONLY", "SELECT COUNT(*) FROM t1", "DROP TABLE IF EXISTS", "COM_PING", "COMMIT"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }

@@ -373,6 +373,7 @@ func (s *Session) broken(ctx context.Context, c *backend.Conn, r *request, err e
 func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, err error) (outcome, error) {
 	var refused *wire.Error
 	if errors.As(err, &refused) {
+		c.Warned = true // of an error that is not the client's statement's
 		if c == s.replica && s.transaction != c {
 			return elsewhere, err
 		}

@@ -234,7 +234,9 @@ func (s *Session) ensurePrepared(c *backend.Conn, st *statement) (*prepared, err
 	if p := st.onConn(c); p != nil {
 		return p, nil
 	}
-	if there, back := s.state.detour(st.context); len(there) > 0 {
+	// A question about the statement before means the same under all settings, and
+	// a SET ahead of it would be that statement.
+	if there, back := s.state.detour(st.context); len(there) > 0 && st.meaning.Flags&classify.Diagnostics == 0 {
 		if err := s.set(c, there); err != nil {
 			return nil, err
 		}
