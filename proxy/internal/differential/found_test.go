@@ -52,6 +52,7 @@ var found = []struct {
 	{"SET TRANSACTION outlives a SHOW", 0, []string{"SET TRANSACTION READ ONLY", "SHOW COUNT(*) ERRORS", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
 	{"SET TRANSACTION outlives a query without an application's table", 0, []string{"SET TRANSACTION READ ONLY", "SHOW GLOBAL VARIABLES LIKE 'max_allowed_packet'", "WITH RECURSIVE n AS (SELECT 1 AS i UNION ALL SELECT i+1 FROM n WHERE i < 5) SELECT SUM(i) FROM n", "SELECT id FROM t1 ORDER BY id", "INSERT INTO t1 (a) VALUES (16)"}},
 	{"a question that was prepared under other settings", 0, []string{"COM_STMT_PREPARE SELECT ROW_COUNT()", "SET NAMES latin1", "SELECT nosuch", "COM_STMT_EXECUTE"}},
+	{"an insert that failed has generated an id", 0, []string{"INSERT INTO t2 (a, b) SELECT a, b FROM t1 UNION ALL SELECT 'x', 1", "SELECT SQL_CALC_FOUND_ROWS id FROM t2 ORDER BY id LIMIT 1", "SELECT LAST_INSERT_ID()"}},
 	{"DDL that is not understood leaves a read-only transaction open", 0, []string{"START TRANSACTION READ ONLY", "SELECT COUNT(*) FROM t1", "DROP TABLE IF EXISTS", "COM_PING", "COMMIT"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }

@@ -135,6 +135,9 @@ func (s *Session) release(at **backend.Conn) {
 	// itself: the next one need not wait for it to be cleaned.
 	asIs := s.lendable(c) && !c.Warned && c.InsertID == 0 && c.Settings.Equal(s.atLogin) && len(s.statements) == 0 &&
 		(c != s.primary || s.lastInsertID == 0 && !s.insertUnsure())
+	s.missed.warnings = s.missed.warnings || c == s.last && c.Warned
+	s.missed.count = s.missed.count || c == s.lastCount
+	s.missed.rows = s.missed.rows || c == s.lastRows
 	s.forget(c)
 	going := s.shared.running.set(nil) // else the connection has a deadline
 	s.Pool.Put(c, asIs && going)

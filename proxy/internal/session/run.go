@@ -411,8 +411,8 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.state.inserted = true
 	case classify.VerbSelect, classify.VerbUpdate: // LAST_INSERT_ID(expression)
 		s.state.inserted = s.state.inserted || m.Reason == classify.SetsInsertID
-	case classify.VerbInsert, classify.VerbReplace:
-		s.state.inserted = s.state.inserted || h.rows // RETURNING
+	case classify.VerbInsert, classify.VerbReplace: // RETURNING, or rows before the one that failed
+		s.state.inserted = s.state.inserted || h.rows || t.Err != nil
 	}
 	s.saw(c, r)
 	if h.changed && !h.explained && !explains(r) {
