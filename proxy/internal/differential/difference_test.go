@@ -21,6 +21,9 @@ func difference(s *step, direct, proxy *response, caps wire.Capability) string {
 	if (direct.broken == nil) != (proxy.broken == nil) {
 		return "one of the connections broke"
 	}
+	if direct.broken != nil {
+		return "" // MariaDB does not always end its answer to COM_FIELD_LIST without a schema
+	}
 	d, p := direct.packets, proxy.packets
 	switch s.rows {
 	case anyOrder:
