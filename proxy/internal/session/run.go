@@ -412,7 +412,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	case classify.VerbSelect, classify.VerbUpdate: // LAST_INSERT_ID(expression)
 		s.state.inserted = s.state.inserted || m.Reason == classify.SetsInsertID
 	case classify.VerbInsert, classify.VerbReplace: // RETURNING, or rows before the one that failed
-		s.state.inserted = s.state.inserted || h.rows || t.Err != nil
+		s.state.inserted = s.state.inserted || h.rows || t.Err != nil && c == s.primary
 	}
 	s.saw(c, r)
 	if h.changed && !h.explained && !explains(r) {
