@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"time"
 
@@ -135,8 +136,9 @@ func (s *Session) acquireRead(ctx context.Context, f freshness, avoid []string) 
 		choice := route.Read(v, &need, s.policy.PrimaryReads, now, random())
 		server := choice.Server
 		if server == nil {
-			// A primary that is about to come serves reads too.
-			if s.policy.PrimaryReads != route.Never && (only != "" || v.Primary == nil || v.Primary.Status != monitor.Up) {
+			// A primary that is about to come serves reads too, and one that has failed
+			// this one, of which the monitor does not know yet, is about to go.
+			if s.policy.PrimaryReads != route.Never && (only != "" || v.Primary == nil || v.Primary.Status != monitor.Up || slices.Contains(avoid, v.Primary.Name)) {
 				c, err := s.acquirePrimary(ctx)
 				if err == nil || !isServerError(err) {
 					return c, err
