@@ -60,13 +60,16 @@ func (s *Session) taken(c *backend.Conn) {
 	if c == s.primary && s.insertUnsure() {
 		s.missed.inserted, s.inserted = s.inserted, nil
 	}
-	if c == s.last {
-		s.missed.warnings = l.warned
-	}
-	s.missed.count = s.missed.count || c == s.lastCount
-	s.missed.rows = s.missed.rows || c == s.lastRows
+	s.miss(c, l.warned)
 	s.missed.primary = s.missed.primary || c == s.primary
 	s.forget(c)
+}
+
+// miss takes note of what only a connection knew that the session has no more.
+func (s *Session) miss(c *backend.Conn, warned bool) {
+	s.missed.warnings = s.missed.warnings || c == s.last && warned
+	s.missed.count = s.missed.count || c == s.lastCount
+	s.missed.rows = s.missed.rows || c == s.lastRows
 }
 
 // warned tells whether a connection of the session's has warnings to ask for.
@@ -135,9 +138,7 @@ func (s *Session) release(at **backend.Conn) {
 	// itself: the next one need not wait for it to be cleaned.
 	asIs := s.lendable(c) && !c.Warned && c.InsertID == 0 && c.Settings.Equal(s.atLogin) && len(s.statements) == 0 &&
 		(c != s.primary || s.lastInsertID == 0 && !s.insertUnsure())
-	s.missed.warnings = s.missed.warnings || c == s.last && c.Warned
-	s.missed.count = s.missed.count || c == s.lastCount
-	s.missed.rows = s.missed.rows || c == s.lastRows
+	s.miss(c, c.Warned)
 	s.forget(c)
 	going := s.shared.running.set(nil) // else the connection has a deadline
 	s.Pool.Put(c, asIs && going)
