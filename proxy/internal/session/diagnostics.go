@@ -42,17 +42,26 @@ func asksSequence(sql []byte) bool {
 }
 
 // keepsCount tells whether a statement that failed leaves ROW_COUNT() as it was,
-// which in MariaDB the SHOWs of the information_schema do.
+// which in MariaDB the SHOWs of the information_schema do when the error comes
+// while they collect their rows.
 func keepsCount(r *request, e *wire.Error) bool {
 	if e == nil {
 		return false
 	}
 	switch r.meaning.Verb {
 	case classify.VerbShow, classify.VerbDescribe:
-		text := bytes.ToUpper(r.text())
-		return !bytes.Contains(text, []byte("CREATE")) && !bytes.Contains(text, []byte("GRANTS"))
+	default:
+		return false
 	}
-	return false
+	switch e.Code {
+	case 1049, 1094, 1109, 1146, 1356: // no such schema, thread, table, or what a view uses
+	default:
+		return false
+	}
+	text := bytes.ToUpper(r.text())
+	return !bytes.Contains(text, []byte("CREATE")) && !bytes.Contains(text, []byte("GRANTS")) &&
+		// MariaDB looks for its own SESSION_VARIABLES in the schema at times.
+		!strings.Contains(e.Message, ".SESSION_") && !strings.Contains(e.Message, ".GLOBAL_")
 }
 
 // useLast takes back what was lent of the connections that a statement may ask
