@@ -42,23 +42,27 @@ func (s *Settings) Equal(o *Settings) bool {
 	return s != nil && o != nil && s.sum == o.sum && len(s.list) == len(o.list)
 }
 
+// Has tells whether a setting of that name is among them.
+func (s *Settings) Has(name string) bool {
+	if s == nil {
+		return false
+	}
+	for _, x := range s.list {
+		if x.Name == name {
+			return true
+		}
+	}
+	return false
+}
+
 // Overrides tells whether everything that o sets is set by s, too: a connection
 // with o is one with s after s has been established on it.
 func (s *Settings) Overrides(o *Settings) bool {
 	if o == nil {
 		return true
 	}
-	if s == nil {
-		return false
-	}
 	for _, theirs := range o.list {
-		found := false
-		for _, ours := range s.list {
-			if found = ours.Name == theirs.Name; found {
-				break
-			}
-		}
-		if !found {
+		if !s.Has(theirs.Name) {
 			return false
 		}
 	}
