@@ -5,6 +5,7 @@ import (
 	"crypto/hmac"
 	"crypto/rand"
 	"crypto/sha256"
+	"crypto/subtle"
 	"errors"
 	"fmt"
 	"slices"
@@ -24,6 +25,11 @@ type Options struct {
 	// StaleFor is how long the last known rows of a user stand in for the
 	// account table while it cannot be read. Default: one hour. Negative: never.
 	StaleFor time.Duration
+	// MaxAge is how old a reading of the account table may be by which a client is
+	// let in whose password has been proved before. Default: none, every login
+	// waits for a reading of its own. Whoever is not let in by an older reading is
+	// judged by a new one.
+	MaxAge time.Duration
 	// MaxUsers bounds the number of users whose credentials are remembered.
 	// Default: 10000.
 	MaxUsers int
@@ -42,8 +48,9 @@ func (o Options) withDefaults() Options {
 	return o
 }
 
-// Authenticator authenticates clients. It is safe for concurrent use and starts
-// no goroutine.
+// Authenticator authenticates clients. It is safe for concurrent use. The only
+// goroutines that it starts read the account table ahead of need (MaxAge), and
+// end with that.
 type Authenticator struct {
 	dir     Directory
 	prover  Prover
@@ -109,6 +116,12 @@ func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) 
 	if r.SSLRequired && !r.Secure {
 		return nil, refuseInsecure()
 	}
+	if c := a.quick(ctx, &r); c != nil {
+		if r.Plugin == cachingName {
+			return c, link.WritePacket([]byte{headerMoreData, cachingFastOK})
+		}
+		return c, nil
+	}
 	v, err := a.look(ctx, r.User)
 	if err != nil {
 		return nil, err
@@ -141,6 +154,49 @@ func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) 
 	}
 	return nil, refuseDenied(r.User, r.Host, x.usedPassword)
 }
+
+// quick returns the credential of a client whose first response proves a password
+// that is known, by a recent reading of its user's rows; else nil. The client must
+// have chosen the plugin of one of the accounts, and that be one of the two which
+// need no more than the greeting's nonce.
+func (a *Authenticator) quick(ctx context.Context, r *Request) *Credential {
+	if a.opts.MaxAge <= 0 {
+		return nil
+	}
+	plugin := r.Plugin
+	if !r.ClientCanSwitch {
+		plugin = nativeName
+	}
+	if plugin != nativeName && plugin != cachingName {
+		return nil
+	}
+	v, credentials, ahead := a.memory.recent(r.User, a.opts.MaxAge)
+	if ahead {
+		go func() {
+			defer a.memory.wasAhead(r.User)
+			// Nobody waits for it: the next login finds out what is wrong.
+			_, _ = a.look(context.WithoutCancel(ctx), r.User)
+		}()
+	}
+	if !slices.ContainsFunc(v.accounts, func(account Account) bool { return account.Plugin == plugin }) {
+		return nil
+	}
+	how := answerers[plugin]
+	for _, c := range credentials {
+		if c.empty() || how.fits(c, false) != nil {
+			continue
+		}
+		right, err := how.answer(c, challenge{data: r.Nonce[:NonceLen]})
+		if err == nil && subtle.ConstantTimeCompare(right, r.Response) == 1 {
+			return c
+		}
+	}
+	return nil
+}
+
+// Expire has every login wait for a reading of the account table that begins
+// after now: it is called after a statement that may have changed accounts.
+func (a *Authenticator) Expire() { a.memory.expire(time.Now()) }
 
 // view is what is known about a user's accounts.
 type view struct {

@@ -307,6 +307,45 @@ func TestCachingFastPath(t *testing.T) {
 	}
 }
 
+// Who is known is let in by a recent reading, which is renewed meanwhile; nobody
+// is refused by one.
+func TestRecentReadingsLetIn(t *testing.T) {
+	for _, plugin := range []string{nativeName, cachingName} {
+		synctest.Test(t, func(t *testing.T) {
+			far := &server{rows: rowsOf(t, "u", plugin, "old")}
+			a := newAuthenticator(far, Options{MaxAge: 10 * time.Millisecond})
+			login := func(what, password string, right bool, readings int) {
+				t.Helper()
+				before := far.readings()
+				got := connect(t, a, client{user: "u", password: password, plugin: plugin, over: overTLS})
+				synctest.Wait()
+				if right {
+					mustLetIn(t, what, got, password)
+				} else {
+					mustRefuse(t, what, got, codeAccessDenied, "using password")
+				}
+				if read := far.readings() - before; read != readings {
+					t.Errorf("%s, %s: the account table was read %d times, want %d", plugin, what, read, readings)
+				}
+			}
+			login("first", "old", true, 1)
+			login("at once", "old", true, 0)
+			time.Sleep(6 * time.Millisecond)
+			login("past the half", "old", true, 1) // ahead of need
+			time.Sleep(5 * time.Millisecond)
+			login("after the renewal", "old", true, 0)
+			time.Sleep(11 * time.Millisecond)
+			login("too old", "old", true, 1)
+			far.set(func(s *server) { s.rows = rowsOf(t, "u", plugin, "new") })
+			login("the new password counts at once", "new", true, 1)
+			login("and the old one does not, where that is known", "old", false, 1)
+			far.set(func(s *server) { s.rows = nil })
+			a.Expire()
+			login("dropped", "new", false, 1)
+		})
+	}
+}
+
 func TestMemoryIsBounded(t *testing.T) {
 	far := &server{}
 	for i := range 20 {

@@ -32,11 +32,12 @@ type secret struct {
 	stage1   [sha1.Size]byte // SHA1(password)
 	password []byte
 	plain    bool // password is known; it may be empty
+	key      [sha256.Size]byte
 }
 
 // PasswordCredential is user's credential with a password, which may be empty.
 func PasswordCredential(user, password string) *Credential {
-	return newCredential(user, secret{sha1.Sum([]byte(password)), []byte(password), true})
+	return newCredential(user, secret{stage1: sha1.Sum([]byte(password)), password: []byte(password), plain: true})
 }
 
 // HashCredential is user's credential with stage1 = SHA1(password) only. It
@@ -46,6 +47,10 @@ func HashCredential(user string, stage1 [sha1.Size]byte) *Credential {
 }
 
 func newCredential(user string, s secret) *Credential {
+	mac := hmac.New(sha256.New, keyOfKeys[:])
+	mac.Write(s.stage1[:])
+	io.WriteString(mac, user)
+	mac.Sum(s.key[:0])
 	return &Credential{user, func() *secret { return &s }}
 }
 
@@ -55,12 +60,7 @@ var keyOfKeys = func() (k [32]byte) { rand.Read(k[:]); return k }()
 // Key tells credentials apart, for instance in a pool of connections: two
 // credentials have the same key if and only if they have the same user and the
 // same password. It is good for this process only and betrays nothing.
-func (c *Credential) Key() [sha256.Size]byte {
-	mac := hmac.New(sha256.New, keyOfKeys[:])
-	mac.Write(c.secret().stage1[:])
-	io.WriteString(mac, c.User)
-	return [sha256.Size]byte(mac.Sum(nil))
-}
+func (c *Credential) Key() [sha256.Size]byte { return c.secret().key }
 
 // Plain reports whether the password itself is known, so that every
 // authentication plugin can be answered.

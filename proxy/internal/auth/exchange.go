@@ -149,9 +149,13 @@ func (x *exchange) read() ([]byte, error) {
 // known are the proven credentials of this user with a password, void if the
 // account rows have changed since.
 func (x *exchange) known() []*Credential {
-	return slices.DeleteFunc(x.auth.memory.known(x.req.User, x.view.print), func(c *Credential) bool {
-		return !c.Plain()
-	})
+	var plain []*Credential
+	for _, c := range x.auth.memory.known(x.req.User, x.view.print) {
+		if c.Plain() {
+			plain = append(plain, c)
+		}
+	}
+	return plain
 }
 
 // speaksSHA2 reports whether the client is known to have caching_sha2_password:

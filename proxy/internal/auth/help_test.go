@@ -75,12 +75,14 @@ type server struct {
 	unread  error // Accounts' answer
 	refuse  error // Prove's answer
 	proofs  int
+	reads   int
 	reached func() // called inside Prove
 }
 
 func (s *server) Accounts(_ context.Context, user string) ([]Account, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.reads++
 	var rows []Account
 	for _, r := range s.rows {
 		if r.User == user || r.User == "" {
@@ -104,6 +106,12 @@ func (s *server) set(change func(*server)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(s)
+}
+
+func (s *server) readings() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.reads
 }
 
 func (s *server) proved() int {

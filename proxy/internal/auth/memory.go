@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 	"sync"
+	"time"
 )
 
 // maxCredentials bounds the passwords remembered of one user: accounts that
@@ -18,6 +19,8 @@ type memory struct {
 	max   int
 	users map[string]*list.Element // of *memo
 	order *list.List               // most recently used first
+	// expired: no reading that began before is recent.
+	expired time.Time
 }
 
 // memo is what is remembered of a user. The credentials were proved while the
@@ -25,7 +28,8 @@ type memory struct {
 type memo struct {
 	user        string
 	view        view
-	credentials []*Credential
+	credentials []*Credential // replaced, never changed: readers share it
+	ahead       bool          // a reading ahead of need is under way
 }
 
 func newMemory(limit int) *memory {
@@ -73,12 +77,12 @@ func (m *memory) remember(user string, v view, c *Credential) {
 	if memo.view.print != v.print {
 		return // the rows changed while the proof ran
 	}
-	others := slices.DeleteFunc(memo.credentials, c.same)
+	others := slices.DeleteFunc(slices.Clone(memo.credentials), c.same)
 	memo.credentials = append([]*Credential{c}, others[:min(len(others), maxCredentials-1)]...)
 }
 
-// known returns the credentials proved while the rows had this fingerprint; the
-// slice is the caller's.
+// known returns the credentials proved while the rows had this fingerprint; they
+// are shared.
 func (m *memory) known(user string, print [sha256.Size]byte) []*Credential {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -87,7 +91,45 @@ func (m *memory) known(user string, print [sha256.Size]byte) []*Credential {
 		return nil
 	}
 	m.order.MoveToFront(e)
-	return slices.Clone(e.Value.(*memo).credentials)
+	return e.Value.(*memo).credentials
+}
+
+// recent returns the rows and credentials of user, if the rows were read at most
+// maxAge ago, else nothing. ahead asks the caller to read them anew, because half
+// of that has passed, and to call wasAhead then.
+func (m *memory) recent(user string, maxAge time.Duration) (v view, credentials []*Credential, ahead bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	e, ok := m.users[user]
+	if !ok {
+		return view{}, nil, false
+	}
+	memo := e.Value.(*memo)
+	age := time.Since(memo.view.read)
+	if age > maxAge || !memo.view.read.After(m.expired) {
+		return view{}, nil, false
+	}
+	if age > maxAge/2 && !memo.ahead {
+		memo.ahead, ahead = true, true
+	}
+	m.order.MoveToFront(e)
+	return memo.view, memo.credentials, ahead
+}
+
+// wasAhead ends a reading ahead of need.
+func (m *memory) wasAhead(user string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if e, ok := m.users[user]; ok {
+		e.Value.(*memo).ahead = false
+	}
+}
+
+// expire makes every reading that began before now an old one.
+func (m *memory) expire(now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.expired = now
 }
 
 // find returns a proven credential that can all that c can, nil if there is none.

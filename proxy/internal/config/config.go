@@ -38,6 +38,7 @@ type Config struct {
 
 	TLS           TLS                 `yaml:"tls"`
 	ProxyProtocol ProxyProtocol       `yaml:"proxy_protocol"`
+	Logins        Logins              `yaml:"logins"`
 	Limits        Limits              `yaml:"limits"`
 	Pool          Pool                `yaml:"pool"`
 	Reads         Reads               `yaml:"reads"`
@@ -147,6 +148,13 @@ type TLSServers struct {
 // 2).
 type ProxyProtocol struct {
 	Trusted []string `yaml:"trusted"` // networks (CIDR) or addresses, or "unix"
+}
+
+// Logins is how clients are let in.
+type Logins struct {
+	// AccountAge is how old a reading of the account table may be by which a client
+	// is let in whose password has been proved before; 0 for one of each login's own.
+	AccountAge Duration `yaml:"account_age"`
 }
 
 // Limits bound what clients can take.
@@ -278,6 +286,7 @@ func Default() Config {
 			Servers: TLSServers{Mode: TLSPreferred},
 		},
 		ProxyProtocol: ProxyProtocol{Trusted: []string{}},
+		Logins:        Logins{AccountAge: 10 * Duration(time.Millisecond)},
 		Limits: Limits{
 			Connections:        10_000,
 			HandshakeTimeout:   seconds(10),

@@ -44,6 +44,7 @@ func (c *Config) Validate() service.Problems {
 			p.Add(fmt.Sprintf("proxy_protocol.trusted[%d]", i), "%v", err)
 		}
 	}
+	p.Join(c.Logins.validate())
 	p.Join(c.Limits.validate())
 	p.Join(c.Pool.validate())
 	p.Join(c.Reads.validate())
@@ -129,6 +130,12 @@ func (t TLS) validate() service.Problems {
 	}
 	mode("tls.servers.mode", t.Servers.Mode)
 	files("tls.servers", t.Servers.Certificate, t.Servers.Key, t.Servers.CA)
+	return p
+}
+
+func (l Logins) validate() service.Problems {
+	var p service.Problems
+	p.DurationBetween("logins.account_age", l.AccountAge, 0, Duration(time.Minute))
 	return p
 }
 

@@ -85,7 +85,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 	d.deps = session.Deps{
 		Index: d.index, Progress: consistency.NewProgress(),
 		Farm: d.monitor, Pool: d.pool, Registry: d.registry,
-		Auth:      auth.New(d.monitor, prover{d}, auth.Options{StaleFor: time.Hour}),
+		Auth:      auth.New(d.monitor, prover{d}, auth.Options{StaleFor: time.Hour, MaxAge: time.Duration(c.Logins.AccountAge)}),
 		Waiting:   &session.Waiting{Limit: c.Writes.MaxWaiting, PerUser: c.Writes.MaxWaitingPerUser},
 		Refused:   &session.Refused{},
 		Metrics:   session.NewMetrics(metrics),

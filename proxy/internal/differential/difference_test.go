@@ -48,7 +48,7 @@ func difference(s *step, direct, proxy *response, caps wire.Capability) string {
 			// execution on a connection.
 			continue
 		}
-		if d[i].class == definition && unnameable(s.text) {
+		if d[i].class == definition && unnameable(s.text+strings.Join(s.texts, ";")) {
 			continue
 		}
 		if d[i].class == ok && converts.MatchString(s.text) && bytes.Equal(withoutWarnings(d[i].payload, caps), withoutWarnings(p[i].payload, caps)) {

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -131,19 +132,34 @@ func TestAccepted(t *testing.T) {
 	path := filepath.Join(farmtest.ShortDir(t), "a.sock")
 	l := listen(t, tcp("127.0.0.1:0"), socketAt(path))
 	clients := make(chan *Accepted, 1)
+	asksWhetherAlive := make(chan bool, 2)
 	done := make(chan error, 1)
 	go func() {
 		done <- l.Serve(t.Context(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(_ context.Context, c *Accepted) func() {
+			raw, err := c.Conn.(syscall.Conn).SyscallConn()
+			if err != nil {
+				t.Error(err)
+				return nil
+			}
+			_ = raw.Control(func(fd uintptr) {
+				on, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
+				after, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
+				asksWhetherAlive <- on == 1 && after == 15
+			})
 			clients <- c
 			return nil
 		})
 	}()
 	conn := dialRaw(t, l.Addrs()[0].String())
-	if c := wait(t, "client", clients); c.Transport != TCP || c.Transport.String() != "tcp" || c.Peer != nil || c.Remote().String() != conn.LocalAddr().String() || !c.Loopback() {
+	c := wait(t, "client", clients)
+	if c.Transport != TCP || c.Transport.String() != "tcp" || c.Peer != nil || c.Remote().String() != conn.LocalAddr().String() || !c.Loopback() {
 		t.Errorf("%+v", c)
 	}
+	if !wait(t, "keep-alive", asksWhetherAlive) {
+		t.Error("the kernel does not look after a TCP client")
+	}
 	dialRaw(t, path)
-	c := wait(t, "client", clients)
+	c = wait(t, "client", clients)
 	if c.Transport != Unix || c.Transport.String() != "unix" || c.Peer == nil || c.Remote().IsValid() || !c.Loopback() {
 		t.Fatalf("%+v", c)
 	}

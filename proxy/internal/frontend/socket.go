@@ -57,9 +57,10 @@ func open(ctx context.Context, spec Spec) (*socket, error) {
 }
 
 func openTCP(ctx context.Context, spec Spec) (*socket, error) {
-	// Go sets SO_REUSEADDR on listeners, TCP_NODELAY and keep-alive on what they
-	// accept.
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", spec.Address)
+	// Go sets SO_REUSEADDR on listeners and TCP_NODELAY on what they accept, which
+	// inherits keep-alive from the listener: that costs a connection nothing.
+	config := net.ListenConfig{KeepAlive: -1, Control: keepAlive}
+	listener, err := config.Listen(ctx, "tcp", spec.Address)
 	if err == nil {
 		return &socket{spec: spec, Listener: listener}, nil
 	}
@@ -67,6 +68,23 @@ func openTCP(ctx context.Context, spec Spec) (*socket, error) {
 		return nil, fmt.Errorf("listen on %s: the port is in use%s: %w", spec, by(tcpHolder(spec.Address)), err)
 	}
 	return nil, fmt.Errorf("listen on %s: %w", spec, err)
+}
+
+// keepAlive has the kernel find out about clients that are gone: after 15 s of
+// silence it asks every 15 s, nine times, as Go does by default.
+func keepAlive(_, _ string, raw syscall.RawConn) error {
+	var err error
+	failed := raw.Control(func(fd uintptr) {
+		for _, o := range [...]struct{ level, option, value int }{
+			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPIDLE, 15},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPINTVL, 15},
+			{unix.IPPROTO_TCP, unix.TCP_KEEPCNT, 9},
+		} {
+			err = errors.Join(err, unix.SetsockoptInt(int(fd), o.level, o.option, o.value))
+		}
+	})
+	return errors.Join(failed, err)
 }
 
 // openUnix makes a socket file that never has a wider mode than asked for: the

@@ -12,7 +12,7 @@ import (
 
 // noteLast takes note of which connection to ask about the statement.
 func (s *Session) noteLast(c *backend.Conn, r *request) {
-	if !leavesDiagnostics(r.command) {
+	if !leavesDiagnostics(r.command) && r.unknown == nil {
 		return
 	}
 	if r.command != wire.ComStmtPrepare && !keepsCount(r, s.handler.tracker.Err) || r.command == wire.ComStmtPrepare && s.handler.tracker.Err != nil {

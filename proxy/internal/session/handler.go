@@ -48,9 +48,11 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 		return h.eof(payload)
 	case wire.ResultOK:
 		h.s.horizon.ended = time.Now()
+		h.accounts()
 		return h.ok(payload)
 	case wire.ResultError:
 		h.s.horizon.ended = time.Now()
+		h.accounts()
 		return h.failed()
 	case wire.Prepared:
 		return h.prepared(payload)
@@ -60,6 +62,15 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 		}
 	}
 	return h.eof(payload)
+}
+
+// accounts has logins read the account table anew after a statement that may have
+// changed it, before the client knows that it did.
+func (h *handler) accounts() {
+	const may = classify.ImplicitCommit | classify.OpaqueSession | classify.CallsProcedure
+	if h.request.meaning.Flags&may != 0 {
+		h.s.Auth.Expire()
+	}
 }
 
 // ok takes the state changes out of an OK packet, and makes of it what the
@@ -78,7 +89,7 @@ func (h *handler) ok(payload []byte) (relay.Verdict, []byte) {
 	}
 	ok.Status = h.standing(ok.Status)
 	if err := h.s.changes(ok.Changes, h.conn); err != nil {
-		h.s.log.Warn("session tracking information cannot be read", zap.String("server", h.conn.Server.Name), zap.Error(err))
+		h.s.logger().Warn("session tracking information cannot be read", zap.String("server", h.conn.Server.Name), zap.Error(err))
 		h.s.state.opaque = "the server's session tracking could not be read"
 	}
 	out := *ok
@@ -114,6 +125,10 @@ func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
 
 // failed decides whether the client is to see an error.
 func (h *handler) failed() (relay.Verdict, []byte) {
+	if e := h.request.unknown; e != nil && h.tracker.Err.Code == e.Code {
+		h.out = wire.AppendError(h.out[:0], e)
+		return relay.Replace, h.out
+	}
 	if e := h.tracker.Err; h.s.transaction == h.conn && h.conn == h.s.replica && e.Code == codeReadOnly && strings.Contains(e.Message, "read-only") {
 		// The client has begun a transaction that reads only, and knows nothing of
 		// a server that does.
@@ -197,7 +212,7 @@ func (s *Session) changes(info []byte, c *backend.Conn) error {
 func (s *Session) advance(flavor farm.Flavor, text []byte) {
 	p, err := gtid.ParseBytes(flavor, text)
 	if err != nil {
-		s.log.Warn("position cannot be read", zap.ByteString("gtid", text), zap.Error(err))
+		s.logger().Warn("position cannot be read", zap.ByteString("gtid", text), zap.Error(err))
 		s.state.opaque = "the server's position could not be read"
 		return
 	}

@@ -360,7 +360,7 @@ func (s *Session) retell(c *backend.Conn, sql []byte) {
 	}
 	if err != nil {
 		s.state.opaque = "has set variables that the server does not report: " + err.Error()
-		s.log.Debug("a change of session variables could not be learned", zap.String("server", c.Server.Name), zap.Error(err))
+		s.logger().Debug("a change of session variables could not be learned", zap.String("server", c.Server.Name), zap.Error(err))
 	}
 }
 

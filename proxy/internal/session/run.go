@@ -27,6 +27,8 @@ type request struct {
 	read  bool
 	fresh freshness  // what a read must see
 	stmt  *statement // of a prepared statement's command
+	// unknown is the error for a command about a statement that there is not.
+	unknown *wire.Error
 	// fixed is the only connection that can run the command, where there is one.
 	fixed *backend.Conn
 	// bind makes the payload that a connection is sent, where it is not
@@ -444,7 +446,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 	case t.Err != nil && s.transaction == c:
 		// An error carries no status; the transaction counts as open until the
 		// server says that it is not.
-	case t.Err != nil && s.state.autocommitOff && c == s.primary:
+	case t.Err != nil && c == s.primary && (s.state.autocommitOff || m.Flags&classify.CallsProcedure != 0):
 		s.transaction, s.nextTransaction = c, false // which the statement may have begun
 	case m.Flags&classify.SetsTransaction != 0 && t.Err == nil:
 		s.learnNext(r, !s.nextTransaction)

@@ -127,8 +127,7 @@ type Session struct {
 	id     uint32
 	client Client
 	conn   *wire.Conn // the client's; while a transaction is run again, nobody's
-	log    *zap.Logger
-	policy *Policy // of the current command
+	policy *Policy    // of the current command
 
 	state  state
 	status wire.Status // as the client saw it last
@@ -198,8 +197,7 @@ var errEnd = errors.New("session ended")
 // connection id that the greeting announced.
 func New(d Deps, id uint32, c Client) *Session {
 	s := &Session{
-		Deps: d, id: id, client: c, conn: c.Conn, statements: map[uint32]*statement{},
-		log: d.Log.With(zap.Uint32("conn", id)),
+		Deps: d, id: id, client: c, conn: c.Conn,
 	}
 	s.handler.s = s
 	s.policy = d.Policy()
@@ -208,6 +206,9 @@ func New(d Deps, id uint32, c Client) *Session {
 	s.start("", c.Collation)
 	return s
 }
+
+// logger is made where it is needed, which in most sessions it is not.
+func (s *Session) logger() *zap.Logger { return s.Log.With(zap.Uint32("conn", s.id)) }
 
 // ID is the connection id that the client was told.
 func (s *Session) ID() uint32 { return s.id }
@@ -288,7 +289,7 @@ func (s *Session) Serve(ctx context.Context, schema string, accept func(wire.Sta
 		s.farewell(cause)
 	}
 	if err != nil && !errors.Is(err, errEnd) && !errors.Is(err, io.EOF) && ctx.Err() == nil {
-		s.log.Debug("session ended", zap.String("user", s.client.User), zap.Error(err))
+		s.logger().Debug("session ended", zap.String("user", s.client.User), zap.Error(err))
 	}
 }
 

@@ -115,6 +115,9 @@ func (h *handler) prepared(payload []byte) (relay.Verdict, []byte) {
 		on: []prepared{{conn: h.conn, id: t.Statement.ID}},
 	}
 	st.meaning, st.schema, st.context = classify.Classify(st.text, s.state.mode), s.state.schema, s.state.context()
+	if s.statements == nil {
+		s.statements = map[uint32]*statement{}
+	}
 	s.statements[st.id] = st
 	s.lastStmt = st
 	h.out = append(h.out[:0], payload...)
@@ -142,6 +145,21 @@ func (s *Session) unknownStatement(id uint32, what string) *wire.Error {
 	return &wire.Error{Code: 1243, State: "HY000", Message: fmt.Sprintf("Unknown prepared statement handler (%d) given to %s", id, what)}
 }
 
+// noStatement is an id that no server gives: they count from 1.
+const noStatement = 1<<32 - 2
+
+// refuseUnknown has a server refuse a command about a statement that there is
+// not, so that it remembers that it did; the client gets the error that names its
+// own id.
+func (s *Session) refuseUnknown(ctx context.Context, payload []byte, id uint32, what string) error {
+	wire.SetStatementID(payload, noStatement)
+	m := classify.Meaning{Class: classify.SessionState}
+	d := s.decide(&m, nil)
+	return s.run(ctx, &request{
+		command: wire.Command(payload[0]), payload: payload, meaning: m, target: d.Target, read: true, unknown: s.unknownStatement(id, what),
+	})
+}
+
 // execute runs COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE; firstPacket is the
 // size of a streamed command's first packet, of which payload is the head.
 func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) error {
@@ -151,6 +169,9 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 	}
 	command := wire.Command(payload[0])
 	if st == nil || st.longErr != nil {
+		if st == nil && firstPacket == 0 {
+			return s.refuseUnknown(ctx, payload, id, "mysqld_stmt_execute")
+		}
 		if err := s.skip(firstPacket); err != nil {
 			return err
 		}
@@ -407,7 +428,7 @@ func (s *Session) resetStatement(ctx context.Context, payload []byte) error {
 		return err
 	}
 	if st == nil {
-		return s.sendError(s.unknownStatement(id, "mysqld_stmt_reset"))
+		return s.refuseUnknown(ctx, payload, id, "mysqld_stmt_reset")
 	}
 	c := st.long
 	if c == nil {
@@ -433,7 +454,7 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	}
 	switch {
 	case st == nil:
-		return s.sendError(s.unknownStatement(id, "mysqld_stmt_fetch"))
+		return s.refuseUnknown(ctx, payload, id, "mysqld_stmt_fetch")
 	case st.cursor == nil && len(st.on) > 0 && s.use(st.on[0].conn):
 		// The server says so itself, and remembers that it did.
 		c := st.on[0].conn

@@ -121,7 +121,7 @@ func (s *Session) keepInserted(c *backend.Conn) {
 	if err != nil {
 		// It broke, or its server is not there any more; what the session knows
 		// itself is the best there is.
-		s.log.Debug("LAST_INSERT_ID() could not be asked for", zap.Error(err))
+		s.logger().Debug("LAST_INSERT_ID() could not be asked for", zap.Error(err))
 		c.MarkBroken()
 		id = s.lastInsertID
 	}
@@ -138,7 +138,7 @@ func (s *Session) recallInserted(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 		// The connection broke; what the session knows itself is the best there is.
-		s.log.Debug("LAST_INSERT_ID() was not told", zap.Error(err))
+		s.logger().Debug("LAST_INSERT_ID() was not told", zap.Error(err))
 		id = s.lastInsertID
 	}
 	s.lastInsertID, s.generated, s.state.inserted = id, false, false
