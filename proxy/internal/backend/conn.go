@@ -329,6 +329,10 @@ func (c *Conn) setMultiStatements(command []byte) error {
 // Prepared takes note of a statement that was prepared on the connection.
 func (c *Conn) Prepared(id uint32) { c.statements = append(c.statements, id) }
 
+// HasStatement tells whether a statement of that id, which is the server's, is
+// prepared on the connection.
+func (c *Conn) HasStatement(id uint32) bool { return slices.Contains(c.statements, id) }
+
 // CloseStatement closes a prepared statement, together with the next command.
 func (c *Conn) CloseStatement(id uint32) {
 	if at := slices.Index(c.statements, id); at >= 0 {

@@ -55,7 +55,8 @@ var found = []struct {
 	{"an insert that failed has generated an id", 0, []string{"INSERT INTO t2 (a, b) SELECT a, b FROM t1 UNION ALL SELECT 'x', 1", "SELECT SQL_CALC_FOUND_ROWS id FROM t2 ORDER BY id LIMIT 1", "SELECT LAST_INSERT_ID()"}},
 	{"DDL that is not understood leaves a read-only transaction open", 0, []string{"START TRANSACTION READ ONLY", "SELECT COUNT(*) FROM t1", "DROP TABLE IF EXISTS", "COM_PING", "COMMIT"}},
 	{"errors that were counted, not listed, before a reset", 0, []string{"SET max_error_count = 0", "INSERT INTO nosuch VALUES (1)", "COM_RESET_CONNECTION", "SELECT id FROM mark", "SELECT -4 INTO @v", "SHOW COUNT(*) ERRORS"}},
-	{"a statement that there is not is an error to ask about", 0, []string{"COM_STMT_PREPARE DO 1", "COM_CHANGE_USER", "SELECT id FROM mark", "SELECT CAST('12x' AS INT), 1/0", "COM_STMT_EXECUTE", "SELECT @@warning_count", "SHOW WARNINGS"}},
+	{"a statement that there is not is an error to ask about", 0, []string{"SELECT id FROM mark", "SELECT CAST('12x' AS INT), 1/0", "COM_STMT_EXECUTE unknown", "SELECT @@warning_count", "SHOW WARNINGS", "SELECT ROW_COUNT()"}},
+	{"a cursor that there is not is an error to ask about", 0, []string{"COM_STMT_PREPARE SELECT id FROM t1", "SELECT id FROM mark", "SELECT CAST('12x' AS INT), 1/0", "COM_STMT_FETCH", "SELECT @@warning_count"}},
 	{"a transaction that a failed procedure has begun", 0, []string{"SET SESSION TRANSACTION READ ONLY", "CALL p_open()", "COM_PING"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
@@ -88,6 +89,10 @@ func command(text, schema string) step {
 		return step{do: prepare, text: prepared}
 	case text == "COM_STMT_EXECUTE":
 		return step{do: execute}
+	case text == "COM_STMT_EXECUTE unknown":
+		return step{do: unknown, text: "\x17\x00\xff\xff\x7f\x00\x01\x00\x00\x00"}
+	case text == "COM_STMT_FETCH":
+		return step{do: fetch, number: 2}
 	case text == "COM_RESET_CONNECTION":
 		return step{do: reset}
 	case text == "COM_CHANGE_USER":

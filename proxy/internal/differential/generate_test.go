@@ -324,7 +324,7 @@ var kinds = []kind{
 	{"COM_STMT_FETCH", 1, func(g *generator) { g.add(step{do: fetch, slot: g.r.IntN(slotCount), number: 2}) }},
 	{"unknown statement", 1, func(g *generator) {
 		const id = "\x00\xff\xff\x7f"
-		g.settled(step{do: unknown, text: pick(g.r, []string{
+		g.add(step{do: unknown, text: pick(g.r, []string{
 			"\x17" + id + "\x00\x01\x00\x00\x00", "\x1a" + id, "\x1c" + id + "\x02\x00\x00\x00",
 		})})
 	}},

@@ -152,11 +152,16 @@ const noStatement = 1<<32 - 2
 // not, so that it remembers that it did; the client gets the error that names its
 // own id.
 func (s *Session) refuseUnknown(ctx context.Context, payload []byte, id uint32, what string) error {
-	wire.SetStatementID(payload, noStatement)
 	m := classify.Meaning{Class: classify.SessionState}
 	d := s.decide(&m, nil)
 	return s.run(ctx, &request{
 		command: wire.Command(payload[0]), payload: payload, meaning: m, target: d.Target, read: true, unknown: s.unknownStatement(id, what),
+		bind: func(c *backend.Conn) ([]byte, error) {
+			if c.HasStatement(id) {
+				wire.SetStatementID(payload, noStatement)
+			}
+			return payload, nil
+		},
 	})
 }
 
@@ -455,13 +460,20 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	switch {
 	case st == nil:
 		return s.refuseUnknown(ctx, payload, id, "mysqld_stmt_fetch")
-	case st.cursor == nil && len(st.on) > 0 && s.use(st.on[0].conn):
-		// The server says so itself, and remembers that it did.
-		c := st.on[0].conn
-		wire.SetStatementID(payload, st.on[0].id)
-		return s.run(ctx, &request{command: wire.ComStmtFetch, payload: payload, fixed: c})
 	case st.cursor == nil:
-		return s.sendError(&wire.Error{Code: 1421, State: "HY000", Message: fmt.Sprintf("The statement (%d) has no open cursor", id)})
+		// A server says so, and remembers that it did.
+		m := classify.Meaning{Class: classify.SessionState}
+		d := s.decide(&m, nil)
+		return s.run(ctx, &request{
+			command: wire.ComStmtFetch, payload: payload, meaning: m, target: d.Target, read: true,
+			bind: func(c *backend.Conn) ([]byte, error) {
+				if _, err := s.ensurePrepared(c, st); err != nil {
+					return nil, err
+				}
+				wire.SetStatementID(payload, st.onConn(c).id)
+				return payload, nil
+			},
+		})
 	}
 	c := st.cursor
 	wire.SetStatementID(payload, st.onConn(c).id)
