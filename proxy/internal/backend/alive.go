@@ -5,6 +5,7 @@ import (
 	"io"
 	"net"
 	"syscall"
+	"unsafe"
 )
 
 // errUnexpectedData is what an idle connection with something to read is broken
@@ -24,13 +25,14 @@ func alive(conn net.Conn) error {
 	var state error
 	err = raw.Read(func(fd uintptr) bool {
 		var b [1]byte
-		n, _, e := syscall.Recvfrom(int(fd), b[:], syscall.MSG_PEEK|syscall.MSG_DONTWAIT)
+		// It never waits, so the scheduler need not know.
+		n, _, e := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK|syscall.MSG_DONTWAIT, 0, 0)
 		switch {
+		case e == syscall.EAGAIN || e == syscall.EINTR:
+		case e != 0:
+			state = e
 		case n > 0:
 			state = errUnexpectedData
-		case errors.Is(e, syscall.EAGAIN):
-		case e != nil:
-			state = e
 		default:
 			state = io.EOF
 		}

@@ -69,6 +69,7 @@ type Conn struct {
 	statements []uint32 // prepared on it, by the server's ids
 	at         int      // in the pool's list of those handed out
 	idleSince  time.Time
+	demand     *demand // that it serves, while handed out
 
 	key     key
 	raw     net.Conn // the socket underneath

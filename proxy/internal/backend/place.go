@@ -1,6 +1,10 @@
 package backend
 
-import "time"
+import (
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+)
 
 // place is what the pool has at one server.
 type place struct {
@@ -18,12 +22,17 @@ type place struct {
 	// logins are the shapes and credentials that sessions have asked for lately,
 	// to open connections ahead of demand.
 	logins map[key]*demand
+
+	idleGauge, active prometheus.Gauge // looked up once
 }
 
 func (p *Pool) place(server string) *place {
 	pl := p.places[server]
 	if pl == nil {
-		pl = &place{idle: map[key][]*Conn{}, users: map[[32]byte]int{}, logins: map[key]*demand{}}
+		pl = &place{
+			idle: map[key][]*Conn{}, users: map[[32]byte]int{}, logins: map[key]*demand{},
+			idleGauge: p.metrics.idle.WithLabelValues(server), active: p.metrics.active.WithLabelValues(server),
+		}
 		p.places[server] = pl
 	}
 	return pl
@@ -71,7 +80,7 @@ func (pl *place) setIdle(p *Pool, k key, list []*Conn) {
 	} else {
 		pl.idle[k] = list
 	}
-	p.metrics.idle.WithLabelValues(k.server).Set(float64(pl.idleCount))
+	pl.idleGauge.Set(float64(pl.idleCount))
 }
 
 // takeIdle takes the idle connection that costs the least to make w's: the

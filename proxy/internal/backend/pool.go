@@ -176,7 +176,10 @@ func (p *Pool) open(ctx context.Context, k key, w *Want) (*Conn, error) {
 func (p *Pool) handOut(pl *place, c *Conn) {
 	c.at = len(pl.out)
 	pl.out = append(pl.out, c)
-	p.metrics.active.WithLabelValues(c.key.server).Set(float64(len(pl.out)))
+	if c.demand = pl.logins[c.key]; c.demand != nil {
+		c.demand.took()
+	}
+	pl.active.Set(float64(len(pl.out)))
 }
 
 // takeBack counts a connection that comes back, or is gone.
@@ -186,7 +189,11 @@ func (p *Pool) takeBack(pl *place, c *Conn) {
 	pl.out[c.at].at = c.at
 	pl.out[last] = nil
 	pl.out = pl.out[:last]
-	p.metrics.active.WithLabelValues(c.key.server).Set(float64(len(pl.out)))
+	if c.demand != nil {
+		c.demand.used--
+		c.demand = nil
+	}
+	pl.active.Set(float64(len(pl.out)))
 }
 
 // serverIsFull tells whether a server has refused a connection because it has
@@ -226,15 +233,21 @@ func (p *Pool) report(ctx context.Context, server string, err error) {
 	}
 }
 
+// unlooked is how long a connection may be idle without a look whether it is still
+// there. One that is not costs a read another try; writes look themselves.
+const unlooked = 20 * time.Millisecond
+
 // ready makes a connection that was in use before fit for w. ok is false where
 // it is of no use: it is closed then, and another one or a new one is worth a
 // try. An error is what Get returns.
 func (p *Pool) ready(ctx context.Context, g grant, w *Want) (ok bool, err error) {
 	c := g.conn
-	if err := c.Alive(); err != nil {
-		c.told(err)
-		p.drop(c, "closed by the server")
-		return false, nil
+	if g.idle > unlooked {
+		if err := c.Alive(); err != nil {
+			c.told(err)
+			p.drop(c, "closed by the server")
+			return false, nil
+		}
 	}
 	reload := g.idle >= p.verifyAfter && !c.unclean // whom a reset would not bring back
 	fits := w.Settings.Overrides(c.Settings) && !(w.Clean && c.Used) && (c.Settings == nil || !c.Settings.user || w.Settings.Equal(c.Settings))

@@ -238,6 +238,7 @@ func TestStaleConnectionsAreNotHandedOut(t *testing.T) {
 				}
 				return nil
 			})
+			time.Sleep(2 * unlooked)
 			next := get(t, p, s, farmtest.App, farmtest.Schema)
 			if next == c {
 				t.Fatalf("%s: the dead connection was handed out", what)

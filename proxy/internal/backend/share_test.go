@@ -236,6 +236,30 @@ func TestAServerThatIsFull(t *testing.T) {
 }
 
 // TestConnectionsAreOpenedAheadOfDemand, on a server that was added as well.
+// TestABurstFindsTheConnectionsOfTheOneBefore: as many as were in use at once are
+// kept, for a while, whatever there is at the moments at which the pool looks.
+func TestABurstFindsTheConnectionsOfTheOneBefore(t *testing.T) {
+	s := startServer(t, farm.MariaDB)
+	opt := testOptions()
+	opt.IdlePerUser, opt.Warm = 2, true
+	p := newPool(t, opt)
+	for burst := range 3 {
+		var all []*Conn
+		for range 6 {
+			all = append(all, get(t, p, s, farmtest.App, ""))
+		}
+		for _, c := range all {
+			put(p, c)
+		}
+		if n := closed(p, s, "pool full"); n != 0 {
+			t.Fatalf("after burst %d, %d connections were closed", burst+1, n)
+		}
+	}
+	if n := value(p.metrics.opened.WithLabelValues(s.Name())); n > 6+1 { // one spare
+		t.Errorf("%d connections were opened for 6 at once", n)
+	}
+}
+
 func TestConnectionsAreOpenedAheadOfDemand(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	opt := testOptions()

@@ -16,13 +16,21 @@ type demand struct {
 	credential *auth.Credential
 	schema     string
 	last       time.Time // when a session asked last
-	peak       int       // connections in use at once, lately
+	used       int       // connections in use
+	high       int       // the most at once since the last look
+	peak       int       // the most at once, lately
 	failed     time.Time // when one could not be opened
 	opening    bool
 }
 
 // demandFor is how long an unused login is remembered.
 const demandFor = time.Minute
+
+// took takes note of a connection that is in use now.
+func (d *demand) took() {
+	d.used++
+	d.high = max(d.high, d.used)
+}
 
 // wanted takes note of what a session asks for.
 func (pl *place) wanted(k key, w *Want) {
@@ -66,8 +74,8 @@ func (d *demand) spare(limit int) int { return min(limit, 1+d.peak/8) }
 // used at once lately, where that is more than Options say, so that clients who
 // come and go do not have them opened and closed again.
 func (p *Pool) kept(pl *place, k key) int {
-	if d := pl.logins[k]; d != nil && p.opt.IdlePerUser > 0 {
-		return max(p.opt.IdlePerUser, d.peak)
+	if d := pl.logins[k]; d != nil && p.opt.Warm && p.opt.IdlePerUser > 0 {
+		return max(p.opt.IdlePerUser, d.peak, d.high)
 	}
 	return p.opt.IdlePerUser
 }
@@ -80,16 +88,13 @@ func (p *Pool) warm(ctx context.Context, now time.Time) {
 		if len(pl.logins) == 0 {
 			continue
 		}
-		used := map[key]int{}
-		for _, c := range pl.out {
-			used[c.key]++
-		}
 		for k, d := range pl.logins {
-			if now.Sub(d.last) > min(demandFor, p.opt.IdleTimeout) {
+			if d.used == 0 && now.Sub(d.last) > min(demandFor, p.opt.IdleTimeout) {
 				delete(pl.logins, k)
 				continue
 			}
-			d.peak = max(used[k], d.peak-1-d.peak/16)
+			d.peak = max(d.high, d.peak-1-d.peak/16)
+			d.high = d.used
 			if d.opening || now.Sub(d.failed) < fullFor || p.gone || !pl.queue.empty() ||
 				len(pl.idle[k]) >= d.spare(p.opt.IdlePerUser) || !p.hasRoom(pl, k) {
 				continue

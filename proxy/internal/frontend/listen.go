@@ -164,6 +164,7 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 		loops.Go(func() {
 			errs[i] = l.accept(s, warn, func(conn net.Conn) {
 				handlers.Go(func() {
+					growStack(0)
 					client := newAccepted(conn, trusted())
 					rest := handle(ctx, client)
 					if rest == nil {
@@ -171,6 +172,7 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 						return
 					}
 					handlers.Go(func() {
+						growStack(0)
 						defer client.Close()
 						rest()
 					})
@@ -184,6 +186,16 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 	loops.Wait()
 	handlers.Wait()
 	return errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// growStack has the goroutine's stack grow at once to what a login or a command
+// takes anyway, while there is next to nothing on it that must be moved.
+//
+//go:noinline
+func growStack(at int) byte {
+	var frame [6 << 10]byte
+	frame[at] = 1
+	return frame[len(frame)-1-at]
 }
 
 // The pause after a failed accept, doubled up to its limit while it fails.
