@@ -28,9 +28,9 @@ type idleSessions struct {
 }
 
 const (
-	// capPerServer: 3 × 15, and a connection of the monitor to each, are at
+	// capPerServer: 3 × 13, and a connection of the monitor to each, are at
 	// most 50.
-	capPerServer = 15
+	capPerServer = 13
 	// idleRate is how many statements a second all the sessions have in turn,
 	// each again after some seconds, as sessions do that wait most of the time.
 	idleRate = 1000

@@ -149,6 +149,7 @@ func connectionsTo(pid int, addresses []string) (int, error) {
 	for line := range strings.Lines(string(text)) {
 		if remote, inode := establishedTo(line); own[inode] && slices.Contains(addresses, remote) {
 			n++
+			delete(own, inode) // the list can have a connection twice when it changes meanwhile
 		}
 	}
 	return n, nil

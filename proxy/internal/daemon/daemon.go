@@ -328,6 +328,7 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	d.edge.stop()
 	d.drain(now)
 	endSessions(errShutdown)
+	d.registry.End() // what has come meanwhile
 	parts.Stop(errShutdown)
 	d.index.Close()
 	return errors.Join(err, parts.Wait(), d.edge.close())

@@ -182,7 +182,7 @@ func (e *edge) login(ctx context.Context, conn *frontend.Accepted, ticket *front
 		_ = client.Conn.Flush() // it is being refused
 		return nil, ""
 	}
-	return session.New(d.deps, id, *client), client.Schema
+	return session.New(&d.deps, id, *client), client.Schema
 }
 
 // refuse sends an error in the place of a greeting, as far as the socket takes

@@ -46,11 +46,11 @@ func (s *Session) kill(ctx context.Context, k classify.KillStatement, payload, s
 			return s.sendError(e)
 		}
 	}
-	if e := s.killQuery(ctx, victim.Session); e != nil {
+	if e := s.killQuery(ctx, victim); e != nil {
 		return s.sendError(e)
 	}
 	if !k.Query {
-		victim.cancel(errKilled)
+		victim.abort(errKilled)
 	}
 	return s.sendOK()
 }

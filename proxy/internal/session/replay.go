@@ -49,7 +49,7 @@ type logged struct {
 
 // stop forgets the transaction.
 func (l *transactionLog) stop() {
-	if l.active {
+	if l != nil && l.active {
 		clear(l.commands)
 		*l = transactionLog{commands: l.commands[:0], sum: l.sum}
 	}
@@ -64,7 +64,7 @@ func (l *transactionLog) refuse(why string) {
 
 // beforeCommand prepares the log for a command that is about to be sent on c.
 func (s *Session) beforeCommand(c *backend.Conn, r *request) {
-	l := &s.txn
+	l := s.txn
 	if s.replaying {
 		return
 	}
@@ -79,12 +79,16 @@ func (s *Session) beforeCommand(c *backend.Conn, r *request) {
 		if !begins || c != s.primary {
 			return
 		}
+		if l == nil {
+			l = &transactionLog{}
+			s.txn = l
+		}
 		l.active, l.state, l.status, l.lastInsertID = true, s.state.clone(), s.status, s.lastInsertID
 		if b := s.state.bound(); b != "" {
 			l.refuse("the session " + b)
 		}
 	}
-	if l.active && l.why == "" {
+	if l != nil && l.active && l.why == "" {
 		l.sum.Reset()
 		s.conn.Sum = &l.sum
 	}
@@ -92,8 +96,8 @@ func (s *Session) beforeCommand(c *backend.Conn, r *request) {
 
 // afterCommand logs a command that the client has its answer to.
 func (s *Session) afterCommand(r *request) {
-	l := &s.txn
-	if s.replaying || !l.active {
+	l := s.txn
+	if s.replaying || l == nil || !l.active {
 		return
 	}
 	s.conn.Sum = nil
@@ -218,9 +222,9 @@ func (e errNotReplayable) Error() string { return string(e) }
 // there is now. When it returns nil the session is where it was before the
 // command that found the loss; else the transaction has had no effect.
 func (s *Session) replay(ctx context.Context) error {
-	l := &s.txn
+	l := s.txn
 	switch {
-	case !l.active:
+	case l == nil || !l.active:
 		return errNotReplayable("it was not followed (writes.replay.enabled)")
 	case l.why != "":
 		return errNotReplayable(l.why)
@@ -254,7 +258,7 @@ func (s *Session) replay(ctx context.Context) error {
 }
 
 func (s *Session) replayOnce(ctx context.Context, deadline time.Time) (err error) {
-	l := &s.txn
+	l := s.txn
 	// What the replica's connection has is counted by versions of the state that
 	// are about to be given anew.
 	s.release(&s.replica)

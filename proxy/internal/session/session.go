@@ -123,11 +123,13 @@ type Client struct {
 
 // Session is one client's session.
 type Session struct {
-	Deps
+	*Deps
 	id     uint32
 	client Client
 	conn   *wire.Conn // the client's; while a transaction is run again, nobody's
 	policy *Policy    // of the current command
+
+	cancel context.CancelCauseFunc // of the context that it is served with
 
 	state  state
 	status wire.Status // as the client saw it last
@@ -168,9 +170,9 @@ type Session struct {
 	missed     missed
 
 	horizon   horizon
-	txn       transactionLog
-	replaying bool // txn is being run again
-	wait      wait // what the read that acquire was called for must wait for
+	txn       *transactionLog // nil until transactions are to be run again
+	replaying bool            // txn is being run again
+	wait      wait            // what the read that acquire was called for must wait for
 	// pending is the session's state that was written to the connection that
 	// acquire has returned, ahead of the command; together allows that: what comes
 	// of the command does not count if the state is refused.
@@ -195,7 +197,7 @@ var errEnd = errors.New("session ended")
 
 // New returns the session of an authenticated client, registered under a
 // connection id that the greeting announced.
-func New(d Deps, id uint32, c Client) *Session {
+func New(d *Deps, id uint32, c Client) *Session {
 	s := &Session{
 		Deps: d, id: id, client: c, conn: c.Conn,
 	}
@@ -263,28 +265,57 @@ func (s *Session) Client() *Client { return &s.client }
 // Serve serves the client until it leaves, is killed, or ctx ends. First it
 // makes schema the session's, and calls accept, which tells the client that it
 // is logged in. The client's connection is closed when it returns.
+//
+// What a client that says nothing keeps is this function's frame and those below
+// it: they are small, so that the collector can give most of the stack back.
 func (s *Session) Serve(ctx context.Context, schema string, accept func(wire.Status) error) {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	s.Registry.add(s, cancel)
-	// Cancellation becomes a deadline on the connections: whatever the session
-	// waits for wakes up.
-	stop := context.AfterFunc(ctx, s.interrupt)
-	defer func() {
-		stop()
-		s.Registry.remove(s)
-		s.releaseAll()
-		_ = s.conn.Close()
-	}()
+	ctx = s.begin(ctx)
+	defer s.end()
+	if s.welcome(ctx, schema, accept) {
+		s.conclude(ctx, s.serve(ctx))
+	}
+}
+
+//go:noinline
+func (s *Session) begin(ctx context.Context) context.Context {
+	ctx, s.cancel = context.WithCancelCause(ctx)
+	s.Registry.add(s)
+	if ctx.Err() != nil { // since before it could be found there
+		s.interrupt()
+	}
+	return ctx
+}
+
+// abort ends the session from outside: it wakes up from whatever it waits for.
+func (s *Session) abort(cause error) {
+	s.cancel(cause)
+	go s.interrupt() // which may have to wait for a KILL
+}
+
+//go:noinline
+func (s *Session) end() {
+	s.Registry.remove(s)
+	s.releaseAll()
+	_ = s.conn.Close()
+	s.cancel(nil)
+}
+
+// welcome finishes the login; false where the client is refused or gone.
+//
+//go:noinline
+func (s *Session) welcome(ctx context.Context, schema string, accept func(wire.Status) error) bool {
 	if e := s.UseSchema(ctx, schema); e != nil {
 		_ = s.sendError(e) // the session ends either way
-		return
+		return false
 	}
 	s.lend()
-	if err := accept(s.status); err != nil {
-		return
-	}
-	err := s.serve(ctx)
+	return accept(s.status) == nil
+}
+
+// conclude says why the session has ended.
+//
+//go:noinline
+func (s *Session) conclude(ctx context.Context, err error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, errEnd) {
 		s.farewell(cause)
 	}

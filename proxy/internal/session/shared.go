@@ -1,7 +1,6 @@
 package session
 
 import (
-	"context"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -130,12 +129,7 @@ type Registry struct {
 	next atomic.Uint32
 
 	mu       sync.Mutex
-	sessions map[uint32]*registered
-}
-
-type registered struct {
-	*Session
-	cancel context.CancelCauseFunc
+	sessions map[uint32]*Session
 }
 
 // firstID is above the ids that servers give their connections, which begin
@@ -145,18 +139,18 @@ const firstID = 1 << 31
 
 // NewRegistry returns an empty registry.
 func NewRegistry() *Registry {
-	return &Registry{sessions: map[uint32]*registered{}}
+	return &Registry{sessions: map[uint32]*Session{}}
 }
 
 // NextID returns the connection id for a new client.
 func (r *Registry) NextID() uint32 { return firstID | r.next.Add(1) }
 
-func (r *Registry) add(s *Session, cancel context.CancelCauseFunc) {
+func (r *Registry) add(s *Session) {
 	s.shared.info.Started = s.began
 	s.shared.end(s)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.sessions[s.id] = &registered{s, cancel}
+	r.sessions[s.id] = s
 }
 
 func (r *Registry) remove(s *Session) {
@@ -165,7 +159,7 @@ func (r *Registry) remove(s *Session) {
 	delete(r.sessions, s.id)
 }
 
-func (r *Registry) find(id uint32) *registered {
+func (r *Registry) find(id uint32) *Session {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.sessions[id]
@@ -176,7 +170,7 @@ func (r *Registry) Sessions() []Info {
 	r.mu.Lock()
 	all := make([]*Session, 0, len(r.sessions))
 	for _, s := range r.sessions {
-		all = append(all, s.Session)
+		all = append(all, s)
 	}
 	r.mu.Unlock()
 	infos := make([]Info, len(all))
@@ -202,7 +196,7 @@ func (r *Registry) Drain(quiet time.Duration) {
 		idle := !s.shared.command && i.Transaction == "" && i.Pin == "" && !i.Since.IsZero() && time.Since(i.Since) >= quiet
 		s.shared.mu.Unlock()
 		if idle {
-			s.cancel(errShutdown)
+			s.abort(errShutdown)
 		}
 	}
 }
@@ -212,6 +206,6 @@ func (r *Registry) End() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, s := range r.sessions {
-		s.cancel(errShutdown)
+		s.abort(errShutdown)
 	}
 }
