@@ -184,11 +184,15 @@ func (p *Pool) handOut(pl *place, c *Conn) {
 
 // takeBack counts a connection that comes back, or is gone.
 func (p *Pool) takeBack(pl *place, c *Conn) {
+	if c.at < 0 { // its next user would share it
+		panic("backend: a connection is given back that is not handed out")
+	}
 	last := len(pl.out) - 1
 	pl.out[c.at] = pl.out[last]
 	pl.out[c.at].at = c.at
 	pl.out[last] = nil
 	pl.out = pl.out[:last]
+	c.at = -1
 	if c.demand != nil {
 		c.demand.used--
 		c.demand = nil
@@ -359,12 +363,14 @@ func (p *Pool) Close(c *Conn, reason string) { p.drop(c, reason) }
 // drop closes a connection that was handed out.
 func (p *Pool) drop(c *Conn, reason string) {
 	p.mu.Lock()
-	pl := p.place(c.key.server)
-	c.pass()
-	p.takeBack(pl, c)
-	p.free(pl, c.key)
-	p.serve(pl)
-	p.mu.Unlock()
+	func() {
+		defer p.mu.Unlock() // also where it was given back before, which must not stop everybody
+		pl := p.place(c.key.server)
+		c.pass()
+		p.takeBack(pl, c)
+		p.free(pl, c.key)
+		p.serve(pl)
+	}()
 	p.closeConn(c, reason)
 }
 

@@ -191,7 +191,8 @@ func (s *Session) endReadOnly(m *classify.Meaning) {
 		return
 	}
 	if m.Class == classify.BeginReadOnly || // which may stay there
-		m.Class == classify.Begin && m.Flags&classify.ReadWrite == 0 && !s.state.mode.MariaDB || // MySQL keeps the access mode
+		// MySQL keeps the access mode, MariaDB goes back to the session's.
+		m.Class == classify.Begin && m.Flags&classify.ReadWrite == 0 && (!s.state.mode.MariaDB || s.state.readOnly) ||
 		m.Flags&classify.SetsSession != 0 { // autocommit=1 changes nothing: it is, or the transaction would be on the primary
 		return
 	}
@@ -201,9 +202,9 @@ func (s *Session) endReadOnly(m *classify.Meaning) {
 	s.status &^= inTransaction
 }
 
-// endSuspended ends the read-only transaction that a statement was to commit; or,
-// where the server did not come so far as to look what the statement does, takes
-// it up again.
+// endSuspended ends the read-only transaction that a statement on another
+// connection was to commit; or, where the server did not come so far as to look
+// what the statement does, takes it up again.
 func (s *Session) endSuspended(failed *wire.Error) {
 	c := s.suspended
 	s.suspended = nil

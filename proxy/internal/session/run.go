@@ -388,6 +388,9 @@ func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, e
 func (s *Session) after(c *backend.Conn, r *request) {
 	h := &s.handler
 	t := &h.tracker
+	if s.suspended == c {
+		s.suspended = nil // what has become of it the answer says
+	}
 	if s.suspended != nil {
 		s.endSuspended(t.Err)
 		if s.transaction != nil {
