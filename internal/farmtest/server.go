@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -125,7 +127,28 @@ func (s *Server) Restart(t testing.TB) {
 
 // Pause stops the process with SIGSTOP: connections stay open, nothing
 // answers. Continue ends it; so does the test's end.
-func (s *Server) Pause(t testing.TB) { s.signal(t, syscall.SIGSTOP) }
+func (s *Server) Pause(t testing.TB) {
+	t.Helper()
+	s.signal(t, syscall.SIGSTOP)
+	// The threads stop one by one.
+	Eventually(t, s.name+" stands still", func() error {
+		tasks, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", s.running().PID()))
+		if err != nil {
+			return err
+		}
+		for _, task := range tasks {
+			text, err := os.ReadFile(task)
+			if err != nil {
+				continue // the thread has ended
+			}
+			// The name, in parentheses, may hold anything; the state follows it.
+			if _, rest, ok := strings.Cut(string(text), ") "); !ok || !strings.HasPrefix(rest, "T") {
+				return fmt.Errorf("%s: %s", task, text)
+			}
+		}
+		return nil
+	})
+}
 
 // Continue ends Pause.
 func (s *Server) Continue(t testing.TB) { s.signal(t, syscall.SIGCONT) }

@@ -411,6 +411,23 @@ func (p *Pool) Forget(login [32]byte) {
 	p.sweep("login changed", func(c *Conn) bool { return c.key.login != login })
 }
 
+// Break wakes the sessions that wait for answers of a server which is known to
+// give none any more: their connections fail.
+func (p *Pool) Break(server, address string) {
+	p.sweep("server is silent", func(c *Conn) bool { return c.key.server != server || c.key.address != address })
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.places[server]
+	if pl == nil {
+		return
+	}
+	for _, c := range pl.out {
+		if c.key.address == address {
+			_ = c.raw.SetDeadline(time.Unix(1, 0)) // it fails on a closed one only
+		}
+	}
+}
+
 func (p *Pool) sweep(reason string, keep func(*Conn) bool) {
 	var out []*Conn
 	p.mu.Lock()

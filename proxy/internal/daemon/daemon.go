@@ -305,6 +305,7 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	parts.Go("topology", d.watcher.Run)
 	parts.Go("monitor", d.monitor.Run)
 	parts.Go("pool", d.pool.Run)
+	parts.Go("silent servers", d.leaveSilent)
 	parts.Go("collector", paceCollector)
 	admin, stopAdmin := context.WithCancelCause(parts.Context())
 	defer stopAdmin(nil)

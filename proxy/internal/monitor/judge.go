@@ -47,8 +47,8 @@ func judge(s *subject, c cluster, now time.Time, slowStart time.Duration) *Serve
 		Role:      s.role,
 		Status:    s.status,
 		Since:     s.since,
-		LastError: s.lastError,
-		Probed:    s.probed,
+		LastError: s.lastError, Silent: s.silent,
+		Probed: s.probed,
 	}
 	if v.Weight == 0 {
 		v.Weight = defaultWeight

@@ -44,6 +44,7 @@ type subject struct {
 	doubt      error
 	doubtSince time.Time
 	lastError  string
+	silent     bool // the last probe met with silence
 
 	facts  *facts        // of the last good probe; nil before the first
 	probed time.Time     // when that was answered
@@ -63,6 +64,7 @@ type subject struct {
 // probe has ended. limit is how many failures in a row mean down.
 func (s subject) after(p probe, limit int) subject {
 	settled := !p.sent.Before(s.doubtSince)
+	s.silent = p.err != nil && tookTooLong(p.err)
 	become := func(to Status) {
 		if s.status != to {
 			s.status, s.since = to, p.answered

@@ -85,6 +85,9 @@ type Server struct {
 	// may be Writable and have a Reason that keeps reads from it, and the other
 	// way round: read it where Eligible or Writable is false.
 	Reason string
+	// Silent: the last probe failed because nothing came in time. What is sent to
+	// such a server gets no answer, nor an end.
+	Silent bool
 	// LastError is the text of the last failed probe or report, kept until the
 	// next successful probe.
 	LastError string

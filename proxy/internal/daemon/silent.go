@@ -1,0 +1,39 @@
+package daemon
+
+import (
+	"context"
+
+	"go.uber.org/zap"
+
+	"farmhand/proxy/internal/monitor"
+)
+
+// leaveSilent breaks the connections to servers that do not answer any more (a
+// machine that is gone, a network that is cut, a process that stands still), until
+// ctx ends. TCP would find out after many minutes; sessions would wait so long.
+//
+// The primary is spared while the topology names it: what was sent to it may still
+// be done, and the answer come. Once another is the primary it will not be.
+func (d *Daemon) leaveSilent(ctx context.Context) error {
+	left := map[string]bool{} // by name and address
+	for {
+		v := d.monitor.View()
+		now := map[string]bool{}
+		for _, s := range v.Replicas {
+			if s.Status != monitor.Down || !s.Silent {
+				continue
+			}
+			key := s.Name + " " + s.Address
+			if now[key] = true; !left[key] {
+				d.log.Warn("leaving a server that is silent", zap.String("server", s.Name), zap.String("error", s.LastError))
+			}
+			d.pool.Break(s.Name, s.Address)
+		}
+		left = now
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-d.monitor.Changed(v.Generation):
+		}
+	}
+}
