@@ -1,7 +1,6 @@
 package backend
 
 import (
-	"errors"
 	"fmt"
 	"strings"
 
@@ -100,10 +99,6 @@ func (c *Conn) readLoginState() (initConnect, role string, err error) {
 	return initConnect, role, nil
 }
 
-// errCounted refuses to reset a connection of which MariaDB may have counted
-// errors without listing them: it forgets them with the list only.
-var errCounted = errors.New("MariaDB's @@error_count outlives a reset where max_error_count was set")
-
 // Reset brings the connection back to the state after login, and returns when
 // the server has done so. The default schema stays what Schema says.
 func (c *Conn) Reset() error { return c.reset(false) }
@@ -111,9 +106,6 @@ func (c *Conn) Reset() error { return c.reset(false) }
 // reset is Reset. With reload it looks the schema up anew: another one of that
 // name may have taken its place.
 func (c *Conn) reset(reload bool) error {
-	if c.MariaDB && c.Warned && c.Settings.Has("max_error_count") {
-		return errCounted
-	}
 	replies := 3
 	c.WriteCommand([]byte{byte(wire.ComResetConnection)})
 	if reload && c.MariaDB && c.Schema != "" {
@@ -127,7 +119,13 @@ func (c *Conn) reset(reload bool) error {
 		replies++
 	}
 	c.writeQuery(c.role)
-	c.writeQuery(c.tracking())
+	if c.MariaDB {
+		// What was counted and not listed (max_error_count=0) outlives the reset
+		// until a statement has a table.
+		c.writeQuery("DO (SELECT 1 FROM (SELECT 1) AS nothing)")
+		replies++
+	}
+	c.writeQuery(c.tracking()) // last, for ROW_COUNT() and its like
 	if err := c.Flush(); err != nil {
 		return err
 	}

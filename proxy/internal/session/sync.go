@@ -157,5 +157,6 @@ func (s *Session) syncReply(c *backend.Conn, what string) (*wire.Error, error) {
 		return nil, fmt.Errorf("establish %s on %s: %w", what, c.Server.Name, err)
 	}
 	c.Status = ok.Status
+	c.Warned = c.Warned || ok.Warnings > 0
 	return nil, nil
 }
