@@ -211,3 +211,31 @@ func setTopology(t *testing.T, r *running, top farm.Topology) {
 		t.Fatal(err)
 	}
 }
+
+// TestASessionHasNoneOfAnothersWarnings: a question about the statement before may
+// leave an error itself, which the connection's next user must not find.
+func TestASessionHasNoneOfAnothersWarnings(t *testing.T) {
+	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
+		t.Run(flavor.String(), func(t *testing.T) {
+			f := farmtest.Start(t, farmtest.Options{Flavor: flavor})
+			r := start(t, f, func(c *config.Config) { c.Pool.MaxPerServer = 1 })
+			for _, question := range []string{"SELECT @@warning_count + nosuch", "SELECT @@error_count, CAST('12x' AS SIGNED)"} {
+				before := r.conn(t)
+				exec(t, before, "DO 1")
+				var a, b any
+				_ = before.QueryRowContext(t.Context(), question).Scan(&a, &b) // an error, or a warning
+				if err := before.Close(); err != nil {
+					t.Error(err)
+				}
+				after := r.conn(t)
+				exec(t, after, "DO LAST_INSERT_ID(8)")
+				if n := value(t, after, "SELECT @@warning_count"); n != "0" {
+					t.Errorf("after another session's %s there are %s warnings", question, n)
+				}
+				if err := after.Close(); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+}

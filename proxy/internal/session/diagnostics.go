@@ -22,11 +22,11 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 		s.lastRows, s.missed.rows = c, false
 		s.calculated = r.meaning.Flags&classify.CalcFoundRows != 0
 	}
+	clears := s.clearsDiagnostics(r)
+	c.Warned = s.handler.tracker.Err != nil || s.handler.tracker.OK.Warnings > 0 || c.Warned && !clears
 	if r.target == route.Last {
 		return
 	}
-	clears := s.clearsDiagnostics(r)
-	c.Warned = s.handler.tracker.Err != nil || s.handler.tracker.OK.Warnings > 0 || c.Warned && !clears
 	switch {
 	case clears, s.last == nil && !s.missed.warnings && !c.Warned:
 		s.last, s.missed.warnings = c, false
