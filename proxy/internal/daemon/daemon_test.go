@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"database/sql"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -10,6 +11,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-sql-driver/mysql"
+
+	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/topology"
@@ -396,6 +400,45 @@ func sameError(a, b string) bool {
 		return s[:i]
 	}
 	return cut(a) == cut(b)
+}
+
+// TestAChangedPasswordCountsAtOnce: logins go by what the account table said a moment
+// ago, but not past a change that came through the proxy; and a new password counts
+// wherever it was set.
+func TestAChangedPasswordCountsAtOnce(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{})
+	r := start(t, f, func(c *config.Config) { c.Logins.AccountAge = config.Duration(time.Minute) })
+	f.Primary().Exec(t, "CREATE USER boss@'%' IDENTIFIED BY 'boss'", "GRANT ALL ON *.* TO boss@'%' WITH GRANT OPTION",
+		"CREATE USER probe@'%' IDENTIFIED BY 'p0'", "GRANT SELECT ON app.* TO probe@'%'")
+	login := func(password string) error {
+		return farmtest.Open(t, "tcp", r.tcp, dbserver.Account{User: "probe", Password: password}).PingContext(t.Context())
+	}
+	boss := conn(t, farmtest.Open(t, "tcp", r.tcp, dbserver.Account{User: "boss", Password: "boss"}))
+	for i := range 10 {
+		old, next := fmt.Sprintf("p%d", i), fmt.Sprintf("p%d", i+1)
+		for range 2 { // the second time by what was known
+			if err := login(old); err != nil {
+				t.Fatalf("with the right password: %v", err)
+			}
+		}
+		change := "ALTER USER probe@'%' IDENTIFIED BY '" + next + "'"
+		if i%2 == 0 {
+			exec(t, boss, change)
+			var refused *mysql.MySQLError
+			if err := login(old); !errors.As(err, &refused) || refused.Number != 1045 {
+				t.Fatalf("with the password before: %v", err)
+			}
+		} else {
+			f.Primary().Exec(t, change)
+		}
+		if err := login(next); err != nil {
+			t.Fatalf("with the new password: %v", err)
+		}
+	}
+	exec(t, boss, "DROP USER probe@'%'")
+	if err := login("p10"); err == nil {
+		t.Error("a dropped account was let in")
+	}
 }
 
 func TestConsole(t *testing.T) {

@@ -67,7 +67,7 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 // accounts has logins read the account table anew after a statement that may have
 // changed it, before the client knows that it did.
 func (h *handler) accounts() {
-	const may = classify.ImplicitCommit | classify.OpaqueSession | classify.CallsProcedure
+	const may = classify.ImplicitCommit | classify.OpaqueSession | classify.CallsProcedure | classify.ExecutesText
 	if h.request.meaning.Flags&may != 0 {
 		h.s.Auth.Expire()
 	}
