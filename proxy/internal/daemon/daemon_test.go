@@ -411,7 +411,9 @@ func TestAChangedPasswordCountsAtOnce(t *testing.T) {
 	f.Primary().Exec(t, "CREATE USER boss@'%' IDENTIFIED BY 'boss'", "GRANT ALL ON *.* TO boss@'%' WITH GRANT OPTION",
 		"CREATE USER probe@'%' IDENTIFIED BY 'p0'", "GRANT SELECT ON app.* TO probe@'%'")
 	login := func(password string) error {
-		return farmtest.Open(t, "tcp", r.tcp, dbserver.Account{User: "probe", Password: password}).PingContext(t.Context())
+		db := farmtest.Open(t, "tcp", r.tcp, dbserver.Account{User: "probe", Password: password})
+		// Its server connection is the next one's: no server has to be asked.
+		return errors.Join(db.PingContext(t.Context()), db.Close())
 	}
 	boss := conn(t, farmtest.Open(t, "tcp", r.tcp, dbserver.Account{User: "boss", Password: "boss"}))
 	for i := range 10 {
