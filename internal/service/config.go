@@ -129,7 +129,7 @@ func (s *source) decode(data []byte, into any) (err error) {
 		return err
 	}
 	if content.Type() != ast.MappingType {
-		return wrong(content, "expected keys and values")
+		return ErrorAt(content, "expected keys and values")
 	}
 	return yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(content, into)
 }
@@ -166,7 +166,7 @@ func plain(n ast.Node) (ast.Node, error) {
 		full.Values = make([]*ast.MappingValueNode, 0, len(n.Values))
 		for _, pair := range n.Values {
 			if _, ok := pair.Key.(*ast.StringNode); !ok {
-				return nil, wrong(pair.Key, "expected the name of a key")
+				return nil, ErrorAt(pair.Key, "expected the name of a key")
 			}
 			value, err := plain(pair.Value)
 			if err != nil {
@@ -188,7 +188,7 @@ func plain(n ast.Node) (ast.Node, error) {
 				return nil, err
 			}
 			if value == nil {
-				return nil, wrong(item, "expected a value")
+				return nil, ErrorAt(item, "expected a value")
 			}
 			full.Values[i] = value
 		}
@@ -196,7 +196,7 @@ func plain(n ast.Node) (ast.Node, error) {
 	case *ast.StringNode, *ast.LiteralNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return n, nil
 	}
-	return nil, wrong(n, "expected a plain value, a list or keys and values; tags, anchors and aliases are not supported")
+	return nil, ErrorAt(n, "expected a plain value, a list or keys and values; tags, anchors and aliases are not supported")
 }
 
 // source is the text and the tree of a configuration file.
@@ -288,23 +288,29 @@ func describeNode(t ast.NodeType) string {
 func (s source) locate(path string) (line, column int) {
 	line, column = 1, 1
 	node := s.root
-	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+	for path != "" {
+		var item bool
 		switch n := node.(type) {
 		case *ast.MappingNode:
+			// A key may have dots of its own: the longest that fits is meant.
 			node = nil
+			rest := path
 			for _, pair := range n.Values {
-				if pair.Key.GetToken().Value == step {
-					node = pair.Value
-					position := pair.Key.GetToken().Position
-					line, column = position.Line, position.Column
+				key := pair.Key.GetToken()
+				after, ok := strings.CutPrefix(path, key.Value)
+				if ok && len(after) < len(rest) && (after == "" || after[0] == '.' || after[0] == '[') {
+					node, rest = pair.Value, after
+					line, column = key.Position.Line, key.Position.Column
 				}
 			}
+			path = rest
 		case *ast.SequenceNode:
-			i, err := strconv.Atoi(step)
-			if err != nil || i >= len(n.Values) {
+			digits, rest, _ := strings.Cut(strings.TrimPrefix(path, "["), "]")
+			i, err := strconv.Atoi(digits)
+			if err != nil || i < 0 || i >= len(n.Values) {
 				return line, column
 			}
-			node = n.Values[i]
+			node, path, item = n.Values[i], rest, true
 		default:
 			return line, column
 		}
@@ -314,8 +320,11 @@ func (s source) locate(path string) (line, column int) {
 		case nil:
 			return line, column
 		case *ast.MappingNode:
-			if _, err := strconv.Atoi(step); err == nil && len(n.Values) > 0 {
-				position := n.Values[0].Key.GetToken().Position
+			if item {
+				position := n.GetToken().Position
+				if len(n.Values) > 0 {
+					position = n.Values[0].Key.GetToken().Position
+				}
 				line, column = position.Line, position.Column
 			}
 		case *ast.SequenceNode, *ast.NullNode:
@@ -323,6 +332,7 @@ func (s source) locate(path string) (line, column int) {
 			position := n.GetToken().Position
 			line, column = position.Line, position.Column
 		}
+		path = strings.TrimPrefix(path, ".")
 	}
 	return line, column
 }
