@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -94,6 +95,13 @@ func readConfig(path string) (data []byte, err error) {
 // errors.
 func Decode(name string, data []byte, into any) error {
 	source := source{name: name, lines: strings.Split(string(data), "\n")}
+	for i, line := range source.lines {
+		// The YAML library would take it for other text.
+		if !utf8.ValidString(line) {
+			column := 1 + len([]rune(line[:invalidUTF8(line)]))
+			return ConfigErrors{{File: name, Line: i + 1, Column: column, Message: "this is not UTF-8 text"}}
+		}
+	}
 	if err := source.decode(data, into); err != nil {
 		return source.yamlError(err)
 	}
@@ -103,6 +111,18 @@ func Decode(name string, data []byte, into any) error {
 		}
 	}
 	return nil
+}
+
+// invalidUTF8 returns where the first byte stands that is no UTF-8; the end if all is.
+func invalidUTF8(text string) int {
+	for i, r := range text {
+		if r == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(text[i:]); size == 1 {
+				return i
+			}
+		}
+	}
+	return len(text)
 }
 
 // decode parses data, keeps its tree for locate and decodes it.
@@ -217,7 +237,7 @@ func (s source) at(line, column int, path, message string) *ConfigError {
 func (s source) errors(problems Problems) ConfigErrors {
 	errs := make(ConfigErrors, len(problems))
 	for i, p := range problems {
-		line, column := s.locate(p.Path)
+		line, column := s.locate(p.Path, p.Key)
 		errs[i] = s.at(line, column, p.Path, p.Message)
 	}
 	return errs
@@ -283,9 +303,10 @@ func describeNode(t ast.NodeType) string {
 	return t.YAMLName()
 }
 
-// locate returns where the value at path stands, or else the nearest key above
-// it that is in the file; the beginning of the file if none is.
-func (s source) locate(path string) (line, column int) {
+// locate returns where the value at path stands, or the key if that is wanted, or
+// else the nearest key above it that is in the file; the beginning of the file if
+// none is.
+func (s source) locate(path string, key bool) (line, column int) {
 	line, column = 1, 1
 	node := s.root
 	for path != "" {
@@ -296,12 +317,15 @@ func (s source) locate(path string) (line, column int) {
 			node = nil
 			rest := path
 			for _, pair := range n.Values {
-				key := pair.Key.GetToken()
-				after, ok := strings.CutPrefix(path, key.Value)
+				token := pair.Key.GetToken()
+				after, ok := strings.CutPrefix(path, token.Value)
 				if ok && len(after) < len(rest) && (after == "" || after[0] == '.' || after[0] == '[') {
 					node, rest = pair.Value, after
-					line, column = key.Position.Line, key.Position.Column
+					line, column = token.Position.Line, token.Position.Column
 				}
+			}
+			if rest == "" && key {
+				return line, column
 			}
 			path = rest
 		case *ast.SequenceNode:
