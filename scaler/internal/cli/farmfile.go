@@ -1,13 +1,11 @@
 package cli
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 
-	"github.com/goccy/go-yaml"
 	"github.com/spf13/cobra"
 
 	"farmhand/internal/service"
@@ -54,9 +52,9 @@ if it is not given. A file that is there already is left as it is.`,
 
 // verdict is what check says to programs.
 type verdict struct {
-	Valid    bool            `json:"valid"`
-	Problems []problem       `json:"problems,omitempty"`
-	Farm     json.RawMessage `json:"farm,omitempty"` // with every default
+	Valid    bool           `json:"valid"`
+	Problems []problem      `json:"problems,omitempty"`
+	Farm     *farmfile.Farm `json:"farm,omitempty"` // with every default
 }
 
 type problem struct {
@@ -98,11 +96,7 @@ with every default in place; the exit status is the same.`,
 		case err != nil:
 			return err
 		case *asJSON:
-			data, err := yaml.MarshalWithOptions(f, yaml.JSON())
-			if err != nil {
-				return fmt.Errorf("write the farm as JSON: %w", err)
-			}
-			return printJSON(c, verdict{Valid: true, Farm: bytes.TrimSpace(data)})
+			return printJSON(c, verdict{Valid: true, Farm: f})
 		}
 		return describe(c.OutOrStdout(), f)
 	}

@@ -100,7 +100,10 @@ func TestCheckAsJSON(t *testing.T) {
 	if err == nil || err.Error() != "farm.yaml: 2 of its values cannot be" {
 		t.Errorf("got %v", err)
 	}
-	var v verdict
+	var v struct {
+		verdict
+		Farm json.RawMessage `json:"farm"`
+	}
 	must(t, json.Unmarshal([]byte(out), &v))
 	if v.Valid || len(v.Problems) != 2 || v.Farm != nil ||
 		v.Problems[1] != (problem{Line: 3, Column: 28, Path: "roles.db.count", Message: "0 is out of bounds; expected 1 to 100"}) {
@@ -113,7 +116,7 @@ func TestCheckAsJSON(t *testing.T) {
 	}
 	out, err = scaler(t, "check", "--json")
 	must(t, err)
-	v = verdict{}
+	v.verdict, v.Farm = verdict{}, nil
 	must(t, json.Unmarshal([]byte(out), &v))
 	// The farm is itself a farm file.
 	must(t, os.WriteFile("again.yaml", v.Farm, 0o644))
@@ -151,7 +154,7 @@ db    5         10:00 to 00:30 on fri sat sun (Europe/Berlin)
 
 ROLE  HOOKS IN                   WITHIN  WAITED FOR
 db    /etc/farmhand/hooks.d/db   30s     host-init, before-host-up, before-host-terminate (10m), new-primary
-web   /etc/farmhand/hooks.d/web  1m      host-init, before-host-up, before-host-terminate
+web   /etc/farmhand/hooks.d/web  30s     host-init, before-host-up, before-host-terminate
 
 POLICY
 failover     automatic, for db: suspect after 3 failed probes every 500ms, if 2 or more replicas answer, within 30s, then none for 15m

@@ -15,8 +15,14 @@ type Command []string
 // that mean the same to a shell. It begins with a program.
 const wordPattern = `^[A-Za-z0-9_./][A-Za-z0-9_./@%+=:,{}-]*( +[A-Za-z0-9_./@%+=:,{}-]+)*$`
 
-// maxWords bounds the length of a command.
-const maxWords = 64
+// listedPattern is a word in a list.
+const listedPattern = `^[^\x00-\x1f\x7f-\x9f]{0,1000}$`
+
+// Bounds of a command.
+const (
+	maxWords = 64
+	maxWord  = 1000 // characters
+)
 
 // UnmarshalYAML reads text, which is split at its blanks, or a list of words.
 func (c *Command) UnmarshalYAML(n ast.Node) error {
@@ -27,6 +33,11 @@ func (c *Command) UnmarshalYAML(n ast.Node) error {
 		}
 		if len(words) > maxWords || len(words) > 0 && words[0] == "" {
 			return service.ErrorAt(n, "expected a program and at most %d arguments", maxWords-1)
+		}
+		for _, word := range words {
+			if !matches(listedPattern, word) {
+				return service.ErrorAt(n, "%q is not possible; expected words of at most %d characters, without control characters", word, maxWord)
+			}
 		}
 		*c = words
 		return nil

@@ -13,9 +13,10 @@ import (
 	"farmhand/internal/service"
 )
 
-// over decodes n over what into points to has already.
+// over decodes n over what into points to has already. It ignores keys that are
+// not known: unknownKeys tells of them.
 func over(n ast.Node, into any) error {
-	return yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(n, into)
+	return yaml.NewDecoder(bytes.NewReader(nil)).DecodeFromNode(n, into)
 }
 
 // kindOf returns the value of the key kind; empty if there is none.

@@ -20,7 +20,7 @@ func defaults() values {
 		second = Duration(time.Second)
 		minute = Duration(time.Minute)
 	)
-	hooks := func() Hooks { return Hooks{TimeLimit: minute, Events: Events{}} }
+	hooks := func() Hooks { return Hooks{TimeLimit: 30 * second, Events: Events{}} }
 	metric := func(kind MetricKind, out, in float64) Metric {
 		m := Metric{
 			Kind: kind, Window: minute,

@@ -15,9 +15,14 @@ package farmfile
 
 import (
 	"cmp"
+	"encoding/json"
 	"errors"
 	"path/filepath"
+	"reflect"
 	"slices"
+
+	"github.com/goccy/go-yaml"
+	"github.com/goccy/go-yaml/ast"
 
 	"farmhand/internal/service"
 )
@@ -36,6 +41,16 @@ type Farm struct {
 	Provider Provider        `yaml:"provider" about:"who launches the farm's servers"`
 	Roles    map[string]Role `yaml:"roles" is:"1..32" keys:"label" about:"what there is in the farm, by name"`
 	Policies Policies        `yaml:"policies" about:"what the farm may do by itself"`
+
+	unknown service.Problems // the keys of the file that there are not
+}
+
+// UnmarshalYAML reads the farm over what f has. Keys that are not known are noted
+// for [Farm.Validate], so that they are all told, and with what else is wrong.
+func (f *Farm) UnmarshalYAML(n ast.Node) error {
+	unknownKeys(&f.unknown, "", n, reflect.ValueOf(*f))
+	type plain Farm // without this method
+	return over(n, (*plain)(f))
 }
 
 // Load reads the farm file at path over the defaults and validates it. An error
@@ -57,9 +72,23 @@ func Load(path string) (*Farm, error) {
 	return &f, nil
 }
 
+// MarshalJSON writes the farm with the keys of the file and every default. It goes
+// by way of YAML, whose library writes JSON that is none for some texts.
+func (f *Farm) MarshalJSON() ([]byte, error) {
+	data, err := yaml.Marshal(f)
+	if err != nil {
+		return nil, err
+	}
+	var content any
+	if err := yaml.Unmarshal(data, &content); err != nil {
+		return nil, err
+	}
+	return json.Marshal(content)
+}
+
 // Validate returns everything that is wrong with the farm.
 func (f *Farm) Validate() service.Problems {
-	var p service.Problems
+	p := slices.Clone(f.unknown)
 	checkKeys(&p, f)
 	f.Provider.check(&p, f)
 	for name, role := range sorted(f.Roles) {

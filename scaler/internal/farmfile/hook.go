@@ -10,8 +10,8 @@ import (
 	"farmhand/internal/service"
 )
 
-// Event is something that happens to a host or to the farm.
-type Event string
+// EventKind is something that happens to a host or to the farm.
+type EventKind string
 
 // events are all that there are, in the words of the file.
 var events = []string{
@@ -21,14 +21,14 @@ var events = []string{
 	"scaling", "rebundle-complete", "rebundle-failed", "custom",
 }
 
-func (Event) choices() []string { return events }
+func (EventKind) choices() []string { return events }
 
-// HookMode is whether what happens waits for its hooks.
+// HookMode is whether the farm waits for the hooks of an event.
 type HookMode string
 
 // The modes.
 const (
-	Sync  HookMode = "sync"  // it waits, and is stopped if a hook fails
+	Sync  HookMode = "sync"  // it waits until they have ended
 	Async HookMode = "async" // it goes on
 )
 
@@ -42,19 +42,19 @@ type Hooks struct {
 }
 
 // Events is how the hooks of single events are run.
-type Events map[Event]Hook
+type Events map[EventKind]Hook
 
 // Hook is how the hooks of one event are run.
 type Hook struct {
-	Mode      HookMode `yaml:"mode" about:"whether the event waits for its hooks; if not given, sync for before-… and host-init, async for others"`
+	Mode      HookMode `yaml:"mode" about:"whether the farm waits until its hooks have ended; if not given, sync for before-… and host-init, async for others"`
 	TimeLimit Duration `yaml:"time_limit" is:"0..1h" about:"of each of its hooks; 0 for that of all hooks"`
 }
 
-// Waited returns the events that wait for their hooks.
-func (h Hooks) Waited() []Event {
-	var list []Event
+// Waited returns the events for whose hooks the farm waits.
+func (h Hooks) Waited() []EventKind {
+	var list []EventKind
 	for _, name := range events {
-		if event := Event(name); h.Of(event).Mode == Sync {
+		if event := EventKind(name); h.Of(event).Mode == Sync {
 			list = append(list, event)
 		}
 	}
@@ -62,7 +62,7 @@ func (h Hooks) Waited() []Event {
 }
 
 // Of returns how the hooks of an event are run.
-func (h Hooks) Of(event Event) Hook {
+func (h Hooks) Of(event EventKind) Hook {
 	hook, ok := h.Events[event]
 	if !ok {
 		hook = Hook{Mode: event.mode()}
@@ -71,8 +71,8 @@ func (h Hooks) Of(event Event) Hook {
 	return hook
 }
 
-// mode is whether an event waits for its hooks if nothing is said.
-func (e Event) mode() HookMode {
+// mode is whether the farm waits for an event's hooks if nothing is said.
+func (e EventKind) mode() HookMode {
 	if strings.HasPrefix(string(e), "before-") || e == "host-init" {
 		return Sync
 	}
@@ -87,9 +87,9 @@ func (v *Events) UnmarshalYAML(n ast.Node) error {
 	}
 	*v = Events{}
 	for _, pair := range keys.Values {
-		event := Event(pair.Key.GetToken().Value)
+		event := EventKind(pair.Key.GetToken().Value)
 		if !slices.Contains(events, string(event)) {
-			return service.ErrorAt(pair.Key, "%q is not an event; expected %s", event, strings.Join(events, ", "))
+			continue // as unknownKeys says
 		}
 		hook := Hook{Mode: event.mode()}
 		if err := over(pair.Value, &hook); err != nil {

@@ -2,6 +2,7 @@ package farmfile
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -79,8 +80,8 @@ func TestExampleIsAWholeFarm(t *testing.T) {
 func TestLoadedFarmReadsBack(t *testing.T) {
 	f, err := Load(example)
 	must(t, err)
-	for name, option := range map[string][]yaml.EncodeOption{"YAML": nil, "JSON": {yaml.JSON()}} {
-		data, err := yaml.MarshalWithOptions(f, option...)
+	for name, write := range map[string]func(any) ([]byte, error){"YAML": yaml.Marshal, "JSON": json.Marshal} {
+		data, err := write(f)
 		must(t, err)
 		if err := judge(compiled(t), data); err != nil {
 			t.Errorf("%s: the schema refuses it: %v", name, err)
@@ -167,7 +168,7 @@ roles:
         host-down: {time_limit: 5s}
 `)
 	hooks := f.Roles["db"].Hooks
-	for event, want := range map[Event]Hook{
+	for event, want := range map[EventKind]Hook{
 		"before-host-up":        {Async, Duration(20 * time.Second)},
 		"host-down":             {Async, Duration(5 * time.Second)},
 		"before-host-terminate": {Sync, Duration(20 * time.Second)},
@@ -178,7 +179,7 @@ roles:
 			t.Errorf("%s: got %v; want %v", event, got, want)
 		}
 	}
-	if got := hooks.Waited(); !slices.Equal(got, []Event{"host-init", "before-host-terminate"}) {
+	if got := hooks.Waited(); !slices.Equal(got, []EventKind{"host-init", "before-host-terminate"}) {
 		t.Errorf("waited for: %v", got)
 	}
 }
@@ -309,9 +310,10 @@ func TestInitExamplesWork(t *testing.T) {
 	}
 }
 
-// FuzzDecode wants an error or a valid farm, and never a panic, from whatever
-// stands in the file.
+// FuzzDecode wants an error, or a farm that is valid for the schema too, and never
+// a panic, from whatever stands in the file.
 func FuzzDecode(f *testing.F) {
+	schema := compiled(f)
 	whole, err := os.ReadFile(example)
 	if err != nil {
 		f.Fatal(err)
@@ -328,8 +330,12 @@ func FuzzDecode(f *testing.F) {
 		if problems := farm.Validate(); len(problems) > 0 {
 			t.Errorf("accepted with %v", problems)
 		}
-		if _, err := yaml.Marshal(farm); err != nil {
-			t.Errorf("it cannot be written: %v", err)
+		written, err := json.Marshal(&farm)
+		if err != nil {
+			t.Fatalf("it cannot be written: %v", err)
+		}
+		if err := judge(schema, written); err != nil {
+			t.Errorf("the schema refuses %s: %v", written, err)
 		}
 	})
 }

@@ -95,9 +95,12 @@ func (r *Role) check(p *service.Problems, path string, f *Farm) {
 	if !ok {
 		return // as checkKeys says
 	}
+	if r.Count.Max < 1 {
+		return // as checkKeys says; from no number of servers nothing follows
+	}
 	if r.Count.Min > r.Count.Max {
 		p.Add(path+".count.min", "min %d is above max %d", r.Count.Min, r.Count.Max)
-		return // what follows from a number of servers does not follow from none
+		return
 	}
 	scales := r.Count.Min < r.Count.Max
 	if scales && len(r.Scaling)+len(r.Schedule) == 0 {
@@ -145,14 +148,12 @@ func (c *Count) UnmarshalYAML(n ast.Node) error {
 		*c = Count{number, number}
 		return nil
 	}
-	type plain Count
-	if err := over(n, (*plain)(c)); err != nil {
-		return err
-	}
-	if len(keys.Values) < 2 { // no key stands twice, and none is unknown
+	if len(keys.Values) < 2 {
 		return service.ErrorAt(n, "expected both min and max")
 	}
-	return nil
+	*c = Count{} // which is out of bounds
+	type plain Count
+	return over(n, (*plain)(c))
 }
 
 // MarshalYAML writes the count as it is read.

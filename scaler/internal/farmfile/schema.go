@@ -172,7 +172,7 @@ func (s *schemas) value(k key, t reflect.Type, usual []reflect.Value) object {
 	case reflect.TypeFor[Command]():
 		return object{"anyOf": []object{
 			{"type": "string", "pattern": `^$|` + wordPattern},
-			{"type": "array", "items": object{"type": "string"}, "maxItems": maxWords},
+			{"type": "array", "items": object{"type": "string", "pattern": listedPattern}, "maxItems": maxWords},
 		}}
 	case reflect.TypeFor[Count]():
 		number := s.value(keysOf(t)[0], reflect.TypeFor[int](), nil)

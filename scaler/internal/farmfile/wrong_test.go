@@ -2,6 +2,7 @@ package farmfile
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -18,9 +19,10 @@ import (
 )
 
 // update rewrites what tests compare with. Read the diff before it is committed.
+// Tests of the command line write docs/FARMFILE.md too: one package at a time (-p 1).
 var update = flag.Bool("update", false, "rewrite the expected texts, the schema and the tables of the documentation")
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
@@ -28,7 +30,7 @@ func must(t *testing.T, err error) {
 }
 
 // compiled returns the schema as another program understands it.
-func compiled(t *testing.T) *jsonschema.Schema {
+func compiled(t testing.TB) *jsonschema.Schema {
 	t.Helper()
 	document, err := jsonschema.UnmarshalJSON(bytes.NewReader(Schema()))
 	must(t, err)
@@ -42,7 +44,11 @@ func compiled(t *testing.T) *jsonschema.Schema {
 // judge returns what the schema, or before it the parser of YAML, says about a
 // file.
 func judge(schema *jsonschema.Schema, file []byte) error {
-	asJSON, err := yaml.YAMLToJSON(file)
+	var content any
+	if err := yaml.Unmarshal(file, &content); err != nil {
+		return err
+	}
+	asJSON, err := json.Marshal(content)
 	if err != nil {
 		return err
 	}
