@@ -37,7 +37,7 @@ type (
 // Farm is the whole of a farm file.
 type Farm struct {
 	Name     string          `yaml:"name" is:"label" about:"the farm's name"`
-	TimeZone TimeZone        `yaml:"time_zone" about:"of the times of day in this file"`
+	TimeZone TimeZone        `yaml:"time_zone" about:"where the times of day in this file are"`
 	Provider Provider        `yaml:"provider" about:"who launches the farm's servers"`
 	Roles    map[string]Role `yaml:"roles" is:"1..32" keys:"label" about:"what there is in the farm, by name"`
 	Policies Policies        `yaml:"policies" about:"what the farm may do by itself"`

@@ -37,7 +37,7 @@ func (HookMode) choices() []string { return []string{string(Sync), string(Async)
 // Hooks is what is run when something happens.
 type Hooks struct {
 	Directory string   `yaml:"directory" is:"path?" about:"its EVENT/NN-name are run in the order of their names; \"\" for no hooks"`
-	TimeLimit Duration `yaml:"time_limit" is:"1s..1h" about:"of each hook"`
+	TimeLimit Duration `yaml:"time_limit" is:"1s..1h" about:"how long each hook may take"`
 	Events    Events   `yaml:"events" about:"what differs for single events, by the event's name"`
 }
 
@@ -47,7 +47,7 @@ type Events map[EventKind]Hook
 // Hook is how the hooks of one event are run.
 type Hook struct {
 	Mode      HookMode `yaml:"mode" about:"whether the farm waits until its hooks have ended; if not given, sync for before-… and host-init, async for others"`
-	TimeLimit Duration `yaml:"time_limit" is:"0..1h" about:"of each of its hooks; 0 for that of all hooks"`
+	TimeLimit Duration `yaml:"time_limit" is:"0..1h" about:"how long each of its hooks may take; 0 for the time limit of all hooks"`
 }
 
 // Waited returns the events for whose hooks the farm waits.

@@ -27,11 +27,11 @@ func (Durability) choices() []string { return []string{string(Lossless), string(
 
 // MySQL is a primary and its replicas.
 type MySQL struct {
-	Flavor         Flavor     `yaml:"flavor" about:"whose server it is"`
-	Port           int        `yaml:"port" is:"1..65535" about:"the servers listen on"`
+	Flavor         Flavor     `yaml:"flavor" about:"whose database server it is"`
+	Port           int        `yaml:"port" is:"1..65535" about:"the port that the servers listen on"`
 	BufferPool     Size       `yaml:"buffer_pool" is:"5MiB..16TiB" about:"memory for InnoDB's pages"`
-	Durability     Durability `yaml:"durability" about:"of a commit while no replica acknowledges it: lossless waits, available goes on after a time"`
-	AvailableAfter Duration   `yaml:"available_after" is:"1s..1h" about:"that time"`
+	Durability     Durability `yaml:"durability" about:"what writes do while no replica acknowledges them: lossless waits, available goes on after a time"`
+	AvailableAfter Duration   `yaml:"available_after" is:"1s..1h" about:"the time after which writes go on without a replica, if durability is available"`
 }
 
 func checkMySQL(p *service.Problems, path string, r *Role, f *Farm) {

@@ -27,16 +27,16 @@ func (FailoverMode) choices() []string { return []string{string(Automatic), stri
 type Failover struct {
 	Role        string       `yaml:"role" is:"label" about:"the role of kind mysql whose primary it is"`
 	Mode        FailoverMode `yaml:"mode" about:"who decides: the scaler, or a person"`
-	Interval    Duration     `yaml:"interval" is:"100ms..1m" about:"between two probes of the primary"`
+	Interval    Duration     `yaml:"interval" is:"100ms..1m" about:"the time between two probes of the primary"`
 	Failures    int          `yaml:"failures" is:"1..100" about:"probes in a row that fail before the primary is suspect"`
-	Deadline    Duration     `yaml:"deadline" is:"1s..1h" about:"of a whole failover; then it is given up and a person is asked"`
-	Quiet       Duration     `yaml:"quiet" is:"0..24h" about:"after a failover, in which there is no second one by itself unless another server fails"`
-	MinReplicas int          `yaml:"min_replicas" is:"1..99" about:"replicas that must answer for one of them to be promoted"`
+	Deadline    Duration     `yaml:"deadline" is:"1s..1h" about:"how long a whole failover may take; then it is given up and a person is asked"`
+	Quiet       Duration     `yaml:"quiet" is:"0..24h" about:"the time after a failover in which there is no second one by itself, unless another server fails"`
+	MinReplicas int          `yaml:"min_replicas" is:"1..99" about:"how many replicas must answer for one of them to be promoted"`
 }
 
 // Maintenance is when servers that work may be replaced or restarted.
 type Maintenance struct {
-	Windows []Window `yaml:"windows" is:"0..32" about:"in these times only; none for at any time"`
+	Windows []Window `yaml:"windows" is:"0..32" about:"the only times for it; none for at any time"`
 }
 
 func (v *Policies) check(p *service.Problems, f *Farm) {

@@ -53,7 +53,7 @@ type Parameters struct {
 
 // Storage is the volume of each server.
 type Storage struct {
-	Size Size `yaml:"size" is:"0..64TiB" about:"of the volume; 0 for none of its own; local does not limit it"`
+	Size Size `yaml:"size" is:"0..64TiB" about:"the volume's size; 0 for none of its own; local does not limit it"`
 	Keep bool `yaml:"keep" about:"whether the volume stays when its server is terminated"`
 }
 

@@ -18,7 +18,8 @@ type object = map[string]any
 
 // Schema returns the JSON schema of the farm file, made from the declarations of
 // its keys. It is looser than [Load] where a schema cannot say what is meant: how
-// long a duration may be, and how keys must fit together.
+// long a duration may be, and how keys must fit together; it does not have a key
+// without a value, which means the default to Load.
 func Schema() []byte {
 	d := defaults()
 	s := schemas{elements: map[reflect.Type][]reflect.Value{

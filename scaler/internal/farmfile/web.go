@@ -30,18 +30,18 @@ type Proxy struct {
 	Unix         string      `yaml:"unix" is:"path?" about:"the socket that PHP connects to; \"\" for none"`
 	Admin        string      `yaml:"admin" is:"listen?" about:"where the proxy shows its metrics; \"\" for nowhere"`
 	Consistency  Consistency `yaml:"consistency" about:"what a read sees at least"`
-	MaxLag       Duration    `yaml:"max_lag" is:"0..720h" about:"of a replica that serves reads"`
-	MaxPerServer int         `yaml:"max_per_server" is:"0..100000" about:"connections to each server; 0 for no limit"`
+	MaxLag       Duration    `yaml:"max_lag" is:"0..720h" about:"how far a replica may be behind and serve reads"`
+	MaxPerServer int         `yaml:"max_per_server" is:"0..100000" about:"the most connections to each server; 0 for no limit"`
 }
 
 // Template is a file that is made from the farm's members.
 type Template struct {
-	Source      string   `yaml:"source" is:"path" about:"the template"`
-	Destination string   `yaml:"destination" is:"path" about:"the file that is made from it"`
-	Mode        FileMode `yaml:"mode" about:"of that file"`
+	Source      string   `yaml:"source" is:"path" about:"the template that the file is made from"`
+	Destination string   `yaml:"destination" is:"path" about:"the file that is made"`
+	Mode        FileMode `yaml:"mode" about:"the permissions of the destination"`
 	Check       Command  `yaml:"check" about:"must succeed before the file takes its place; {file} is the new file"`
 	Reload      Command  `yaml:"reload" about:"run after the file has changed"`
-	TimeLimit   Duration `yaml:"time_limit" is:"1s..10m" about:"of each command"`
+	TimeLimit   Duration `yaml:"time_limit" is:"1s..10m" about:"how long check and reload may take each"`
 }
 
 // fileWord stands for the new file in the command that checks it.

@@ -18,7 +18,7 @@ func (Day) choices() []string { return days }
 
 // Window is a time that comes again every day or week.
 type Window struct {
-	Days []Day     `yaml:"days" is:"0..7" about:"on which it begins; none for every day"`
+	Days []Day     `yaml:"days" is:"0..7" about:"the days on which it begins; none for every day"`
 	From TimeOfDay `yaml:"from" about:"when it begins"`
 	To   TimeOfDay `yaml:"to" about:"when it ends; on the day after if that is before from"`
 }
