@@ -66,6 +66,11 @@ var rules = []rule{
 		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
 		forbidden: is("github.com/pingcap/tidb/pkg/parser", "github.com/pingcap/tidb/pkg/parser/ast", "github.com/pingcap/tidb/pkg/parser/test_driver"),
 	},
+	{
+		why:       "the farm file's schema is tried out in tests; no program judges by it",
+		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		forbidden: below("github.com/santhosh-tekuri/jsonschema"),
+	},
 }
 
 // outside is everything that is neither the standard library's nor ours.

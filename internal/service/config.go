@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"strings"
 	"syscall"
+	"unicode/utf8"
 
 	"github.com/goccy/go-yaml"
 	"github.com/goccy/go-yaml/ast"
@@ -94,6 +95,13 @@ func readConfig(path string) (data []byte, err error) {
 // errors.
 func Decode(name string, data []byte, into any) error {
 	source := source{name: name, lines: strings.Split(string(data), "\n")}
+	for i, line := range source.lines {
+		// The YAML library would take it for other text.
+		if !utf8.ValidString(line) {
+			column := 1 + len([]rune(line[:invalidUTF8(line)]))
+			return ConfigErrors{{File: name, Line: i + 1, Column: column, Message: "this is not UTF-8 text"}}
+		}
+	}
 	if err := source.decode(data, into); err != nil {
 		return source.yamlError(err)
 	}
@@ -103,6 +111,18 @@ func Decode(name string, data []byte, into any) error {
 		}
 	}
 	return nil
+}
+
+// invalidUTF8 returns where the first byte stands that is no UTF-8; the end if all is.
+func invalidUTF8(text string) int {
+	for i, r := range text {
+		if r == utf8.RuneError {
+			if _, size := utf8.DecodeRuneInString(text[i:]); size == 1 {
+				return i
+			}
+		}
+	}
+	return len(text)
 }
 
 // decode parses data, keeps its tree for locate and decodes it.
@@ -129,7 +149,7 @@ func (s *source) decode(data []byte, into any) (err error) {
 		return err
 	}
 	if content.Type() != ast.MappingType {
-		return wrong(content, "expected keys and values")
+		return ErrorAt(content, "expected keys and values")
 	}
 	return yaml.NewDecoder(bytes.NewReader(nil), yaml.Strict()).DecodeFromNode(content, into)
 }
@@ -166,7 +186,7 @@ func plain(n ast.Node) (ast.Node, error) {
 		full.Values = make([]*ast.MappingValueNode, 0, len(n.Values))
 		for _, pair := range n.Values {
 			if _, ok := pair.Key.(*ast.StringNode); !ok {
-				return nil, wrong(pair.Key, "expected the name of a key")
+				return nil, ErrorAt(pair.Key, "expected the name of a key")
 			}
 			value, err := plain(pair.Value)
 			if err != nil {
@@ -188,7 +208,7 @@ func plain(n ast.Node) (ast.Node, error) {
 				return nil, err
 			}
 			if value == nil {
-				return nil, wrong(item, "expected a value")
+				return nil, ErrorAt(item, "expected a value")
 			}
 			full.Values[i] = value
 		}
@@ -196,7 +216,7 @@ func plain(n ast.Node) (ast.Node, error) {
 	case *ast.StringNode, *ast.LiteralNode, *ast.IntegerNode, *ast.FloatNode, *ast.BoolNode:
 		return n, nil
 	}
-	return nil, wrong(n, "expected a plain value, a list or keys and values; tags, anchors and aliases are not supported")
+	return nil, ErrorAt(n, "expected a plain value, a list or keys and values; tags, anchors and aliases are not supported")
 }
 
 // source is the text and the tree of a configuration file.
@@ -217,7 +237,7 @@ func (s source) at(line, column int, path, message string) *ConfigError {
 func (s source) errors(problems Problems) ConfigErrors {
 	errs := make(ConfigErrors, len(problems))
 	for i, p := range problems {
-		line, column := s.locate(p.Path)
+		line, column := s.locate(p.Path, p.Key)
 		errs[i] = s.at(line, column, p.Path, p.Message)
 	}
 	return errs
@@ -283,28 +303,38 @@ func describeNode(t ast.NodeType) string {
 	return t.YAMLName()
 }
 
-// locate returns where the value at path stands, or else the nearest key above
-// it that is in the file; the beginning of the file if none is.
-func (s source) locate(path string) (line, column int) {
+// locate returns where the value at path stands, or the key if that is wanted, or
+// else the nearest key above it that is in the file; the beginning of the file if
+// none is.
+func (s source) locate(path string, key bool) (line, column int) {
 	line, column = 1, 1
 	node := s.root
-	for _, step := range strings.FieldsFunc(path, func(r rune) bool { return r == '.' || r == '[' || r == ']' }) {
+	for path != "" {
+		var item bool
 		switch n := node.(type) {
 		case *ast.MappingNode:
+			// A key may have dots of its own: the longest that fits is meant.
 			node = nil
+			rest := path
 			for _, pair := range n.Values {
-				if pair.Key.GetToken().Value == step {
-					node = pair.Value
-					position := pair.Key.GetToken().Position
-					line, column = position.Line, position.Column
+				token := pair.Key.GetToken()
+				after, ok := strings.CutPrefix(path, token.Value)
+				if ok && len(after) < len(rest) && (after == "" || after[0] == '.' || after[0] == '[') {
+					node, rest = pair.Value, after
+					line, column = token.Position.Line, token.Position.Column
 				}
 			}
-		case *ast.SequenceNode:
-			i, err := strconv.Atoi(step)
-			if err != nil || i >= len(n.Values) {
+			if rest == "" && key {
 				return line, column
 			}
-			node = n.Values[i]
+			path = rest
+		case *ast.SequenceNode:
+			digits, rest, _ := strings.Cut(strings.TrimPrefix(path, "["), "]")
+			i, err := strconv.Atoi(digits)
+			if err != nil || i < 0 || i >= len(n.Values) {
+				return line, column
+			}
+			node, path, item = n.Values[i], rest, true
 		default:
 			return line, column
 		}
@@ -314,8 +344,11 @@ func (s source) locate(path string) (line, column int) {
 		case nil:
 			return line, column
 		case *ast.MappingNode:
-			if _, err := strconv.Atoi(step); err == nil && len(n.Values) > 0 {
-				position := n.Values[0].Key.GetToken().Position
+			if item {
+				position := n.GetToken().Position
+				if len(n.Values) > 0 {
+					position = n.Values[0].Key.GetToken().Position
+				}
 				line, column = position.Line, position.Column
 			}
 		case *ast.SequenceNode, *ast.NullNode:
@@ -323,6 +356,7 @@ func (s source) locate(path string) (line, column int) {
 			position := n.GetToken().Position
 			line, column = position.Line, position.Column
 		}
+		path = strings.TrimPrefix(path, ".")
 	}
 	return line, column
 }

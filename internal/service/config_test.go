@@ -57,6 +57,7 @@ func TestValues(t *testing.T) {
 		"size: 16MiB":     {Size: 16 << 20},
 		"size: 1 GiB":     {Size: 1 << 30},
 		"size: 512KiB":    {Size: 512 << 10},
+		"size: 2TiB":      {Size: 2 << 40},
 		"size: 100B":      {Size: 100},
 		"size: 4096":      {Size: 4096},
 		"size: 0":         {},
@@ -116,6 +117,7 @@ func TestDecodePlacesProblems(t *testing.T) {
 		{"a value", "name: a\ncount: 11\n", 2, 8},
 		{"a default", "name: a\n", 1, 1},
 		{"an item of a list", "parts:\n  - name: a\n  - port: 1\n", 3, 5},
+		{"an item with nothing in it", "parts: [{name: a}, {}]\n", 1, 20},
 		{"an item in a flow list", "parts: [{name: a}, {port: 1}]\n", 1, 21},
 		{"a key far down", "deep:\n  part:\n    port: -1\n", 3, 11},
 		{"a key that is not there", "name: deep\ndeep:\n  part:\n    port: 1\n", 3, 3},
@@ -179,17 +181,18 @@ func TestLoadReads(t *testing.T) {
 // to foresee.
 func TestDecodeRefusesOddities(t *testing.T) {
 	for text, want := range map[string]string{
-		"list: ! ":                    "f:1:7: expected a plain value",
-		"name: !!binary aa":           "f:1:7: expected a plain value",
-		"name: &a b\nlist: [*a]":      "f:1:7: expected a plain value",
-		"<<: {count: 1}":              "f:1:1: expected the name of a key",
-		"5: x":                        "f:1:1: expected the name of a key",
-		"list: [a, null]":             "f:1:11: expected a value",
-		"list:\n  -\n":                "f:2:5: expected a value",
-		"count: .inf":                 "f:1:8: expected a plain value",
-		"count: 5\n---\ncount: 6":     "f: the file has more than one YAML document",
-		"a\n":                         "f:1:1: expected keys and values",
-		"count: 99999999999999999999": "f:1:8: ",
+		"list: ! ":                     "f:1:7: expected a plain value",
+		"name: !!binary aa":            "f:1:7: expected a plain value",
+		"name: &a b\nlist: [*a]":       "f:1:7: expected a plain value",
+		"<<: {count: 1}":               "f:1:1: expected the name of a key",
+		"5: x":                         "f:1:1: expected the name of a key",
+		"list: [a, null]":              "f:1:11: expected a value",
+		"list:\n  -\n":                 "f:2:5: expected a value",
+		"count: .inf":                  "f:1:8: expected a plain value",
+		"count: 5\n---\ncount: 6":      "f: the file has more than one YAML document",
+		"a\n":                          "f:1:1: expected keys and values",
+		"name: a\nlist: [é\ufffd\xff]": "f:2:10: this is not UTF-8 text",
+		"count: 99999999999999999999":  "f:1:8: ",
 	} {
 		err := Decode("f", []byte(text), new(shape))
 		if err == nil || !strings.HasPrefix(err.Error(), want) {
@@ -204,8 +207,24 @@ func TestLocate(t *testing.T) {
 		t.Error(err)
 	}
 	want := path + ":3:11: deep.part.name: no such part\n  3 |     name: a\n    |           ^"
-	if err := Locate(path, Problems{{"deep.part.name", "no such part"}}); err == nil || err.Error() != want {
+	if err := Locate(path, Problems{{Path: "deep.part.name", Message: "no such part"}}); err == nil || err.Error() != want {
 		t.Errorf(" got %v\nwant %s", err, want)
+	}
+	path = write(t, "c.yaml", "a: {x: 1}\na.b:\n  c: 1\n  c.d[0]: [{e: 1}, {e: 2}]\n", 0o644)
+	for key, want := range map[string]string{
+		"a.x": ":1:8: ", "a.b": ":2:1: ", "a.b.c": ":3:6: ", "a.b.c.d": ":3:6: ", "a.b.c.d[0][1].e": ":4:24: ", "a.b.c.d[0][2]": ":4:3: ",
+		"a.b.c.d[0][1]": ":4:21: ", "a.bc": ":1:1: ", "nowhere": ":1:1: ",
+	} {
+		if err := Locate(path, Problems{{Path: key, Message: "wrong"}}); err == nil || !strings.HasPrefix(err.Error(), path+want) {
+			t.Errorf("%s: got %v; want %s", key, err, want)
+		}
+	}
+	for key, want := range map[string]string{"a.x": ":1:5: ", "a.b.c": ":3:3: ", "a.b.c.d[0][1].e": ":4:21: ", "a.nowhere": ":1:1: "} {
+		var p Problems
+		p.AddKey(key, "unknown")
+		if err := Locate(path, p); err == nil || !strings.HasPrefix(err.Error(), path+want) {
+			t.Errorf("the key %s: got %v; want %s", key, err, want)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 type Problem struct {
 	Path    string // of the key, such as limits.connections or listen[0].mode
 	Message string // what is wrong and what was expected
+	Key     bool   // the key itself is wrong, whatever its value
 }
 
 // Problems is what a Validate method found; empty if all is well. Its methods
@@ -20,7 +21,12 @@ type Problems []Problem
 
 // Add notes a problem with the key at path.
 func (p *Problems) Add(path, format string, args ...any) {
-	*p = append(*p, Problem{path, fmt.Sprintf(format, args...)})
+	*p = append(*p, Problem{Path: path, Message: fmt.Sprintf(format, args...)})
+}
+
+// AddKey notes a problem with the name of the key at path.
+func (p *Problems) AddKey(path, format string, args ...any) {
+	*p = append(*p, Problem{Path: path, Message: fmt.Sprintf(format, args...), Key: true})
 }
 
 // Join notes all of others.

@@ -32,13 +32,13 @@ func (d Duration) String() string {
 
 // UnmarshalYAML reads the duration; a number needs its unit, except 0.
 func (d *Duration) UnmarshalYAML(n ast.Node) error {
-	text, err := scalar(n, `a duration such as "500ms", "5s" or "1h"`)
+	text, err := Scalar(n, `a duration such as "500ms", "5s" or "1h"`)
 	if err != nil {
 		return err
 	}
 	value, err := time.ParseDuration(text)
 	if err != nil {
-		return wrong(n, "%q is not a duration; expected one such as 500ms, 5s or 1h", text)
+		return ErrorAt(n, "%q is not a duration; expected one such as 500ms, 5s or 1h", text)
 	}
 	*d = Duration(value)
 	return nil
@@ -54,7 +54,7 @@ type Size int64
 var units = []struct {
 	suffix string
 	bytes  int64
-}{{"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"B", 1}, {"", 1}}
 
 func (s Size) String() string {
 	for _, unit := range units {
@@ -67,7 +67,7 @@ func (s Size) String() string {
 
 // UnmarshalYAML reads the size.
 func (s *Size) UnmarshalYAML(n ast.Node) error {
-	text, err := scalar(n, `a size such as "512KiB", "16MiB" or "1GiB"`)
+	text, err := Scalar(n, `a size such as "512KiB", "16MiB" or "1GiB"`)
 	if err != nil {
 		return err
 	}
@@ -83,7 +83,7 @@ func (s *Size) UnmarshalYAML(n ast.Node) error {
 		*s = Size(int64(value) * unit.bytes)
 		return nil
 	}
-	return wrong(n, "%q is not a size; expected one such as 512KiB, 16MiB or 1GiB", text)
+	return ErrorAt(n, "%q is not a size; expected one such as 512KiB, 16MiB or 1GiB", text)
 }
 
 // MarshalYAML writes the size as it is read.
@@ -97,13 +97,13 @@ func (m FileMode) String() string { return fmt.Sprintf("%04o", uint32(m)) }
 
 // UnmarshalYAML reads the mode.
 func (m *FileMode) UnmarshalYAML(n ast.Node) error {
-	text, err := scalar(n, `a file mode such as "0660"`)
+	text, err := Scalar(n, `a file mode such as "0660"`)
 	if err != nil {
 		return err
 	}
 	value, err := strconv.ParseUint(strings.TrimPrefix(text, "0o"), 8, 32)
 	if err != nil || value > 0o777 {
-		return wrong(n, `%q is not a file mode; expected octal digits such as "0660"`, text)
+		return ErrorAt(n, `%q is not a file mode; expected octal digits such as "0660"`, text)
 	}
 	*m = FileMode(value)
 	return nil
@@ -113,18 +113,23 @@ func (m *FileMode) UnmarshalYAML(n ast.Node) error {
 func (m FileMode) MarshalYAML() (any, error) { return m.String(), nil }
 
 // scalar returns the text of a plain or quoted value as it stands in the file.
-func scalar(n ast.Node, expected string) (string, error) {
+func Scalar(n ast.Node, expected string) (string, error) {
 	switch n := n.(type) {
 	case *ast.StringNode, *ast.IntegerNode, *ast.FloatNode:
 		return n.GetToken().Value, nil
 	}
-	return "", wrong(n, "expected %s", expected)
+	return "", ErrorAt(n, "expected %s", expected)
 }
 
-func wrong(n ast.Node, format string, args ...any) error {
+// ErrorAt is an error about the value n, which [Load] gives n's place in the file.
+func ErrorAt(n ast.Node, format string, args ...any) error {
 	err := &yaml.SyntaxError{Message: fmt.Sprintf(format, args...)}
 	if n != nil {
 		err.Token = n.GetToken()
+	}
+	// The token of keys and values is the first colon.
+	if m, ok := n.(*ast.MappingNode); ok && !m.IsFlowStyle && len(m.Values) > 0 {
+		err.Token = m.Values[0].Key.GetToken()
 	}
 	return err
 }

@@ -18,13 +18,15 @@ func New() *cobra.Command {
 		Short: "runs and looks after farms",
 		Long: `The operator's tool for farms.
 
-Today it runs a whole farm on this machine: one primary, its replicas, and the
-proxy in front of them, as real servers on loopback addresses of their own.`,
+Today it runs a whole farm on this machine (up, status, down): one primary, its
+replicas, and the proxy in front of them, as real servers on loopback addresses
+of their own. init and check are about the file that says what a farm is to be;
+up does not read it yet.`,
 		Version:       service.ReadBuild("scaler").String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(up(), status(), down())
+	root.AddCommand(up(), status(), down(), initialise(), check(), schema())
 	return root
 }
 

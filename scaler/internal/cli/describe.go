@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"text/tabwriter"
+
+	"farmhand/scaler/internal/farmfile"
+)
+
+// describe prints for people what a farm is to be.
+func describe(w io.Writer, f *farmfile.Farm) error {
+	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	row := func(columns ...string) {
+		_, _ = fmt.Fprintln(t, strings.TrimRight(strings.Join(columns, "\t"), "\t")) // Flush says what went wrong
+	}
+	names := slices.Sorted(maps.Keys(f.Roles))
+	total := farmfile.Count{}
+	for _, r := range f.Roles {
+		total.Min, total.Max = total.Min+r.Count.Min, total.Max+r.Count.Max
+	}
+	row(fmt.Sprintf("farm %s: %v servers, launched by the provider %s", f.Name, total, f.Provider.Kind))
+	row()
+	row("ROLE", "KIND", "SERVERS", "IMAGE", "SIZE", "STORAGE", "")
+	for _, name := range names {
+		r := f.Roles[name]
+		storage := "-"
+		if r.Storage.Size > 0 {
+			storage = r.Storage.Size.String()
+		}
+		row(name, string(r.Kind), r.Count.String(), r.Image, r.Size, storage, parameters(r.Parameters))
+	}
+	describeScaling(row, f, names)
+	describeHooks(row, f, names)
+	row()
+	row("POLICY")
+	row("failover", failover(f))
+	row("maintenance", windows(f))
+	return t.Flush()
+}
+
+func parameters(p farmfile.Parameters) string {
+	if m := p.MySQL; m != nil {
+		durability := string(m.Durability)
+		if m.Durability == farmfile.Available {
+			durability += fmt.Sprintf(" after %v", m.AvailableAfter)
+		}
+		return fmt.Sprintf("%s on port %d, buffer pool %v, %s", m.Flavor, m.Port, m.BufferPool, durability)
+	}
+	listen := strings.TrimPrefix(p.Web.Proxy.TCP+" "+p.Web.Proxy.Unix, " ")
+	text := fmt.Sprintf("proxy for %s on %s, %s reads", p.Web.Database, strings.Join(strings.Fields(listen), " and "), p.Web.Proxy.Consistency)
+	switch n := len(p.Web.Templates); n {
+	case 0:
+	case 1:
+		text += ", 1 template"
+	default:
+		text += fmt.Sprintf(", %d templates", n)
+	}
+	return text
+}
+
+// describeScaling prints nothing of a farm that does not scale.
+func describeScaling(row func(...string), f *farmfile.Farm, names []string) {
+	head := heading(row, "ROLE", "SCALES BY", "OUT ABOVE", "IN BELOW", "OVER", "OUT", "IN")
+	for _, name := range names {
+		for _, m := range f.Roles[name].Scaling {
+			what := string(m.Kind)
+			if m.Kind == farmfile.CommandMetric {
+				what = strings.Join(m.Command, " ")
+			}
+			head()
+			row(name, what, m.ScaleOut.String(), m.ScaleIn.String(), m.Window.String(),
+				fmt.Sprintf("+%d, then %v", m.OutStep, m.OutCooldown), fmt.Sprintf("-%d, then %v", m.InStep, m.InCooldown))
+		}
+	}
+	head = heading(row, "ROLE", "AT LEAST", "FROM")
+	for _, name := range names {
+		for _, s := range f.Roles[name].Schedule {
+			head()
+			row(name, strconv.Itoa(s.AtLeast), fmt.Sprintf("%v (%v)", s, f.TimeZone))
+		}
+	}
+}
+
+// heading returns a function that prints the head of a table when it is called
+// first.
+func heading(row func(...string), columns ...string) func() {
+	return sync.OnceFunc(func() {
+		row()
+		row(columns...)
+	})
+}
+
+// describeHooks prints nothing of a farm that has none.
+func describeHooks(row func(...string), f *farmfile.Farm, names []string) {
+	head := heading(row, "ROLE", "HOOKS IN", "WITHIN", "WAITED FOR")
+	for _, name := range names {
+		h := f.Roles[name].Hooks
+		if h.Directory == "" {
+			continue
+		}
+		head()
+		var waited []string
+		for _, event := range h.Waited() {
+			text := string(event)
+			if limit := h.Of(event).TimeLimit; limit != h.TimeLimit {
+				text += fmt.Sprintf(" (%v)", limit)
+			}
+			waited = append(waited, text)
+		}
+		row(name, h.Directory, h.TimeLimit.String(), strings.Join(waited, ", "))
+	}
+}
+
+func failover(f *farmfile.Farm) string {
+	v := f.Policies.Failover
+	role, ok := f.Roles[v.Role]
+	switch {
+	case !ok:
+		return "none: the farm has no database"
+	case role.Count.Max == 1:
+		return fmt.Sprintf("none: %s has no replica", v.Role)
+	}
+	text := fmt.Sprintf("%s, for %s: suspect after %d failed probes every %v, if %d or more replicas answer, within %v",
+		v.Mode, v.Role, v.Failures, v.Interval, v.MinReplicas, v.Deadline)
+	if v.Mode == farmfile.Manual {
+		text = fmt.Sprintf("manual, for %s: if %d or more replicas answer, within %v", v.Role, v.MinReplicas, v.Deadline)
+	}
+	if v.Quiet > 0 {
+		text += fmt.Sprintf(", then none for %v", v.Quiet)
+	}
+	return text
+}
+
+func windows(f *farmfile.Farm) string {
+	var list []string
+	for _, w := range f.Policies.Maintenance.Windows {
+		list = append(list, w.String())
+	}
+	if len(list) == 0 {
+		return "at any time"
+	}
+	return strings.Join(list, "; ") + " (" + f.TimeZone.String() + ")"
+}
