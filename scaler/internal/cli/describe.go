@@ -69,12 +69,8 @@ func describeScaling(row func(...string), f *farmfile.Farm, names []string) {
 	head := heading(row, "ROLE", "SCALES BY", "OUT ABOVE", "IN BELOW", "OVER", "OUT", "IN")
 	for _, name := range names {
 		for _, m := range f.Roles[name].Scaling {
-			what := string(m.Kind)
-			if m.Kind == farmfile.CommandMetric {
-				what = strings.Join(m.Command, " ")
-			}
 			head()
-			row(name, what, m.ScaleOut.String(), m.ScaleIn.String(), m.Window.String(),
+			row(name, m.Name(), m.ScaleOut.String(), m.ScaleIn.String(), m.Window.String(),
 				fmt.Sprintf("+%d, then %v", m.OutStep, m.OutCooldown), fmt.Sprintf("-%d, then %v", m.InStep, m.InCooldown))
 		}
 	}
