@@ -35,7 +35,7 @@ func (d *deciding) ask(m *Metric, samples []Sample, n int) ask {
 		d.note(Unknown, "%s is unknown: there are no measurements for all of the last %s", m.Name, span(m.Window))
 		return nothing
 	}
-	is := m.Name + " is " + m.Unit.text(a.value)
+	is := m.Name + " is " + m.Unit.apart(a.value, m.Out, m.In)
 	if change := d.picture.lastChange(); d.now.Sub(change) < m.Window {
 		d.note(Window, "%s, but its last %s began before the last change, at %s", is, span(m.Window), d.clock(change))
 		return nothing

@@ -103,7 +103,7 @@ func (d *deciding) chosen(n int) []Server {
 		n = max(spare, 0)
 	}
 	slices.SortFunc(candidates, func(a, b Server) int {
-		return cmp.Or(b.ReadyAt.Compare(a.ReadyAt), cmp.Compare(b.Name, a.Name))
+		return cmp.Or(b.ReadyAt.Compare(a.ReadyAt), cmp.Compare(len(b.Name), len(a.Name)), cmp.Compare(b.Name, a.Name)) // db10 before db9
 	})
 	candidates = candidates[:min(n, len(candidates))]
 	for _, s := range candidates {

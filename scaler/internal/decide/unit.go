@@ -18,17 +18,46 @@ const (
 )
 
 // text is the value with as many digits as people can tell apart.
-func (u Unit) text(value float64) string {
-	switch u {
-	case Share:
-		return short(value*100) + "%"
-	case Seconds:
-		if value < 1 {
-			return short(value*1000) + "ms"
-		}
-		return short(value) + "s"
+func (u Unit) text(value float64) string { return short(value*u.scale(value)) + u.suffix(value) }
+
+// scale and suffix are how a value is written: times scale, with the suffix.
+func (u Unit) scale(value float64) float64 {
+	switch {
+	case u == Share:
+		return 100
+	case u == Seconds && value < 1:
+		return 1000
 	}
-	return short(value)
+	return 1
+}
+
+func (u Unit) suffix(value float64) string {
+	switch {
+	case u == Share:
+		return "%"
+	case u == Seconds && value < 1:
+		return "ms"
+	case u == Seconds:
+		return "s"
+	}
+	return ""
+}
+
+// apart is the value with as many more digits as tell it from the thresholds.
+func (u Unit) apart(value float64, thresholds ...float64) string {
+	text := u.text(value)
+	for digits := 4; digits <= 9; digits++ {
+		same := false
+		for _, t := range thresholds {
+			same = same || value != t && text == u.text(t)
+		}
+		if !same {
+			break
+		}
+		factor := math.Pow(10, float64(digits)-math.Ceil(math.Log10(value*u.scale(value))))
+		text = strconv.FormatFloat(math.Round(value*u.scale(value)*factor)/factor, 'f', -1, 64) + u.suffix(value)
+	}
+	return text
 }
 
 // short rounds to three digits, but never to fewer than a whole number has.
