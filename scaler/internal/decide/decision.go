@@ -2,8 +2,8 @@ package decide
 
 // Decision is what is to be done about a role, and why.
 type Decision struct {
-	// Wanted is the number of servers once the actions are done; the next
-	// picture has it.
+	// Wanted is the number of servers that there are to be, for the next picture.
+	// More are there if it is not safe yet that some go.
 	Wanted  int
 	Actions []Action
 	Reasons []Reason
@@ -35,7 +35,7 @@ const (
 	Seen       ReasonKind = "seen"       // what the servers do
 	Asked      ReasonKind = "asked"      // what a metric asks for
 	Chosen     ReasonKind = "chosen"     // why this server goes
-	Replaced   ReasonKind = "replaced"   // servers were lost
+	Replaced   ReasonKind = "replaced"   // servers were lost, or are back
 	Bound      ReasonKind = "bound"      // min or max of the role
 	Scheduled  ReasonKind = "schedule"   // the least number at this time
 	Cooldown   ReasonKind = "cooldown"   // too soon after the last change

@@ -7,15 +7,27 @@ import (
 
 // in decides which servers go, if any.
 func (d *deciding) in(asks []ask, live int) Decision {
-	decision := Decision{Wanted: live}
+	decision := Decision{Wanted: d.wanted(live)}
 	if to, why := d.fewer(asks, live); to < live && d.mayGo(asks) {
 		for _, s := range d.chosen(live - to) {
 			decision.Actions = append(decision.Actions, Action{Kind: Terminate, Server: s.Name, Why: why})
-			decision.Wanted--
+			live--
 		}
 	}
+	decision.Wanted = min(decision.Wanted, live)
 	decision.Reasons = d.reasons
 	return decision
+}
+
+// wanted is the number that was decided last, if there are more servers than that
+// now: one that was lost came back, or one did not go. It stays so until there are
+// as many, or the load asks for more.
+func (d *deciding) wanted(live int) int {
+	if d.picture.Wanted == 0 {
+		return min(live, d.policy.Max)
+	}
+	floor, _, _ := d.floor()
+	return min(live, d.policy.Max, max(d.picture.Wanted, floor))
 }
 
 // fewer returns how many servers would do, and why.
@@ -24,7 +36,7 @@ func (d *deciding) fewer(asks []ask, live int) (to int, why string) {
 	switch {
 	case len(asks) == 0 && live > floor: // only the file and the time say how many
 		return live - 1, d.note(kind, "%d are to be there", floor)
-	case live > d.policy.Max:
+	case live > d.wanted(live):
 		return d.surplus(asks, live)
 	case len(asks) == 0, slices.ContainsFunc(asks, func(a ask) bool { return !a.in }):
 		return live, ""
@@ -41,16 +53,21 @@ func (d *deciding) fewer(asks []ask, live int) (to int, why string) {
 	return to, why
 }
 
-// surplus is what is left of more servers than Max, if what is left can bear it.
+// surplus is what is left of more servers than are wanted or allowed, if it can
+// bear the load.
 func (d *deciding) surplus(asks []ask, live int) (to int, why string) {
+	wanted := d.wanted(live)
 	for _, a := range asks {
 		left := a.total / float64(d.policy.carriers(live-1))
 		if a.to > live || a.metric.Spread && left > a.metric.limit() {
-			d.note(Projection, "%d is the most, but fewer than %d would be too few for %s", d.policy.Max, live, a.metric.Name)
+			d.note(Projection, "%d are wanted, but fewer than %d would be too few for %s", wanted, live, a.metric.Name)
 			return live, ""
 		}
 	}
-	return live - 1, d.note(Bound, "at most %d are allowed", d.policy.Max)
+	if wanted == d.policy.Max {
+		return live - 1, d.note(Bound, "at most %d are allowed", wanted)
+	}
+	return live - 1, d.note(Replaced, "%d are wanted and %d there: what was lost is back, or what was to go did not", wanted, live)
 }
 
 // mayGo reports whether it is safe and soon enough that servers go.

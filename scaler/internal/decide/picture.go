@@ -39,8 +39,10 @@ type Server struct {
 	Name    string
 	State   State
 	Primary bool
-	Source  bool      // a backup or a new replica is being copied from it
-	ReadyAt time.Time // when it was ready for the first time; zero if it was not yet
+	Source  bool // a backup or a new replica is being copied from it
+	// ReadyAt is when it was ready for the first time, or again after it was lost;
+	// zero if it was not yet. What was unwell for a while is no change.
+	ReadyAt time.Time
 }
 
 // Sample is one measurement of a metric, over all servers that share the load.
@@ -55,8 +57,9 @@ type Sample struct {
 // Picture is what was observed of a role.
 type Picture struct {
 	Servers []Server
-	// Wanted is the number of servers of the last decision; 0 if there was none.
-	// When there are fewer, some were lost.
+	// Wanted is the number of servers of the last decision, or of a person; 0 if
+	// there was none. When there are fewer, some were lost; when there are more,
+	// some are back.
 	Wanted int
 	// LastIn is when the last server that was to go was gone; zero if none was.
 	LastIn time.Time

@@ -82,7 +82,7 @@ func drawPicture(t *rapid.T, p decide.Policy) decide.Picture {
 		}
 		picture.Servers = append(picture.Servers, s)
 	}
-	picture.Wanted = n
+	picture.Wanted = max(0, n-max(0, rapid.IntRange(-6, 2).Draw(t, "back")))
 	if !calm {
 		picture.Wanted = rapid.IntRange(0, 20).Draw(t, "wanted")
 	}
@@ -140,8 +140,11 @@ func TestEveryDecisionIsSafe(t *testing.T) {
 		if len(terminated) > 0 && live-len(terminated) < policy.Min {
 			t.Errorf("%v of %d terminated, fewer than %d are left", terminated, live, policy.Min)
 		}
-		if d.Wanted != live+launched-len(terminated) {
+		switch will := live + launched - len(terminated); {
+		case d.Wanted > will || d.Wanted > policy.Max || d.Wanted < policy.Min:
 			t.Errorf("%d wanted, but it will be %d%+d%+d", d.Wanted, live, launched, -len(terminated))
+		case d.Wanted < will && live <= policy.Max && (launched > 0 || picture.Wanted == 0 || picture.Wanted >= live):
+			t.Errorf("%d wanted, and it will be %d, though all that were wanted are there", d.Wanted, will)
 		}
 		if live+launched < policy.Min {
 			t.Errorf("%d servers and %d launched are fewer than %d", live, launched, policy.Min)
@@ -169,7 +172,10 @@ func TestEveryDecisionIsSafe(t *testing.T) {
 			}
 			for i, m := range policy.Metrics {
 				value := picture.Readings[i][0].Value
-				if before, after := policyCarriers(policy, live), policyCarriers(policy, d.Wanted); m.Spread && value*before/after >= m.Out {
+				if value > m.Out {
+					t.Errorf("it terminates %v though %s is %v, above %v", terminated, m.Name, value, m.Out)
+				}
+				if before, after := policyCarriers(policy, live), policyCarriers(policy, live-len(terminated)); m.Spread && value*before/after >= m.Out {
 					t.Errorf("%s is %v of at most %v; after that it would be %v", m.Name, value, m.Out, value*before/after)
 				}
 			}
@@ -214,7 +220,9 @@ func TestMoreLoadNeverGivesFewer(t *testing.T) {
 			more.Readings = append(more.Readings, samples)
 		}
 		after := decide.Decide(more, policy, start)
-		if after.Wanted < before.Wanted {
+		_, launched, gone := tally(picture, before)
+		_, moreLaunched, moreGone := tally(picture, after)
+		if after.Wanted < before.Wanted || moreLaunched-len(moreGone) < launched-len(gone) {
 			t.Errorf("%d with less, %d with more load\n%v\n%v", before.Wanted, after.Wanted, before.Reasons, after.Reasons)
 		}
 		if after.Wanted != before.Wanted {

@@ -140,6 +140,9 @@ func (w *world) event(t *testing.T, words []string) {
 	switch words[0] {
 	case "lost", "unwell", "ready":
 		s := w.server(t, words[1])
+		if s.State == decide.Lost {
+			s.ReadyAt = w.now // it is back
+		}
 		s.State = map[string]decide.State{"lost": decide.Lost, "unwell": decide.Unwell, "ready": decide.Ready}[words[0]]
 	case "copied-from":
 		w.server(t, words[1]).Source = true
