@@ -43,7 +43,7 @@ launched.`,
 	drain := flags.Duration("drain", time.Minute, "the time until a server that is to go is gone")
 	asJSON := flags.Bool("json", false, "print JSON for programs, with the reasons of every action")
 	plot := flags.String("plot", "", "write a plot to this file: .svg or .html")
-	explain := flags.Bool("explain", false, "say every action and its reasons")
+	explain := flags.Bool("explain", false, "say every action and its reasons, and what held back when an overload began")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		draw, err := plotter(*plot)
 		if err != nil {
@@ -177,6 +177,11 @@ func tellSimulation(w io.Writer, result *simulate.Result, priced, explain bool) 
 	if fixed > 0 { // all prices may be zero
 		row(fmt.Sprintf("Scaling takes %.0f%% of the %s of fleets of a fixed size, for the peak and half as much again.", scaled/fixed*100, what))
 	}
+	for _, r := range result.Roles {
+		if r.AtMax > 0 {
+			row(fmt.Sprintf("%s was overloaded for %v with as many servers as count.max allows.", r.Name, service.Duration(r.AtMax*float64(time.Second))))
+		}
+	}
 	if len(result.LeftOut) > 0 {
 		row("Left out, because the trace does not tell: " + strings.Join(result.LeftOut, ", "))
 	}
@@ -206,6 +211,9 @@ func explainSimulation(w io.Writer, result *simulate.Result) {
 	var text strings.Builder
 	for _, a := range all {
 		_, _ = fmt.Fprintf(&text, "%s  %s: %s\n", a.At.Format("2006-01-02 15:04:05"), a.role, a.What)
+		if a.What == "overloaded" {
+			_, _ = fmt.Fprintf(&text, "  %-10s  %s\n", "load", a.Why)
+		}
 		for _, line := range a.Reasons {
 			_, _ = fmt.Fprintf(&text, "  %-10s  %s\n", line.Kind, line.Text)
 		}

@@ -43,7 +43,7 @@ func (d *deciding) ask(m *Metric, samples []Sample, n int) ask {
 	stay := ask{metric: m, to: n, total: a.value * float64(d.carrying()), silent: a.silent > 0}
 	switch {
 	case a.value > m.Out:
-		return d.askOut(stay, is)
+		return d.askOut(stay, is, max(a.value, a.recent))
 	case a.silent > 0:
 		d.note(Unknown, "%s is unknown for %s: what is missing is no reason for fewer", m.Name, servers(a.silent))
 		return nothing
@@ -54,7 +54,10 @@ func (d *deciding) ask(m *Metric, samples []Sample, n int) ask {
 	return stay
 }
 
-func (d *deciding) askOut(a ask, is string) ask {
+// askOut says how many more. The average decides whether, and it is below what
+// there is while the load rises: how many is by the end of the window, if that is
+// more. value is the higher of both.
+func (d *deciding) askOut(a ask, is string, value float64) ask {
 	m, n := a.metric, a.to
 	is += ", above " + m.Unit.text(m.Out)
 	a.to = n + m.OutStep
@@ -62,6 +65,11 @@ func (d *deciding) askOut(a ask, is string) ask {
 		a.text = d.note(Asked, "%s: it asks for %d", is, a.to)
 		return a
 	}
+	carrying := float64(d.carrying())
+	if lately := m.Unit.text(value); lately != m.Unit.text(a.total/carrying) {
+		is += ", and lately " + lately
+	}
+	a.total = value * carrying
 	// Servers that are unwell now may be enough when they are back.
 	need := max(d.policy.need(a.total, m.target()), n)
 	a.text = d.note(Asked, "%s: it asks for %d, which would have %s each", is, need, d.each(m, a.total, need))

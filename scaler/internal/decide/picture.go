@@ -109,22 +109,26 @@ func (p *Picture) lastChange() time.Time {
 // average is a metric over its window.
 type average struct {
 	value  float64
-	known  bool // there is a value for every part of the window
-	silent int  // the most servers that a sample lacks
+	recent float64 // over the last quarter of it
+	known  bool    // there is a value for every part of the window
+	silent int     // the most servers that a sample lacks
 }
 
 // averageOf wants a sample in every half of a window: with longer gaps nobody
 // knows what was.
 func averageOf(samples []Sample, window time.Duration, now time.Time) average {
 	var a average
-	var sum float64
-	n, last := 0, now.Add(-window)
+	var sum, recent float64
+	n, quarter, last := 0, 0, now.Add(-window)
 	for _, s := range samples {
 		if s.At.Before(now.Add(-window)) || s.At.After(now) || math.IsNaN(s.Value) {
 			continue
 		}
 		if s.At.Sub(last) > window/2 {
 			return average{}
+		}
+		if now.Sub(s.At) < window/4 {
+			recent, quarter = recent+s.Value, quarter+1
 		}
 		sum, n, last = sum+s.Value, n+1, s.At
 		a.silent = max(a.silent, s.Silent)
@@ -133,5 +137,9 @@ func averageOf(samples []Sample, window time.Duration, now time.Time) average {
 		return average{}
 	}
 	a.value, a.known = sum/float64(n), true
+	a.recent = a.value
+	if quarter > 0 {
+		a.recent = recent / float64(quarter)
+	}
 	return a
 }

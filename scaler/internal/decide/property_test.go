@@ -97,8 +97,13 @@ func drawPicture(t *rapid.T, p decide.Policy) decide.Picture {
 			if !calm || rapid.IntRange(0, 3).Draw(t, "quiet") == 0 {
 				silent = rapid.IntRange(0, 1).Draw(t, "silent")
 			}
+			uneven := !calm && rapid.Bool().Draw(t, "uneven")
 			for at := start.Add(-m.Window); !at.After(start); at = at.Add(10 * time.Second) {
-				samples = append(samples, decide.Sample{At: at, Value: level, Silent: silent})
+				wave := 1.0
+				if uneven {
+					wave = oneOf(t, "wave", 0.5, 0.9, 1, 1.1, 1.5)
+				}
+				samples = append(samples, decide.Sample{At: at, Value: level * wave, Silent: silent})
 			}
 		}
 		picture.Readings = append(picture.Readings, samples)
@@ -171,7 +176,7 @@ func TestEveryDecisionIsSafe(t *testing.T) {
 				}
 			}
 			for i, m := range policy.Metrics {
-				value := picture.Readings[i][0].Value
+				value := mean(picture.Readings[i])
 				if value > m.Out {
 					t.Errorf("it terminates %v though %s is %v, above %v", terminated, m.Name, value, m.Out)
 				}
@@ -194,6 +199,14 @@ func TestEveryDecisionIsSafe(t *testing.T) {
 	}
 }
 
+func mean(samples []decide.Sample) float64 {
+	sum := 0.0
+	for _, s := range samples {
+		sum += s.Value
+	}
+	return sum / float64(len(samples))
+}
+
 func policyCarriers(p decide.Policy, n int) float64 {
 	if p.Primary {
 		n--
@@ -213,9 +226,11 @@ func TestMoreLoadNeverGivesFewer(t *testing.T) {
 		more.Readings = nil
 		for _, samples := range picture.Readings {
 			samples = slices.Clone(samples)
-			factor := 1 + rapid.Float64Range(0, 4).Draw(t, "factor")
+			factor, all := oneOf(t, "factor", 1, 1.01, 1.3, 2, 5), rapid.Bool().Draw(t, "all")
 			for i := range samples {
-				samples[i].Value *= factor
+				if all || rapid.Bool().Draw(t, "this one") {
+					samples[i].Value *= factor
+				}
 			}
 			more.Readings = append(more.Readings, samples)
 		}

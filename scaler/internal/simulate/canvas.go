@@ -155,5 +155,8 @@ func thousands(value float64) string {
 	if value < 10_000 {
 		return text
 	}
-	return text[:len(text)-3] + " " + text[len(text)-3:]
+	for i := len(text) - 3; i > 0; i -= 3 {
+		text = text[:i] + " " + text[i:]
+	}
+	return text
 }

@@ -5,6 +5,8 @@ import (
 	"html"
 	"io"
 	"time"
+
+	"farmhand/scaler/internal/farmfile"
 )
 
 // The plot's measures, in pixels.
@@ -146,7 +148,7 @@ func overloads(points []Point) [][2]int {
 	var list [][2]int
 	for i := 0; i < len(points); i++ {
 		from := i
-		for i < len(points) && points[i].Load > points[i].Capacity {
+		for i < len(points) && points[i].overloaded() {
 			i++
 		}
 		if i > from {
@@ -157,5 +159,5 @@ func overloads(points []Point) [][2]int {
 }
 
 func spanOf(seconds float64) string {
-	return time.Duration(seconds * float64(time.Second)).Round(time.Second).String()
+	return farmfile.Duration(time.Duration(seconds * float64(time.Second)).Round(time.Second)).String()
 }

@@ -54,7 +54,7 @@ func TestPlotOfTheNight(t *testing.T) {
 		t.Fatal(err)
 	}
 	texts := wellFormed(t, svg.String())
-	for _, want := range []string{`a <b> & "c"`, "reads per second", "requests per second", "overloaded, " + time.Duration(r.Roles[0].Fleet.Overloaded*1e9).String(), "time, CET", "18:00", "27 Nov", "20 000", "fleet of a fixed size"} {
+	for _, want := range []string{`a <b> & "c"`, "reads per second", "requests per second", "overloaded, " + farmfile.Duration(r.Roles[0].Fleet.Overloaded*1e9).String(), "time, CET", "18:00", "27 Nov", "20 000", "fleet of a fixed size"} {
 		if !strings.Contains(texts, want) {
 			t.Errorf("the plot does not say %q", want)
 		}
@@ -63,7 +63,7 @@ func TestPlotOfTheNight(t *testing.T) {
 	for _, role := range r.Roles {
 		over := false
 		for _, p := range role.Points {
-			if now := p.Load > p.Capacity; now != over {
+			if now := p.overloaded(); now != over {
 				if over = now; now {
 					marks++
 				}
@@ -118,6 +118,14 @@ func TestPlotOfAnything(t *testing.T) {
 		}
 		if labels := strings.Count(svg.String(), `text-anchor="middle"`); labels > 60 {
 			t.Errorf("%s: %d labels", name, labels)
+		}
+	}
+}
+
+func TestNumbersOfAnAxis(t *testing.T) {
+	for value, want := range map[float64]string{0: "0", 0.5: "0.5", 2000: "2000", 20_000: "20 000", 1_500_000: "1 500 000"} {
+		if got := thousands(value); got != want {
+			t.Errorf("%v is %s; want %s", value, got, want)
 		}
 	}
 }

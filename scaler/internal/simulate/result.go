@@ -17,17 +17,19 @@ type Result struct {
 
 // RoleResult is what became of a role.
 type RoleResult struct {
-	Name       string  `json:"name"`
-	Fewest     int     `json:"fewest"`
-	Most       int     `json:"most"`
-	Launched   int     `json:"launched"`
-	Terminated int     `json:"terminated"`
-	Fleet      Fleet   `json:"scaled"`
-	Fixed      Fleet   `json:"fixed"` // of as many servers as the peak and half of it need
-	Count      int     `json:"fixed_servers"`
-	Steps      []Step  `json:"actions"`
-	Points     []Point `json:"-"`
-	Unit       string  `json:"unit"`
+	Name       string `json:"name"`
+	Fewest     int    `json:"fewest"`
+	Most       int    `json:"most"`
+	Launched   int    `json:"launched"`
+	Terminated int    `json:"terminated"`
+	Fleet      Fleet  `json:"scaled"`
+	Fixed      Fleet  `json:"fixed"` // of as many servers as the peak and half of it need
+	Count      int    `json:"fixed_servers"`
+	// AtMax is how long they were overloaded with as many servers as are allowed.
+	AtMax  float64 `json:"overloaded_at_max_seconds"`
+	Steps  []Step  `json:"steps"`
+	Points []Point `json:"-"`
+	Unit   string  `json:"unit"`
 }
 
 // Fleet is what servers cost, and whether they were enough.
@@ -40,7 +42,8 @@ type Fleet struct {
 	NotServed  float64 `json:"not_served"`
 }
 
-// Step is a decision that did something.
+// Step is a decision that did something, or the one at the beginning of an
+// overload, whose reasons tell what held it back.
 type Step struct {
 	At      time.Time `json:"at"`
 	What    string    `json:"what"`
@@ -62,6 +65,8 @@ type Point struct {
 	Servers  int     // that are paid for
 	Ready    int     // that do their part, a primary included
 }
+
+func (p *Point) overloaded() bool { return p.Load > p.Capacity }
 
 // fleet counts what a fleet costs.
 type fleet struct {

@@ -93,21 +93,35 @@ func (r *role) run(result *Result, count int) RoleResult {
 		scaled.add(part, n, r.carriers(), r.load, r.assumed.Capacity)
 		fixed.add(part, count, r.share(count), r.load, r.assumed.Capacity)
 		out.Fewest, out.Most = min(out.Fewest, n), max(out.Most, n)
-		out.Points = append(out.Points, r.point(now))
-		out.take(now, d)
+		p := r.point(now)
+		if p.overloaded() && p.Ready >= r.policy.Max {
+			out.AtMax += part.Seconds()
+		}
+		out.take(p, d)
 	}
 	out.Fleet, out.Fixed = scaled.result(r.assumed.Price), fixed.result(r.assumed.Price)
 	return out
 }
 
-// take notes what was decided.
-func (r *RoleResult) take(now time.Time, d decide.Decision) {
+// take notes what is and what was decided.
+func (r *RoleResult) take(p Point, d decide.Decision) {
 	var lines []Line
 	for _, reason := range d.Reasons {
 		lines = append(lines, Line(reason))
 	}
+	before := Point{}
+	if len(r.Points) > 0 {
+		before = r.Points[len(r.Points)-1]
+	}
+	r.Points = append(r.Points, p)
+	if p.overloaded() && !before.overloaded() {
+		r.Steps = append(r.Steps, Step{
+			At: p.At, What: "overloaded", Reasons: lines,
+			Why: fmt.Sprintf("%.0f %s per second are more than the %.0f that the ready servers can do", p.Load, r.Unit, p.Capacity),
+		})
+	}
 	for _, a := range d.Actions {
-		s := Step{At: now, What: string(a.Kind) + " " + a.Server, Why: a.Why, Reasons: lines}
+		s := Step{At: p.At, What: string(a.Kind) + " " + a.Server, Why: a.Why, Reasons: lines}
 		if a.Kind == decide.Launch {
 			s.What = string(a.Kind) + " " + strconv.Itoa(a.Count)
 			r.Launched += a.Count

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -108,6 +109,10 @@ func TestOverloadLastsAsLongAsServersTake(t *testing.T) {
 		if r.Fleet.Worst != 1.2 || r.Launched == 0 || r.Fixed.Overloaded != 0 {
 			t.Errorf("%+v", r)
 		}
+		if at := slices.IndexFunc(r.Steps, func(s Step) bool { return s.What == "overloaded" }); at < 0 ||
+			r.Steps[at].Why != "2167 reads per second are more than the 2000 that the ready servers can do" || len(r.Steps[at].Reasons) < 2 {
+			t.Errorf("the overload is told in %+v", r.Steps)
+		}
 		var notServed, asked float64
 		for _, p := range r.Points {
 			notServed, asked = notServed+max(0, p.Load-p.Capacity), asked+p.Load
@@ -118,6 +123,22 @@ func TestOverloadLastsAsLongAsServersTake(t *testing.T) {
 	}
 	if overloaded[1]-overloaded[0] != 300 || overloaded[0] < 120 {
 		t.Errorf("overloaded for %v seconds", overloaded)
+	}
+}
+
+// TestMaxIsToBlame: an overload that more servers were not allowed against is told
+// apart from one that lasts until they are there.
+func TestMaxIsToBlame(t *testing.T) {
+	f := farmOf(t, strings.Replace(scaled, "max: 6", "max: 4", 1))
+	r := run(t, f, rows(t, "db.reads", append(times(5, "1000"), times(60, "3600")...)...), assumptions("db")).Roles[0]
+	full := 0.0
+	for _, p := range r.Points {
+		if p.Ready == 4 && p.Load > 3000 {
+			full += Tick.Seconds()
+		}
+	}
+	if r.AtMax != full || full == 0 || r.Fleet.Overloaded <= full {
+		t.Errorf("overloaded for %v s, %v of them with all; want %v", r.Fleet.Overloaded, r.AtMax, full)
 	}
 }
 
@@ -138,6 +159,9 @@ func TestServersArePaidForFromLaunchToEnd(t *testing.T) {
 	}
 	for _, s := range r.Steps {
 		n, wait := -1, time.Minute
+		if s.What == "overloaded" {
+			continue
+		}
 		if strings.HasPrefix(s.What, string(decide.Launch)) {
 			if _, err := fmt.Sscanf(s.What, "launch %d", &n); err != nil {
 				t.Fatal(err)
@@ -181,7 +205,7 @@ func TestMetricsOfTheTrace(t *testing.T) {
 	}
 	// 220 connections are 110 for each of two replicas, and 73 for three.
 	r = run(t, f, rows(t, "db.reads,db.connections", append(times(5, "100,150"), times(60, "100,220")...)...), assumptions("db"))
-	if r.Roles[0].Most != 5 || !strings.Contains(r.Roles[0].Steps[0].Why, "connections is 102, above 100: it asks for 5") {
+	if r.Roles[0].Most != 5 || !strings.Contains(r.Roles[0].Steps[0].Why, "connections is 102, above 100, and lately 110: it asks for 5") {
 		t.Errorf("%+v", r.Roles[0].Steps)
 	}
 }

@@ -70,7 +70,7 @@ func ReadFile(path string) (*Trace, error) {
 
 // Read reads a trace; name is for errors.
 func Read(name string, data []byte) (*Trace, error) {
-	r := csv.NewReader(bytes.NewReader(data))
+	r := csv.NewReader(bytes.NewReader(bytes.TrimPrefix(data, []byte("\ufeff")))) // which spreadsheets write
 	r.Comment, r.TrimLeadingSpace, r.ReuseRecord = '#', true, true
 	wrong := &TraceError{Name: name}
 	head, err := r.Read()

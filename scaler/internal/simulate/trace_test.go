@@ -9,7 +9,7 @@ import (
 )
 
 func TestTraceIsRead(t *testing.T) {
-	trace, err := Read("t.csv", []byte("# a comment\ntime,db.reads, db.writes\n2026-11-26T12:00:00Z,100,7\n2026-11-26T12:10:00Z,200,\n2026-11-26T13:20:00+01:00, 300 ,9\n"))
+	trace, err := Read("t.csv", []byte("\ufeff# a comment\ntime,db.reads, db.writes\n2026-11-26T12:00:00Z,100,7\n2026-11-26T12:10:00Z,200,\n2026-11-26T13:20:00+01:00, 300 ,9\n"))
 	if err != nil {
 		t.Fatal(err)
 	}
