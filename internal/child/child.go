@@ -83,3 +83,11 @@ func (c *Child) Signal(sig syscall.Signal) bool {
 	// Knows of the reaping and so never hits another process of the same pid.
 	return c.process.Signal(sig) == nil
 }
+
+// SignalGroup sends the signal to the process and to all that it started and
+// that did not leave its process group; false means that there is nobody left.
+// It may be called after the process has ended, for those that it left behind,
+// but soon: a group that is empty can become another one's.
+func (c *Child) SignalGroup(sig syscall.Signal) bool {
+	return syscall.Kill(-c.process.Pid, sig) == nil
+}
