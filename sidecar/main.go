@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -26,16 +27,23 @@ func main() {
 
 const long = `The agent of a farm's node.
 
-Today it runs one role, "mysql", in the foreground: it makes the data directory
-when there is none, starts the database server on it, makes it the primary or a
-follower of the primary that the configuration names, starts it again when it
-ends, and stops it cleanly on SIGTERM or Ctrl-C (a second one: at once).
+It runs the role that its configuration names, in the foreground, until SIGTERM
+or Ctrl-C (a second one: at once).
 
-On standard output it writes one line of JSON at every change of the server's
-state and one every second while it runs; logs go to standard error.
+Role "mysql": it makes the data directory when there is none, starts the database
+server on it, makes it the primary or a follower of the primary that the
+configuration names, starts it again when it ends, and stops it cleanly.
 
-It does not join a registry, take orders or run hooks yet: what the node is to
-be stands in its configuration file.`
+In any role it runs hooks: the operator's programs in hooks.d/EVENT/, and a
+webhook, when something happens to a host of the farm. "sidecar event" tells it of
+an event, "sidecar events" shows what became of them. docs/HOOKS.md says what runs
+when.
+
+On standard output it writes one line of JSON at every change of the node's state
+and one every second while it runs; logs go to standard error.
+
+It does not join a registry or take orders yet: what the node is to be stands in
+its configuration file.`
 
 func command(out, logs io.Writer) *cobra.Command {
 	build := service.ReadBuild("sidecar")
@@ -58,6 +66,8 @@ func command(out, logs io.Writer) *cobra.Command {
 				return err
 			},
 		},
+		eventCommand(out, logs),
+		eventsCommand(out, logs),
 	)
 	return root
 }
@@ -78,12 +88,30 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	// Who launched us may be gone while the server is still to be stopped: then
 	// a report is an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
-	held, err := role.Kinds[c.Role](c, role.Tools{
+	tools := role.Tools{
 		Log:    log,
 		Report: func(r report.Report) error { return report.Write(out, r) },
-	})
+	}
+	if !c.Hooks.Wanted() {
+		return hold(c, tools, signals.Finish(), signals.Now())
+	}
+	runner, err := newRunner(c, log)
 	if err != nil {
 		return err
 	}
-	return held.Run(signals.Finish(), signals.Now())
+	finish, stop := context.WithCancel(signals.Finish())
+	ended := make(chan error, 1)
+	go func() { ended <- runner.Run(finish, signals.Now()) }()
+	err = hold(c, tools, finish, signals.Now())
+	stop()
+	return errors.Join(err, <-ended, runner.Close())
+}
+
+// hold runs the configuration's role until finish ends.
+func hold(c config.Config, tools role.Tools, finish, now context.Context) error {
+	held, err := role.Kinds[c.Role](c, tools)
+	if err != nil {
+		return err
+	}
+	return held.Run(finish, now)
 }
