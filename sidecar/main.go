@@ -12,9 +12,11 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/report"
 	"farmhand/internal/service"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/render"
 	"farmhand/sidecar/internal/role"
 )
 
@@ -33,6 +35,10 @@ or Ctrl-C (a second one: at once).
 Role "mysql": it makes the data directory when there is none, starts the database
 server on it, makes it the primary or a follower of the primary that the
 configuration names, starts it again when it ends, and stops it cleanly.
+
+Role "web": from the membership, which is in a file that it follows, it writes the
+proxy's topology file and, from templates, files of other programs; it keeps the
+proxy running; and it has the hooks run for what changed.
 
 In any role it runs hooks: the operator's programs in hooks.d/EVENT/, and a
 webhook, when something happens to a host of the farm. "sidecar event" tells it of
@@ -59,7 +65,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		&cobra.Command{
 			Use: "check CONFIG.yaml", Short: "say what is wrong with a configuration file", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				if _, err := config.Load(args[0]); err != nil {
+				if err := check(args[0]); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(out, args[0]+": fine")
@@ -70,6 +76,21 @@ func command(out, logs io.Writer) *cobra.Command {
 		eventsCommand(out, logs),
 	)
 	return root
+}
+
+// check reads the configuration at path and the templates that it names.
+func check(path string) error {
+	c, err := config.Load(path)
+	if err != nil || c.Role != "web" {
+		return err
+	}
+	var problems service.Problems
+	for i, t := range c.Web.Templates {
+		if _, err := render.Parse(t.Template); err != nil {
+			problems.Add(fmt.Sprintf("web.templates[%d].template", i), "%v", err)
+		}
+	}
+	return service.Locate(path, problems)
 }
 
 func run(path string, build service.Build, out, logs io.Writer) error {
@@ -91,14 +112,18 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	tools := role.Tools{
 		Log:    log,
 		Report: func(r report.Report) error { return report.Write(out, r) },
+		Event:  func(farm.Event) error { return nil }, // nobody wants to know
+		Output: logs,
 	}
-	if !c.Hooks.Wanted() {
+	// A web node's journal tells of the farm even where no hook does anything.
+	if !c.Hooks.Wanted() && c.Role != "web" {
 		return hold(c, tools, signals.Finish(), signals.Now())
 	}
 	runner, err := newRunner(c, log)
 	if err != nil {
 		return err
 	}
+	tools.Event = runner.Put
 	finish, stop := context.WithCancel(signals.Finish())
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(finish, signals.Now()) }()

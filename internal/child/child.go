@@ -1,4 +1,5 @@
-// Package child runs a process that does not outlive its parent.
+// Package child runs a process that does not outlive its parent unless it is
+// meant to.
 //
 // It owns the process from fork to exit; it neither restarts it nor decides
 // when it ends.
@@ -24,7 +25,7 @@ type Child struct {
 
 // Start starts cmd, which must not be used afterwards, in a process group of
 // its own: a Ctrl-C at the terminal is for the parent to act on. The kernel
-// sends it the signal parentDeath when this process dies. A change of account
+// sends it the signal parentDeath when this process dies; 0 lets it live on. A change of account
 // must be asked for by cmd.SysProcAttr.Credential and not be left to the
 // program: a process that changes its own account loses the signal
 // (prctl(2), PR_SET_PDEATHSIG).

@@ -96,7 +96,7 @@ func (e Event) Check() error {
 	if err := CheckName(e.Host.Role); err != nil {
 		errs = append(errs, fmt.Errorf("role: %w", err))
 	}
-	if err := checkEventAddress(e.Host.Address); err != nil {
+	if err := CheckEventAddress(e.Host.Address); err != nil {
 		errs = append(errs, fmt.Errorf("address: %w", err))
 	}
 	if len(e.Fields) > MaxEventFields {
@@ -118,7 +118,9 @@ func kindList() string {
 	return strings.Join(names, ", ")
 }
 
-func checkEventAddress(address string) error {
+// CheckEventAddress says what is wrong with the address of a host, which is wider
+// than a server's: it needs no port.
+func CheckEventAddress(address string) error {
 	if address == "" || len(address) > maxEventAddress || !utf8.ValidString(address) ||
 		strings.ContainsFunc(address, func(r rune) bool { return unicode.IsSpace(r) || !unicode.IsPrint(r) }) {
 		return fmt.Errorf("%q is not an address; expected a host, host:port or the path of a unix socket", address)

@@ -21,12 +21,15 @@ type Config struct {
 	Role string `yaml:"role"`
 	// Name is the node's own name in its farm.
 	Name string `yaml:"name"`
-	// State is the directory of the sidecar's own files: the spool of events and
-	// the journal.
-	State string            `yaml:"state"`
-	MySQL MySQL             `yaml:"mysql"`
-	Hooks Hooks             `yaml:"hooks"`
-	Log   service.LogConfig `yaml:"log"`
+	// State is the directory of the sidecar's own files: the spool of events, the
+	// journal, what was seen of the membership.
+	State string `yaml:"state"`
+	MySQL MySQL  `yaml:"mysql"`
+	Web   Web    `yaml:"web"`
+	// Membership is what the role "web" lives on.
+	Membership Membership        `yaml:"membership"`
+	Hooks      Hooks             `yaml:"hooks"`
+	Log        service.LogConfig `yaml:"log"`
 }
 
 // DefaultState is the state directory unless told otherwise.
@@ -83,8 +86,10 @@ type Application struct {
 // Default is the configuration before the file is read.
 func Default() Config {
 	return Config{
-		State: DefaultState,
-		Hooks: defaultHooks(),
+		State:      DefaultState,
+		Web:        defaultWeb(),
+		Membership: defaultMembership(),
+		Hooks:      defaultHooks(),
 		MySQL: MySQL{
 			Flavor:     "mariadb",
 			BufferPool: 128 << 20,
@@ -109,12 +114,18 @@ func Load(path string) (Config, error) {
 // Validate says what is wrong.
 func (c *Config) Validate() service.Problems {
 	var p service.Problems
-	p.OneOf("role", c.Role, "mysql")
+	p.OneOf("role", c.Role, "mysql", "web")
 	if err := farm.CheckName(c.Name); err != nil {
 		p.Add("name", "%v", err)
 	}
 	absolute(&p, "state", c.State)
-	p.Join(c.MySQL.validate())
+	// What is said of a role that the node does not have is not looked at.
+	if c.Role == "web" {
+		p.Join(c.Web.validate("web"))
+		p.Join(c.Membership.validate("membership"))
+	} else {
+		p.Join(c.MySQL.validate())
+	}
 	p.Join(c.Hooks.validate("hooks"))
 	p.Join(c.Log.Validate("log"))
 	return p

@@ -66,7 +66,7 @@ func TestExampleMentionsEveryKey(t *testing.T) {
 		}
 	}
 	compare("", reflect.TypeFor[Config](), tree)
-	if keys < 40 {
+	if keys < 48 {
 		t.Errorf("only %d keys were compared", keys)
 	}
 }
@@ -106,6 +106,48 @@ func TestProblems(t *testing.T) {
 		}
 		if _, err := Load(path); err == nil || !strings.Contains(err.Error(), test.want) {
 			t.Errorf("%q:\n got %v\nwant %s", test.bad, err, test.want)
+		}
+	}
+}
+
+// TestWebProblems: each is said with the path of its key, and what belongs to
+// another role is not looked at.
+func TestWebProblems(t *testing.T) {
+	load := func(content string) error {
+		path := filepath.Join(t.TempDir(), "sidecar.yaml")
+		if err := os.WriteFile(path, []byte("role: web\nname: web1\n"+content), 0o644); err != nil {
+			t.Fatal(err)
+		}
+		_, err := Load(path)
+		return err
+	}
+	template := func(more string) string {
+		return "web:\n  templates:\n    - {template: /a, destination: /b" + more + "}\n"
+	}
+	for _, content := range []string{
+		"", "mysql: {listen: nowhere}\n", template(""), template(`, check: [/bin/check, "x={}"], reload: [/bin/true], time_limit: 1m, mode: "0600"`), "web: {topology: ''}\n",
+	} {
+		if err := load(content); err != nil {
+			t.Errorf("%q: %v", content, err)
+		}
+	}
+	for content, want := range map[string]string{
+		"web: {topology: t.json}\n":                                                        `web.topology: "t.json" is not an absolute path`,
+		"web: {cluster: 'a b'}\n":                                                          "web.cluster: ",
+		"web: {proxy: {command: [proxy, run]}}\n":                                          `web.proxy.command: "proxy" is not the absolute path of a program`,
+		"web: {proxy: {stop_after: 0}}\n":                                                  "web.proxy.stop_after: 0s is out of bounds",
+		"membership: {source: rumour}\n":                                                   `membership.source: "rumour" is not possible`,
+		"membership: {file: m.yaml}\n":                                                     `membership.file: "m.yaml" is not an absolute path`,
+		"web:\n  templates:\n    - {template: a, destination: b}\n":                        `web.templates[0].destination: "b" is not an absolute path`,
+		"web:\n  topology: /b/../b\n  templates:\n    - {template: /a, destination: /b}\n": "web.templates[0].destination: /b is written already",
+		template(", check: [/bin/check]"):                                                  "web.templates[0].check: no argument has {} in it",
+		template(`, check: [check, "{}"]`):                                                 `web.templates[0].check: "check" is not the absolute path`,
+		template(", reload: [reload]"):                                                     `web.templates[0].reload: "reload" is not the absolute path`,
+		template(", time_limit: 1ms"):                                                      "web.templates[0].time_limit: 1ms is out of bounds",
+		template(", colour: blue"):                                                         "colour",
+	} {
+		if err := load(content); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q:\n got %v\nwant %s", content, err, want)
 		}
 	}
 }
