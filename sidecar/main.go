@@ -36,9 +36,9 @@ Role "mysql": it makes the data directory when there is none, starts the databas
 server on it, makes it the primary or a follower of the primary that the
 configuration names, starts it again when it ends, and stops it cleanly.
 
-Role "web": from the membership, which is in a file that it follows, it writes the
-proxy's topology file and, from templates, files of other programs; it keeps the
-proxy running; and it has the hooks run for what changed.
+Role "web": from the membership, which is in a file that it follows or in DNS, it
+writes the proxy's topology file and, from templates, files of other programs; it
+keeps the proxy running; and it has the hooks run for what changed.
 
 In any role it runs hooks: the operator's programs in hooks.d/EVENT/, and a
 webhook, when something happens to a host of the farm. "sidecar event" tells it of

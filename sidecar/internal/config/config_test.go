@@ -66,7 +66,7 @@ func TestExampleMentionsEveryKey(t *testing.T) {
 		}
 	}
 	compare("", reflect.TypeFor[Config](), tree)
-	if keys < 48 {
+	if keys < 55 {
 		t.Errorf("only %d keys were compared", keys)
 	}
 }
@@ -126,6 +126,7 @@ func TestWebProblems(t *testing.T) {
 	}
 	for _, content := range []string{
 		"", "mysql: {listen: nowhere}\n", template(""), template(`, check: [/bin/check, "x={}"], reload: [/bin/true], time_limit: 1m, mode: "0600"`), "web: {topology: ''}\n",
+		"membership: {source: dns, dns: {records: {primary: _mysql._tcp.farm.example.}, server: '127.0.0.1:53'}}\n",
 	} {
 		if err := load(content); err != nil {
 			t.Errorf("%q: %v", content, err)
@@ -137,6 +138,12 @@ func TestWebProblems(t *testing.T) {
 		"web: {proxy: {command: [proxy, run]}}\n":                                          `web.proxy.command: "proxy" is not the absolute path of a program`,
 		"web: {proxy: {stop_after: 0}}\n":                                                  "web.proxy.stop_after: 0s is out of bounds",
 		"membership: {source: rumour}\n":                                                   `membership.source: "rumour" is not possible`,
+		"membership: {source: dns}\n":                                                      "membership.dns.records: there are none",
+		"membership: {source: dns, dns: {records: {'a b': x.example}}}\n":                  `membership.dns.records: "a b" is not a name`,
+		"membership: {source: dns, dns: {records: {web: 'x y'}}}\n":                        `membership.dns.records.web: "x y" is not the name of a record`,
+		"membership: {source: dns, dns: {records: {web: x.example}, server: ns}}\n":        `membership.dns.server: "ns" is not a host:port`,
+		"membership: {source: dns, dns: {records: {web: x.example}, time_limit: 0}}\n":     "membership.dns.time_limit: 0s is out of bounds",
+		"membership: {source: dns, dns: {records: {web: x.example}, at_most: 1s}}\n":       "membership.dns.at_most: 1s is out of bounds",
 		"membership: {file: m.yaml}\n":                                                     `membership.file: "m.yaml" is not an absolute path`,
 		"web:\n  templates:\n    - {template: a, destination: b}\n":                        `web.templates[0].destination: "b" is not an absolute path`,
 		"web:\n  topology: /b/../b\n  templates:\n    - {template: /a, destination: /b}\n": "web.templates[0].destination: /b is written already",

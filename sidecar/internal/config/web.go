@@ -2,6 +2,7 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -42,8 +43,21 @@ type Proxy struct {
 
 // Membership is where the node learns who belongs to the farm.
 type Membership struct {
-	Source string `yaml:"source"` // file
+	Source string `yaml:"source"` // file or dns
 	File   string `yaml:"file"`
+	DNS    DNS    `yaml:"dns"`
+}
+
+// DNS is a membership in SRV records.
+type DNS struct {
+	// Records are their names, by the role of the hosts in them.
+	Records map[string]string `yaml:"records"`
+	// Server is a name server's host:port; empty for the system's.
+	Server    string           `yaml:"server"`
+	TimeLimit service.Duration `yaml:"time_limit"` // of one question to one server
+	// AtLeast and AtMost bound the records' time to live.
+	AtLeast service.Duration `yaml:"at_least"`
+	AtMost  service.Duration `yaml:"at_most"`
 }
 
 func defaultWeb() Web {
@@ -51,7 +65,10 @@ func defaultWeb() Web {
 }
 
 func defaultMembership() Membership {
-	return Membership{Source: "file", File: "/etc/farmhand/membership.yaml"}
+	return Membership{
+		Source: "file", File: "/etc/farmhand/membership.yaml",
+		DNS: DNS{Records: map[string]string{}, TimeLimit: duration("2s"), AtLeast: duration("5s"), AtMost: duration("1m")},
+	}
 }
 
 func (w Web) validate(path string) service.Problems {
@@ -88,10 +105,37 @@ func (w Web) validate(path string) service.Problems {
 
 func (m Membership) validate(path string) service.Problems {
 	var p service.Problems
-	p.OneOf(path+".source", m.Source, "file")
-	if m.Source == "file" {
+	p.OneOf(path+".source", m.Source, "file", "dns")
+	switch m.Source {
+	case "file":
 		absolute(&p, path+".file", m.File)
+	case "dns":
+		p.Join(m.DNS.validate(path + ".dns"))
 	}
+	return p
+}
+
+func (d DNS) validate(path string) service.Problems {
+	var p service.Problems
+	if len(d.Records) == 0 {
+		p.Add(path+".records", "there are none; expected the name of an SRV record for each role")
+	}
+	for _, role := range slices.Sorted(maps.Keys(d.Records)) {
+		if err := farm.CheckName(role); err != nil {
+			p.Add(path+".records", "%v", err)
+		}
+		if _, err := farm.CanonicalAddress(strings.TrimSuffix(d.Records[role], ".") + ":53"); err != nil {
+			p.Add(path+".records."+role, "%q is not the name of a record; expected one such as _mysql-replica._tcp.farm.example", d.Records[role])
+		}
+	}
+	if d.Server != "" {
+		if err := farm.CheckAddress(d.Server); err != nil || strings.HasPrefix(d.Server, "/") {
+			p.Add(path+".server", "%q is not a host:port", d.Server)
+		}
+	}
+	p.DurationBetween(path+".time_limit", d.TimeLimit, duration("10ms"), duration("1m"))
+	p.DurationBetween(path+".at_least", d.AtLeast, duration("10ms"), duration("1h"))
+	p.DurationBetween(path+".at_most", d.AtMost, d.AtLeast, duration("24h"))
 	return p
 }
 

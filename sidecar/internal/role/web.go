@@ -53,11 +53,23 @@ type heard struct {
 
 func newWeb(c config.Config, tools Tools) (Role, error) {
 	w := &web{name: c.Name, config: c.Web, state: c.State, tools: tools, news: make(chan struct{}, 1)}
-	w.source = membership.NewFile(c.Membership.File, tools.Log)
+	w.source = sources[c.Membership.Source](c.Membership, tools.Log)
 	for _, t := range c.Web.Templates {
 		w.templates = append(w.templates, newTemplate(t))
 	}
 	return w, nil
+}
+
+// sources are where a membership can come from, by the name that the
+// configuration gives.
+var sources = map[string]func(config.Membership, *zap.Logger) membership.Source{
+	"file": func(c config.Membership, log *zap.Logger) membership.Source { return membership.NewFile(c.File, log) },
+	"dns": func(c config.Membership, _ *zap.Logger) membership.Source {
+		return membership.NewDNS(membership.DNSOptions{
+			Records: c.DNS.Records, Server: c.DNS.Server, Limit: time.Duration(c.DNS.TimeLimit),
+			AtLeast: time.Duration(c.DNS.AtLeast), AtMost: time.Duration(c.DNS.AtMost),
+		})
+	},
 }
 
 func newTemplate(t config.Template) render.Template {

@@ -220,3 +220,18 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	}
 	must(t, read.Close())
 }
+
+// TestSourcesOfTheConfiguration: each that can be configured is there.
+func TestSourcesOfTheConfiguration(t *testing.T) {
+	for name, source := range sources {
+		c := config.Default()
+		c.Role, c.Name, c.Membership.Source = "web", "web1", name
+		c.Membership.DNS.Records = map[string]string{"web": "web.farm.example"}
+		if problems := c.Validate(); len(problems) > 0 {
+			t.Errorf("%s: %v", name, problems)
+		}
+		if source(c.Membership, zap.NewNop()) == nil {
+			t.Errorf("%s: there is none", name)
+		}
+	}
+}
