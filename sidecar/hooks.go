@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,6 +13,11 @@ import (
 // newRunner returns what runs the hooks that the configuration asks for.
 func newRunner(c config.Config, log *zap.Logger) (*hook.Runner, error) {
 	h := c.Hooks
+	if h.Directory != "" {
+		if _, err := os.Stat(h.Directory); err != nil {
+			log.Warn("there are no hooks", zap.Error(err))
+		}
+	}
 	return hook.NewRunner(hook.Options{
 		Node: c.Name, Hooks: h.Directory, State: c.State,
 		Limit: time.Duration(h.TimeLimit), Grace: time.Duration(h.KillAfter), Output: int(h.Output),

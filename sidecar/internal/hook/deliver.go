@@ -3,7 +3,9 @@ package hook
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"slices"
 	"strconv"
 	"strings"
@@ -15,6 +17,7 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/sidecar/internal/command"
+	"farmhand/sidecar/internal/mask"
 )
 
 // delivery is one event whose hooks run.
@@ -31,10 +34,17 @@ type delivery struct {
 // deliver runs the hooks of one event. It calls free when the host's next event
 // may begin.
 func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
-	event, err := r.spool.read(e)
-	if err != nil {
+	var event farm.Event
+	err := r.insist(finish, func() (err error) {
+		event, err = r.spool.read(e)
+		return err
+	})
+	switch {
+	case errors.Is(err, errNoEvent):
 		r.refuse(e, err)
 		return
+	case err != nil:
+		return // told to stop, or somebody took it away
 	}
 	if e.attempts >= r.o.Attempts {
 		r.o.Log.Error("event given up: the sidecar ended too often while its hooks ran", zap.String("event", event.ID), zap.String("kind", string(event.Kind)))
@@ -45,9 +55,8 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 	}
 	began := e
 	began.attempts++
-	if err := r.spool.become(e, began); err != nil {
-		// It would be repeated for ever if the number could not be kept.
-		r.o.Log.Error("event not begun; tried again soon", zap.Error(err), zap.String("event", event.ID))
+	// It would be repeated for ever if the number could not be kept.
+	if err := r.insist(finish, func() error { return r.spool.become(e, began) }); err != nil {
 		return
 	}
 	d := delivery{r: r, finish: finish, now: now, event: event, attempt: began.attempts}
@@ -90,6 +99,28 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 	}
 	d.end(Delivered, "")
 	r.removed(began)
+}
+
+// insistEvery is how often what the system refused is tried again.
+const insistEvery = time.Second
+
+// insist does what must succeed before the host's next event may begin, until
+// it does, or finish ends, or there is no such event (any more).
+func (r *Runner) insist(finish context.Context, do func() error) error {
+	for {
+		err := do()
+		if err == nil || errors.Is(err, errNoEvent) || errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+		r.o.Log.Error("an event waits for the system; tried again soon", zap.Error(err))
+		timer := time.NewTimer(insistEvery)
+		select {
+		case <-timer.C:
+		case <-finish.Done():
+			timer.Stop()
+			return err
+		}
+	}
 }
 
 func (r *Runner) removed(e entry) {
@@ -146,19 +177,19 @@ func (d *delivery) run(s script) {
 		return
 	}
 	// Before it runs: it may change the file whose content it prints.
-	mask, err := readMask(d.r.o.Secrets)
+	secrets, err := mask.Read(d.r.o.Secrets)
 	o := command.Run(d.now, command.Command{
 		Args: []string{s.path}, Env: d.environment(), Stdin: d.body,
-		Limit: d.r.o.Limit, Grace: d.r.o.Grace, Output: d.r.o.Output + mask.longest(),
+		Limit: d.r.o.Limit, Grace: d.r.o.Grace, Output: d.r.o.Output + secrets.Longest(),
 	})
 	switch {
 	case err != nil:
 		o.Dropped += int64(len(o.Output))
 		o.Output = fmt.Appendf(nil, "(withheld, since it could not be searched for secrets: %v)", err)
 	case o.Dropped > 0:
-		o.Output = []byte(mask.beginning(string(o.Output)))
+		o.Output = []byte(secrets.Beginning(string(o.Output)))
 	default:
-		o.Output = []byte(mask.text(string(o.Output)))
+		o.Output = []byte(secrets.Text(string(o.Output)))
 	}
 	if over := len(o.Output) - d.r.o.Output; over > 0 && err == nil {
 		o.Output, o.Dropped = o.Output[:d.r.o.Output], o.Dropped+int64(over)
@@ -218,9 +249,9 @@ func (d *delivery) end(result, detail string) {
 	r := Record{
 		Event: d.event.ID, Kind: d.event.Kind, Host: d.event.Host, Attempt: d.attempt, Result: result, Failed: int(d.failed.Load()), Detail: detail,
 	}
-	mask, err := readMask(d.r.o.Secrets)
+	secrets, err := mask.Read(d.r.o.Secrets)
 	if err == nil {
-		r.Fields = mask.fields(d.event.Fields)
+		r.Fields = secrets.Fields(d.event.Fields)
 	} else if len(d.event.Fields) > 0 {
 		r.Detail = strings.TrimSpace(r.Detail + " (the fields are withheld, since they could not be searched for secrets)")
 	}

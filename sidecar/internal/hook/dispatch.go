@@ -26,6 +26,7 @@ type dispatch struct {
 	rest        []entry          // events of which only asynchronous hooks are left
 	running     map[int64]string // the host that an event keeps to itself
 	deliveries  int              // goroutines
+	behind      bool             // an event could not be read: those after it wait for the next list
 	freed, gone chan int64
 }
 
@@ -41,8 +42,8 @@ func (d *dispatch) noticed(change fsnotify.Event) {
 		return
 	}
 	// Deliveries rename and remove too; only an event that is new is news.
-	if e, ok := parseEntry(filepath.Base(change.Name)); ok && e.attempts == 0 {
-		d.add(e)
+	if e, ok := parseEntry(filepath.Base(change.Name)); ok && e.attempts == 0 && !d.behind {
+		d.behind = !d.add(e)
 	}
 }
 
@@ -53,27 +54,34 @@ func (d *dispatch) list() {
 		d.r.o.Log.Error("the spool cannot be listed; tried again soon", zap.Error(err))
 		return
 	}
+	d.behind = false
 	for _, e := range entries {
-		d.add(e)
+		if d.behind = !d.add(e); d.behind {
+			return
+		}
 	}
 }
 
-func (d *dispatch) add(e entry) {
+// add takes note of an event; false means that it cannot be read now.
+func (d *dispatch) add(e entry) bool {
 	if d.known[e.seq] {
-		return
+		return true
 	}
 	event, err := d.r.spool.read(e)
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return // its name has changed since, so it is known, or it has gone
-	case err != nil:
+		return true // its name has changed since, so it is known, or it has gone
+	case errors.Is(err, errNoEvent):
 		d.r.refuse(e, err)
-		return
+		return true
+	case err != nil:
+		d.r.o.Log.Error("an event cannot be read; tried again soon", zap.Error(err))
+		return false
 	}
 	d.known[e.seq] = true
 	if e.async {
 		d.rest = append(d.rest, e)
-		return
+		return true
 	}
 	l := d.hosts[event.Host.Name]
 	if l == nil {
@@ -85,6 +93,7 @@ func (d *dispatch) add(e entry) {
 	}
 	at, _ := slices.BinarySearchFunc(l.waiting, e.seq, func(w entry, seq int64) int { return cmp.Compare(w.seq, seq) })
 	l.waiting = slices.Insert(l.waiting, at, e)
+	return true
 }
 
 // begin starts what may start.

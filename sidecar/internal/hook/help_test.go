@@ -12,6 +12,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
@@ -25,7 +26,8 @@ type world struct {
 	options           Options
 	spool             *Spool
 	stop, stopNow     func()
-	done              chan error // nil while no runner runs
+	done              chan error             // nil while no runner runs
+	errors            *observer.ObservedLogs // what was logged with this level
 }
 
 func newWorld(t *testing.T) *world {
@@ -34,9 +36,11 @@ func newWorld(t *testing.T) *world {
 	w := &world{dir: dir, hooks: filepath.Join(dir, "hooks.d"), state: filepath.Join(dir, "state")}
 	w.options = Options{
 		Node: "node1", Hooks: w.hooks, State: w.state, Limit: time.Minute, Grace: time.Second, Output: 4096, Attempts: 3,
-		Parallel: 4, Journal: 1 << 20, Log: zap.NewNop(),
+		Parallel: 4, Journal: 1 << 20,
 		Webhook: Webhook{Limit: 10 * time.Second, Attempts: 3, FirstWait: time.Millisecond},
 	}
+	core, logged := observer.New(zap.ErrorLevel)
+	w.options.Log, w.errors = zap.New(core), logged
 	must(t, os.MkdirAll(w.hooks, 0o755))
 	must(t, os.MkdirAll(w.state, 0o700))
 	spool, err := OpenSpool(w.state)

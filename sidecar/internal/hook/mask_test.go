@@ -10,33 +10,6 @@ import (
 	"farmhand/internal/farm"
 )
 
-func TestMask(t *testing.T) {
-	m := mask{secrets: []string{"hunter2hunter2", "hunter2"}}
-	for in, want := range map[string]string{
-		"it is hunter2hunter2 and hunter2.": "it is *** and ***.",
-		"nothing to see":                    "nothing to see",
-		"password=abc x":                    "password=*** x",
-		"DB_PASSWORD = 'a b' x":             "DB_PASSWORD = *** x",
-		`{"password": "a\"b", "n": 1}`:      `{"password": ***, "n": 1}`,
-		"Authorization: Bearer abc.def x":   "Authorization: *** x",
-		"api-key:abc":                       "api-key:***",
-		"mysql://app:abc@db1/x":             "mysql://app:***@db1/x",
-		"?token=abc&x":                      "?token=***", // rather too much
-		"password is asked for":             "password is asked for",
-	} {
-		if got := m.text(in); got != want {
-			t.Errorf("%q:\n got %q\nwant %q", in, got, want)
-		}
-	}
-	// At the end of a text that goes on, the beginning of a secret counts.
-	if got := m.beginning("it is hunter2hun"); got != "it is " {
-		t.Errorf("got %q", got)
-	}
-	if got := m.fields(map[string]string{"password": "x", "zone": "hunter2"}); got["password"] != masked || got["zone"] != masked {
-		t.Errorf("got %v", got)
-	}
-}
-
 // TestSecretsAreNotJournaled: neither whole nor in part, wherever the output is
 // cut.
 func TestSecretsAreNotJournaled(t *testing.T) {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"net/http"
+	"os"
 	"path/filepath"
 	"syscall"
 	"time"
@@ -60,9 +62,9 @@ func NewRunner(o Options) (r *Runner, err error) {
 	if err != nil {
 		return nil, err
 	}
-	unlock, err := lockFile(runnerLock(o.State), syscall.LOCK_EX|syscall.LOCK_NB)
+	unlock, err := hold(o.State)
 	if err != nil {
-		return nil, fmt.Errorf("another sidecar works on %s: %w", o.State, err)
+		return nil, err
 	}
 	defer func() {
 		if err != nil {
@@ -81,9 +83,34 @@ func NewRunner(o Options) (r *Runner, err error) {
 
 func runnerLock(state string) string { return filepath.Join(state, "lock") }
 
+// Of a sidecar that was killed a moment ago the kernel may not be done yet, and
+// whoever asks whether one runs holds the lock for a moment.
+const (
+	holdLimit = 2 * time.Second
+	holdEvery = 20 * time.Millisecond
+)
+
+// hold takes the state directory for this process alone.
+func hold(state string) (unlock func(), err error) {
+	for began := time.Now(); ; {
+		unlock, err := lockFile(runnerLock(state), syscall.LOCK_EX|syscall.LOCK_NB)
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return unlock, err
+		}
+		if time.Since(began) > holdLimit {
+			return nil, fmt.Errorf("another sidecar works on %s: %w", state, err)
+		}
+		time.Sleep(holdEvery)
+	}
+}
+
 // Runs reports whether a runner has the state directory in its hands.
 func Runs(state string) (bool, error) {
-	unlock, err := lockFile(runnerLock(state), syscall.LOCK_EX|syscall.LOCK_NB)
+	// It must not come into being here: it would be of who asks.
+	if _, err := os.Stat(runnerLock(state)); errors.Is(err, fs.ErrNotExist) {
+		return false, nil
+	}
+	unlock, err := lockFile(runnerLock(state), syscall.LOCK_SH|syscall.LOCK_NB)
 	if errors.Is(err, syscall.EWOULDBLOCK) {
 		return true, nil
 	}
@@ -109,7 +136,8 @@ func (r *Runner) Close() error {
 // first, which interrupts it; an event whose hooks did not all run stays.
 func (r *Runner) Run(finish, now context.Context) error {
 	d := &dispatch{r: r, finish: finish, now: now, known: map[int64]bool{}, hosts: map[string]*line{}, running: map[int64]string{}, freed: make(chan int64), gone: make(chan int64)}
-	look := time.NewTicker(lookEvery)
+	every := lookEvery
+	look := time.NewTimer(every)
 	defer look.Stop()
 	var changes <-chan fsnotify.Event
 	var overflow <-chan error
@@ -121,11 +149,17 @@ func (r *Runner) Run(finish, now context.Context) error {
 	}
 	if err != nil {
 		r.o.Log.Warn("the system tells of no new events; looked for every second", zap.Error(err))
-		look.Reset(lookBlind)
+		every = lookBlind
+		look.Reset(every)
 	}
 	d.list()
+	soon := false // look is set to be early
 	for finish.Err() == nil {
 		d.begin()
+		if d.behind && !soon {
+			look.Reset(lookBlind)
+			soon = true
+		}
 		select {
 		case <-finish.Done():
 		case change := <-changes:
@@ -134,6 +168,8 @@ func (r *Runner) Run(finish, now context.Context) error {
 			r.o.Log.Warn("changes of the spool went unseen; it is listed", zap.Error(err))
 			d.list()
 		case <-look.C:
+			look.Reset(every)
+			soon = false
 			d.list()
 		case seq := <-d.freed:
 			d.free(seq)

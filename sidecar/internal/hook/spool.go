@@ -110,6 +110,9 @@ func (s *Spool) Put(e farm.Event) error {
 		return fmt.Errorf("event spool: %w", err)
 	}
 	defer unlock()
+	if err := s.give(filepath.Join(s.dir, ".lock")); err != nil {
+		return fmt.Errorf("event spool: %w", err)
+	}
 	entries, err := s.list()
 	if err != nil {
 		return err
@@ -159,8 +162,15 @@ func (s *Spool) list() ([]entry, error) {
 	return entries, nil
 }
 
+// errNoEvent is that a file in the spool is none; any other error of reading one
+// may be over in a moment.
+var errNoEvent = errors.New("it is no event")
+
 func (s *Spool) read(e entry) (event farm.Event, err error) {
 	f, err := os.OpenFile(filepath.Join(s.dir, e.name()), os.O_RDONLY|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0)
+	if errors.Is(err, syscall.ELOOP) {
+		return farm.Event{}, fmt.Errorf("read event %s: %w: a symbolic link", e.name(), errNoEvent)
+	}
 	if err != nil {
 		return farm.Event{}, fmt.Errorf("read event: %w", err)
 	}
@@ -170,10 +180,10 @@ func (s *Spool) read(e entry) (event farm.Event, err error) {
 		return farm.Event{}, fmt.Errorf("read event: %w", err)
 	}
 	if err := json.Unmarshal(data, &event); err != nil {
-		return farm.Event{}, fmt.Errorf("read event %s: %w", e.name(), err)
+		return farm.Event{}, fmt.Errorf("read event %s: %w: %w", e.name(), errNoEvent, err)
 	}
 	if err := event.Check(); err != nil {
-		return farm.Event{}, fmt.Errorf("read event %s: %w", e.name(), err)
+		return farm.Event{}, fmt.Errorf("read event %s: %w: %w", e.name(), errNoEvent, err)
 	}
 	return event, nil
 }

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/farmtest"
 )
 
 func TestSpoolKeepsOrderBetweenProcesses(t *testing.T) {
@@ -97,5 +98,36 @@ func TestFileThatIsNoEvent(t *testing.T) {
 	must(t, err)
 	if len(left) != 1 || left[0].Name() != ".lock" {
 		t.Errorf("left: %v", left)
+	}
+}
+
+// TestEventThatCannotBeReadWaits: it is not dropped, and nothing overtakes it.
+func TestEventThatCannotBeReadWaits(t *testing.T) {
+	w := newWorld(t)
+	w.hook(t, farm.Custom, "10-note", "echo $FARMHAND_FIELD_N >>"+w.dir+"/log")
+	numbered := func(n string) farm.Event {
+		e := w.event(farm.Custom, "h")
+		e.Fields = map[string]string{"n": n}
+		return w.put(t, e)
+	}
+	numbered("1")
+	entries, err := w.spool.list()
+	must(t, err)
+	path := filepath.Join(w.spool.dir, entries[0].name())
+	must(t, os.Rename(path, path+".away"))
+	must(t, os.Mkdir(path, 0o700)) // reading it fails with EISDIR
+	last := numbered("2")
+	w.start(t)
+	farmtest.Eventually(t, "the reading failed", func() error {
+		if w.errors.Len() == 0 {
+			return errors.New("it has not")
+		}
+		return nil
+	})
+	must(t, os.Remove(path))
+	must(t, os.Rename(path+".away", path))
+	w.await(t, last)
+	if got := read(t, w.dir+"/log"); got != "1\n2\n" {
+		t.Errorf("ran %q", got)
 	}
 }

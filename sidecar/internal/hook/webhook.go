@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/url"
 	"strconv"
 	"time"
 
@@ -98,6 +99,11 @@ func (w Webhook) once(ctx context.Context, client *http.Client, e farm.Event) (a
 	}
 	response, err := client.Do(request)
 	if err != nil {
+		// The URL is a secret with some services, and so not for the journal.
+		var with *url.Error
+		if errors.As(err, &with) {
+			err = with.Err
+		}
 		return true, err
 	}
 	_, err = io.Copy(io.Discard, io.LimitReader(response.Body, webhookAnswer))

@@ -78,10 +78,13 @@ func TestWebhookThatHangs(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
 	defer server.Close()
 	defer close(release)
-	w.options.Webhook.URL, w.options.Webhook.Limit, w.options.Webhook.Attempts = server.URL, 20*time.Millisecond, 2
+	w.options.Webhook.URL, w.options.Webhook.Limit, w.options.Webhook.Attempts = server.URL+"/services/unguessable", 20*time.Millisecond, 2
 	w.start(t)
 	hooks, whole := w.await(t, w.put(t, w.event(farm.NewPrimary, "db1")))
 	if len(hooks) != 1 || hooks[0].Result != "failed" || !strings.Contains(hooks[0].Detail, "deadline") || whole.Failed != 1 {
 		t.Errorf("journaled: %+v, %+v", hooks, whole)
+	}
+	if strings.Contains(read(t, journalPath(w.state)), "unguessable") {
+		t.Error("the journal tells the URL, which is a secret with some services")
 	}
 }

@@ -28,6 +28,7 @@ import (
 	"farmhand/internal/farm"
 	"farmhand/internal/filewatch"
 	"farmhand/sidecar/internal/command"
+	"farmhand/sidecar/internal/mask"
 	"farmhand/sidecar/internal/membership"
 )
 
@@ -56,6 +57,8 @@ type Template struct {
 	// Reload is a command for after a change; empty for none.
 	Reload []string
 	Limit  time.Duration // for each command
+	// Secrets are files whose content must not be in an error.
+	Secrets []string
 }
 
 // View is what a template sees.
@@ -207,9 +210,17 @@ func (t Template) run(ctx context.Context, what string, args []string) error {
 	if o.Status == command.OK {
 		return nil
 	}
-	said := strings.TrimSpace(string(o.Output))
-	if said != "" {
-		said = ": " + said
+	return fmt.Errorf("%s: %s: %w%s", what, args[0], o.Err, t.said(o.Output))
+}
+
+// said returns the beginning of a command's output for an error that is logged.
+func (t Template) said(output []byte) string {
+	secrets, err := mask.Read(t.Secrets)
+	if err != nil {
+		return fmt.Sprintf(" (what it said is withheld, since it could not be searched for secrets: %v)", err)
 	}
-	return fmt.Errorf("%s: %s: %w%s", what, args[0], o.Err, said)
+	if text := strings.TrimSpace(secrets.Beginning(string(output))); text != "" {
+		return ": " + text
+	}
+	return ""
 }

@@ -121,6 +121,15 @@ func TestCheckThatFailsKeepsTheOldFile(t *testing.T) {
 			t.Errorf("the file has %q", got)
 		}
 	}
+	must(t, os.WriteFile(dir+"/secret", []byte("hunter2hunter2"), 0o600))
+	template.Check = []string{"/bin/sh", "-c", "cat " + dir + "/secret; exit 1", render.NewFile}
+	for _, secrets := range []string{dir + "/secret", dir + "/gone"} {
+		template.Secrets = []string{secrets}
+		if _, err := template.Apply(t.Context(), render.NewView("web1", farm), dir); err == nil || strings.Contains(err.Error(), "hunter") {
+			t.Errorf("with %s: %v", secrets, err)
+		}
+	}
+	must(t, os.Remove(dir+"/secret"))
 	left, err := os.ReadDir(dir)
 	must(t, err)
 	if len(left) != 2 { // the template and the old file

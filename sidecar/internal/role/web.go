@@ -55,7 +55,7 @@ func newWeb(c config.Config, tools Tools) (Role, error) {
 	w := &web{name: c.Name, config: c.Web, state: c.State, tools: tools, news: make(chan struct{}, 1)}
 	w.source = sources[c.Membership.Source](c.Membership, tools.Log)
 	for _, t := range c.Web.Templates {
-		w.templates = append(w.templates, newTemplate(t))
+		w.templates = append(w.templates, newTemplate(t, c.Secrets()))
 	}
 	return w, nil
 }
@@ -72,9 +72,10 @@ var sources = map[string]func(config.Membership, *zap.Logger) membership.Source{
 	},
 }
 
-func newTemplate(t config.Template) render.Template {
+func newTemplate(t config.Template, secrets []string) render.Template {
 	r := render.Template{
 		Source: t.Template, Destination: t.Destination, Mode: fs.FileMode(t.Mode), Check: t.Check, Reload: t.Reload, Limit: time.Duration(t.TimeLimit),
+		Secrets: secrets,
 	}
 	if r.Mode == 0 {
 		r.Mode = 0o644
