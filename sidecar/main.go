@@ -16,6 +16,7 @@ import (
 	"farmhand/internal/report"
 	"farmhand/internal/service"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/hook"
 	"farmhand/sidecar/internal/render"
 	"farmhand/sidecar/internal/role"
 )
@@ -63,7 +64,7 @@ func command(out, logs io.Writer) *cobra.Command {
 			RunE: func(_ *cobra.Command, args []string) error { return run(args[0], build, out, logs) },
 		},
 		&cobra.Command{
-			Use: "check CONFIG.yaml", Short: "say what is wrong with a configuration file", Args: cobra.ExactArgs(1),
+			Use: "check CONFIG.yaml", Short: "say what is wrong with a configuration file and with the hooks and templates that it names", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
 				if err := check(args[0]); err != nil {
 					return err
@@ -78,16 +79,35 @@ func command(out, logs io.Writer) *cobra.Command {
 	return root
 }
 
-// check reads the configuration at path and the templates that it names.
+// check reads the configuration at path, and the hooks, secrets and templates that
+// it names, as far as they are the operator's.
 func check(path string) error {
 	c, err := config.Load(path)
-	if err != nil || c.Role != "web" {
+	if err != nil {
 		return err
 	}
 	var problems service.Problems
-	for i, t := range c.Web.Templates {
-		if _, err := render.Parse(t.Template); err != nil {
-			problems.Add(fmt.Sprintf("web.templates[%d].template", i), "%v", err)
+	if c.Hooks.Directory != "" {
+		for _, err := range hook.Check(c.Hooks.Directory) {
+			problems.Add("hooks.directory", "%v", err)
+		}
+	}
+	secret := func(path, file string) {
+		if _, err := service.ReadSecret(file); err != nil {
+			problems.Add(path, "%v", err)
+		}
+	}
+	for i, file := range c.Hooks.SecretFiles {
+		secret(fmt.Sprintf("hooks.secret_files[%d]", i), file)
+	}
+	if w := c.Hooks.Webhook; w.URL != "" && w.SecretFile != "" {
+		secret("hooks.webhook.secret_file", w.SecretFile)
+	}
+	if c.Role == "web" {
+		for i, t := range c.Web.Templates {
+			if _, err := render.Parse(t.Template); err != nil {
+				problems.Add(fmt.Sprintf("web.templates[%d].template", i), "%v", err)
+			}
 		}
 	}
 	return service.Locate(path, problems)

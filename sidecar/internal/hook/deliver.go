@@ -76,7 +76,7 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 		d.inOrder(slices.DeleteFunc(slices.Clone(found), later))
 		found = slices.DeleteFunc(found, func(s script) bool { return !s.async })
 		if !d.interrupted.Load() && len(found) > 0 {
-			rest := entry{seq: began.seq, attempts: 0, async: true}
+			rest := entry{seq: began.seq, attempts: began.attempts, async: true}
 			if err := r.spool.become(began, rest); err != nil {
 				r.o.Log.Error("what is left of an event cannot be noted", zap.Error(err), zap.String("event", event.ID))
 			} else {

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -62,6 +63,35 @@ func scripts(root string, kind farm.EventKind) ([]script, error) {
 		found = append(found, s)
 	}
 	return found, nil
+}
+
+// Check says which hooks would be refused, and why.
+func Check(root string) []error {
+	if _, err := os.Stat(root); err != nil {
+		return []error{err}
+	}
+	var errs []error
+	for _, kind := range farm.EventKinds() {
+		found, err := scripts(root, kind)
+		if err != nil {
+			errs = append(errs, err)
+		}
+		for _, s := range found {
+			if s.refusal != nil {
+				errs = append(errs, s.refusal)
+			}
+		}
+	}
+	entries, err := os.ReadDir(root)
+	if err != nil {
+		return append(errs, err)
+	}
+	for _, entry := range entries {
+		if entry.IsDir() && !slices.Contains(farm.EventKinds(), farm.EventKind(entry.Name())) {
+			errs = append(errs, fmt.Errorf("%s: there is no such event", filepath.Join(root, entry.Name())))
+		}
+	}
+	return errs
 }
 
 // runnable says why the file is not to be run.

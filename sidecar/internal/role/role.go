@@ -20,8 +20,8 @@ import (
 // Tools are what every role is given.
 type Tools struct {
 	Log *zap.Logger
-	// Report passes on the node's state. An error ends the role: a node of
-	// which nobody hears is not held.
+	// Report passes on the node's state. An error ends the role of a database
+	// server: one of which nobody hears is not held. A web node goes on.
 	Report func(report.Report) error
 	// Event puts an event before the hooks. When it returns nil the event is safe.
 	Event func(farm.Event) error

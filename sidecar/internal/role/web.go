@@ -37,6 +37,7 @@ type web struct {
 	source    membership.Source
 	templates []render.Template
 	tools     Tools
+	unheard   bool // the last report failed; for who reports
 
 	news chan struct{} // holds one while there is something to look at
 	mu   sync.Mutex
@@ -109,9 +110,7 @@ func (w *web) hear(change func(*heard)) {
 
 // Run implements [Role].
 func (w *web) Run(finish, now context.Context) error {
-	if err := w.report(report.Starting, 0, ""); err != nil {
-		return err
-	}
+	w.report(report.Starting, 0, "")
 	kept, err := readSeen(w.state)
 	if err != nil {
 		return err
@@ -137,7 +136,8 @@ func (w *web) Run(finish, now context.Context) error {
 		})
 	}
 	err = group.Wait()
-	return errors.Join(err, w.report(report.Stopped, 0, ""))
+	w.report(report.Stopped, 0, "")
+	return err
 }
 
 func (w *web) program() program {
@@ -147,8 +147,14 @@ func (w *web) program() program {
 	}
 }
 
-func (w *web) report(state report.State, pid int, detail string) error {
-	return w.tools.Report(report.Report{Time: time.Now().UTC(), Name: w.name, Role: webRole, State: state, PID: pid, Detail: detail})
+// report says how the node is. That nobody hears it is no reason to stop traffic,
+// as ending the role would.
+func (w *web) report(state report.State, pid int, detail string) {
+	err := w.tools.Report(report.Report{Time: time.Now().UTC(), Name: w.name, Role: webRole, State: state, PID: pid, Detail: detail})
+	if err != nil && !w.unheard {
+		w.tools.Log.Error("nobody hears the node's reports; it goes on", zap.Error(err))
+	}
+	w.unheard = err != nil
 }
 
 // webLoop is the one goroutine that acts on what was heard.
@@ -178,9 +184,7 @@ func (l *webLoop) run(ctx context.Context) error {
 		}
 	}
 	for {
-		if err := l.tell(false); err != nil {
-			return err
-		}
+		l.tell(false)
 		var again <-chan time.Time
 		if l.retry != nil {
 			again = l.retry.C
@@ -199,9 +203,7 @@ func (l *webLoop) run(ctx context.Context) error {
 		case <-again:
 			l.apply(ctx)
 		case <-tick.C:
-			if err := l.tell(true); err != nil {
-				return err
-			}
+			l.tell(true)
 		}
 	}
 }
@@ -291,7 +293,7 @@ func (l *webLoop) events(members membership.Snapshot, term membership.Term) erro
 }
 
 // tell reports the node's state if it has changed or always.
-func (l *webLoop) tell(always bool) error {
+func (l *webLoop) tell(always bool) {
 	l.mu.Lock()
 	h := l.heard
 	l.mu.Unlock()
@@ -307,10 +309,10 @@ func (l *webLoop) tell(always bool) error {
 		detail = err.Error()
 	}
 	if !always && state == l.last.State && h.pid == l.last.PID && detail == l.last.Detail {
-		return nil
+		return
 	}
 	l.last = report.Report{State: state, PID: h.pid, Detail: detail}
-	return l.report(state, h.pid, detail)
+	l.report(state, h.pid, detail)
 }
 
 func (l *webLoop) pidMissing(h heard) bool { return len(l.config.Proxy.Command) > 0 && h.pid == 0 }

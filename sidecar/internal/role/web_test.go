@@ -43,6 +43,7 @@ type webWorld struct {
 	reports chan report.Report
 	events  chan farm.Event
 	refuse  chan error // what the next call of Event returns
+	unheard error      // what Report returns
 	stop    func()
 	done    chan error
 }
@@ -60,7 +61,7 @@ func (w *webWorld) start(t *testing.T) {
 	t.Helper()
 	held, err := newWeb(w.config, Tools{
 		Log:    zap.NewNop(),
-		Report: func(r report.Report) error { w.reports <- r; return nil },
+		Report: func(r report.Report) error { w.reports <- r; return w.unheard },
 		Event: func(e farm.Event) error {
 			select {
 			case err := <-w.refuse:
@@ -234,4 +235,16 @@ func TestSourcesOfTheConfiguration(t *testing.T) {
 			t.Errorf("%s: there is none", name)
 		}
 	}
+}
+
+// TestReportsThatNobodyHears stop nothing: the node goes on serving.
+func TestReportsThatNobodyHears(t *testing.T) {
+	w := newWebWorld(t)
+	w.unheard = errors.New("broken pipe")
+	w.start(t)
+	w.source <- members(7, host("db1", "primary", "1", membership.Up))
+	w.event(t)
+	w.await(t, "all well", fine)
+	w.await(t, "the next one", fine)
+	w.end(t)
 }
