@@ -297,6 +297,22 @@ func TestSecondServerIsAsked(t *testing.T) {
 	}
 }
 
+// TestSameTroubleReadsTheSame, so that it is said once.
+func TestSameTroubleReadsTheSame(t *testing.T) {
+	silent := newZone(t)
+	silent.set("x.example", reply{silent: true})
+	udp, tcp := listenBoth(t)
+	if err := errors.Join(udp.Close(), tcp.Close()); err != nil {
+		t.Fatal(err)
+	}
+	r := resolver{servers: []string{silent.address, udp.LocalAddr().String()}, limit: 20 * time.Millisecond}
+	_, first := r.lookup(t.Context(), "x.example")
+	_, second := r.lookup(t.Context(), "x.example")
+	if first == nil || second == nil || first.Error() != second.Error() || !strings.Contains(first.Error(), "timeout") || !strings.Contains(first.Error(), "refused") {
+		t.Errorf("first %v\nthen %v", first, second)
+	}
+}
+
 func FuzzParseAnswer(f *testing.F) {
 	question := dnsmessage.Question{Name: dnsmessage.MustNewName("x.example."), Type: dnsmessage.TypeSRV, Class: dnsmessage.ClassINET}
 	b := dnsmessage.NewBuilder(nil, dnsmessage.Header{ID: 7, Response: true})

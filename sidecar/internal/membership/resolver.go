@@ -73,12 +73,22 @@ func (r resolver) lookup(ctx context.Context, name string) (answer, error) {
 		if err == nil {
 			return a, nil
 		}
-		errs = append(errs, fmt.Errorf("%s of %s: %w", name, server, err))
+		errs = append(errs, fmt.Errorf("%s of %s: %w", name, server, plain(err)))
 		if ctx.Err() != nil {
 			break
 		}
 	}
 	return answer{}, errors.Join(errs...)
+}
+
+// plain returns a network error without our own port, which is another one each
+// time: one trouble is to read as one.
+func plain(err error) error {
+	var op *net.OpError
+	if errors.As(err, &op) {
+		return fmt.Errorf("%s: %w", op.Op, op.Err)
+	}
+	return err
 }
 
 func (r resolver) ask(ctx context.Context, server, name string) (answer, error) {
