@@ -10,7 +10,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -202,46 +201,6 @@ func TestWebNodeFollowsTheMembership(t *testing.T) {
 	n.start(t)
 	n.awaitDelivered(t, slices.Concat(first3, moved, []string{"host-down db1"})...)
 	n.end(t)
-}
-
-// TestEventSurvivesKill9: the sidecar is killed in the middle of a hook, which
-// dies with it and runs again.
-func TestEventSurvivesKill9(t *testing.T) {
-	n := newWebNode(t, nil)
-	n.hook(t, "backup-complete", "10-slow", `echo "$FARMHAND_EVENT_ID $FARMHAND_ATTEMPT" >>`+n.path("runs")+`; [ -e `+n.path("go")+` ] && exit; echo $$ >`+n.path("pid.new")+`; mv `+n.path("pid.new")+" "+n.path("pid")+`; exec sleep 1000`)
-	n.hook(t, "backup-complete", "20-after", "echo after >>"+n.path("runs"))
-	n.setMembers(t, membersYAML)
-	n.start(t)
-	n.await(t, "running", running)
-	id, err := sidecar("event", "backup-complete", "--host", "db1", "--role", "primary", "--address", "127.0.0.1:1", "--dir", n.state)
-	must(t, err)
-	id = strings.TrimSpace(id)
-	var pid int
-	farmtest.Eventually(t, "the hook runs", func() error {
-		text, err := os.ReadFile(n.path("pid"))
-		if err != nil {
-			return err
-		}
-		pid, err = strconv.Atoi(strings.TrimSpace(string(text)))
-		return err
-	})
-	running9 := farmtest.Watch(t, pid)
-	must(t, n.cmd.Process.Kill())
-	running9.AwaitEnd(t)
-	must(t, os.WriteFile(n.path("go"), nil, 0o644))
-	_ = n.cmd.Wait() // killed
-	n.start(t)
-	n.awaitFile(t, "runs", id+" 1\n"+id+" 2\nafter\n")
-	farmtest.Eventually(t, "the event is done with", func() error {
-		if got := n.delivered(t); !slices.Contains(got, "backup-complete db1") {
-			return fmt.Errorf("the journal has %v", got)
-		}
-		return nil
-	})
-	n.end(t)
-	if left, err := filepath.Glob(filepath.Join(n.state, "spool", "*.json")); err != nil || len(left) > 0 {
-		t.Errorf("left: %v, %v", left, err)
-	}
 }
 
 // TestForeignToolWaitsForItsHooks: it sees what they say, without secrets, and
