@@ -34,8 +34,9 @@ ends, and stops it cleanly on SIGTERM or Ctrl-C (a second one: at once).
 On standard output it writes one line of JSON at every change of the server's
 state and one every second while it runs; logs go to standard error.
 
-It does not join a registry, take orders or run hooks yet: what the node is to
-be stands in its configuration file.`
+"sidecar join" makes the machine a node of a farm, and "sidecar member" holds
+its membership. "sidecar run" knows nothing of that yet, takes no orders and
+runs no hooks: what the node is to be stands in its configuration file.`
 
 func command(out, logs io.Writer) *cobra.Command {
 	build := service.ReadBuild("sidecar")
@@ -44,6 +45,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(
+		join(os.Stdin, out), memberCommand(build, out, logs),
 		&cobra.Command{
 			Use: "run CONFIG.yaml", Short: "run the node's role until SIGTERM or Ctrl-C", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return run(args[0], build, out, logs) },

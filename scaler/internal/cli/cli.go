@@ -19,12 +19,13 @@ func New() *cobra.Command {
 		Long: `The operator's tool for farms.
 
 Today it runs a whole farm on this machine: one primary, its replicas, and the
-proxy in front of them, as real servers on loopback addresses of their own.`,
+proxy in front of them, as real servers on loopback addresses of their own. It
+also runs the registry that a farm's nodes share, and lets nodes join it.`,
 		Version:       service.ReadBuild("scaler").String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(up(), status(), down())
+	root.AddCommand(up(), status(), down(), registry())
 	return root
 }
 
