@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
+	"syscall"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -143,6 +145,18 @@ func TestStrangersAreNotHeard(t *testing.T) {
 	defer func() { must(t, stranger.Close()) }()
 	if err := stranger.Ping(soonContext(t)); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("the administrator of another farm: %v", err)
+	}
+	// What etcd's client keeps to itself.
+	if err := stranger.Diagnose(t.Context()); err == nil || !strings.Contains(err.Error(), "certificate") {
+		t.Errorf("diagnosed: %v", err)
+	}
+	admin := other.admin(t, "test")
+	if err := admin.Diagnose(t.Context()); err != nil {
+		t.Errorf("diagnosed where all is well: %v", err)
+	}
+	other.stop(0)
+	if err := admin.Diagnose(t.Context()); !errors.Is(err, syscall.ECONNREFUSED) {
+		t.Errorf("diagnosed where nobody listens: %v", err)
 	}
 }
 

@@ -2,6 +2,7 @@ package registry
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -35,6 +36,7 @@ type Client struct {
 	name      string // of the certificate
 	endpoints []string
 	keys      keys
+	tls       *tls.Config
 	etcd      *clientv3.Client
 	log       *zap.Logger
 }
@@ -59,7 +61,7 @@ func Open(o Options) (*Client, error) {
 	if len(o.Endpoints) == 0 {
 		return nil, errors.New("open registry: no endpoint is named")
 	}
-	tls, err := o.Files.ClientTLS()
+	config, err := o.Files.ClientTLS()
 	if err != nil {
 		return nil, fmt.Errorf("open registry: %w", err)
 	}
@@ -76,7 +78,7 @@ func Open(o Options) (*Client, error) {
 		urls[i] = "https://" + endpoint
 	}
 	etcd, err := clientv3.New(clientv3.Config{
-		Endpoints: urls, TLS: tls,
+		Endpoints: urls, TLS: config,
 		DialTimeout: dialLimit, DialKeepAliveTime: pingAfter, DialKeepAliveTimeout: pingLimit,
 		// Its own messages are about single attempts; what comes of them is
 		// returned, and logged where that stops.
@@ -87,7 +89,7 @@ func Open(o Options) (*Client, error) {
 	}
 	return &Client{
 		farm: o.Farm, name: cert.Subject.CommonName, endpoints: o.Endpoints,
-		keys: farmKeys(o.Farm), etcd: etcd, log: log,
+		keys: farmKeys(o.Farm), tls: config, etcd: etcd, log: log,
 	}, nil
 }
 
@@ -144,4 +146,43 @@ func (c *Client) failed(err error, format string, args ...any) error {
 		return fmt.Errorf("registry: %s: %w at %s (%w); does it run there, and does a majority of its members?", what, ErrUnavailable, at, err)
 	}
 	return fmt.Errorf("registry: %s: %w", what, err)
+}
+
+// diagnoseLimit bounds the look at one endpoint.
+const diagnoseLimit = 2 * time.Second
+
+// Diagnose says what keeps each endpoint from answering, as far as a connection
+// shows it: nobody listens, a certificate has expired, one is of another farm.
+// etcd's client knows but does not tell. It returns nil where the connections
+// are fine.
+func (c *Client) Diagnose(ctx context.Context) error {
+	var found error
+	for _, endpoint := range c.endpoints {
+		if err := c.diagnose(ctx, endpoint); err != nil {
+			found = errors.Join(found, fmt.Errorf("%s: %w", endpoint, err))
+		}
+	}
+	return found
+}
+
+func (c *Client) diagnose(ctx context.Context, endpoint string) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, diagnoseLimit, fmt.Errorf("no answer within %v", diagnoseLimit))
+	defer cancel()
+	config := c.tls.Clone()
+	config.NextProtos = []string{"h2"} // etcd speaks nothing else
+	dialer := tls.Dialer{Config: config}
+	conn, err := dialer.DialContext(ctx, "tcp", endpoint)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, conn.Close()) }()
+	// What a server has against our certificate comes with the first read; one that
+	// has nothing sends its settings.
+	if err := conn.SetReadDeadline(time.Now().Add(diagnoseLimit)); err != nil {
+		return err
+	}
+	if _, err := conn.Read(make([]byte, 1)); err != nil {
+		return fmt.Errorf("it ended the connection: %w", err)
+	}
+	return nil
 }

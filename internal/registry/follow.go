@@ -92,7 +92,10 @@ func (c *Client) followOnce(ctx context.Context, prefix string, get func(context
 	whole()
 	// A member that is cut off from the others must say so, not stay silent.
 	ctx = clientv3.WithRequireLeader(ctx)
+	// While there is no connection, the call for a watch waits for one as well.
+	begun := time.AfterFunc(watchSilence, cancel)
 	watch := c.etcd.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(now.Header.Revision+1))
+	begun.Stop() // if it was too late, the watch is closed
 	tick := time.NewTicker(watchBeat)
 	defer tick.Stop()
 	for heard := time.Now(); ; {

@@ -22,7 +22,12 @@ func (d Dir) With(do func(*registry.Client, Config) error) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, client.Close()) }()
-	return do(client, c)
+	err = do(client, c)
+	if errors.Is(err, registry.ErrUnavailable) {
+		// The command's own time may be over.
+		err = errors.Join(err, client.Diagnose(context.Background()))
+	}
+	return err
 }
 
 // NewToken makes a token that admits one node at the farm's control nodes.

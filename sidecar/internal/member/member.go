@@ -44,7 +44,15 @@ func Run(ctx context.Context, o Options) (err error) {
 	}
 	group := service.NewGroup(ctx)
 	group.Go("membership", func(ctx context.Context) error {
-		state := &state{o: o, name: node.Name, farm: node.Farm}
+		state := &state{o: o, name: node.Name, farm: node.Farm, diagnose: func() {
+			// Not here, in the way of the next attempt.
+			group.Go("diagnosis", func(ctx context.Context) error {
+				if err := client.Diagnose(ctx); err != nil && ctx.Err() == nil {
+					o.Log.Warn("registry cannot be reached", zap.Error(err))
+				}
+				return nil
+			})
+		}}
 		member := registry.Member{Name: node.Name, Role: node.Role, Address: o.Address}
 		err := client.HoldMembership(ctx, member, o.Lease, state.told)
 		if err == nil {
@@ -68,6 +76,7 @@ func Run(ctx context.Context, o Options) (err error) {
 type state struct {
 	o          Options
 	name, farm string
+	diagnose   func()
 	last       string
 }
 
@@ -86,8 +95,12 @@ func (s *state) told(h registry.Holding) {
 	}
 	s.last = now
 	s.say(now)
-	if h.Err != nil {
-		s.o.Log.Warn("no membership", zap.String("state", now), zap.Error(h.Err))
+	if h.Err == nil {
+		return
+	}
+	s.o.Log.Warn("no membership", zap.String("state", now), zap.Error(h.Err))
+	if errors.Is(h.Err, registry.ErrUnavailable) {
+		s.diagnose()
 	}
 }
 
