@@ -84,7 +84,7 @@ func TestMembersComeAndGo(t *testing.T) {
 	if v := soon(t, views, "first view"); len(v.Members) != 0 || v.Lost != nil {
 		t.Fatalf("the first view is %+v", v)
 	}
-	_, stopA := hold(t, admin, Member{Name: "a", Role: "web", Address: "127.0.0.1:3306", Attributes: map[string]string{"zone": "x"}})
+	a, stopA := hold(t, admin, Member{Name: "a", Role: "web", Address: "127.0.0.1:3306", Attributes: map[string]string{"zone": "x"}})
 	v := until(t, views, "view with a", are("a"))
 	if m := v.Members[0]; m.Role != "web" || m.Address != "127.0.0.1:3306" || m.Attributes["zone"] != "x" || time.Since(m.Since) > limit {
 		t.Errorf("the member is %+v", m)
@@ -99,9 +99,10 @@ func TestMembersComeAndGo(t *testing.T) {
 		t.Errorf("a second watcher sees %+v", v)
 	}
 	// It stays beyond its lease, for it is renewed.
-	ctx := soonContext(t)
-	must(t, pause(ctx, MinLease+MinLease/2))
-	members, err := admin.Members(ctx)
+	first := soon(t, a.told, "first news of a").Until
+	for !soon(t, a.told, "renewal after the first lease").Until.After(first.Add(MinLease)) {
+	}
+	members, err := admin.Members(soonContext(t))
 	must(t, err)
 	if got := names(members); !slices.Equal(got, []string{"a", "b"}) {
 		t.Errorf("after more than a lease: %v", got)

@@ -119,17 +119,18 @@ ends it without waiting.`,
 			}
 			signals := service.WatchSignals(context.Background(), nil)
 			defer signals.Close()
-			ended := make(chan struct{})
-			defer close(ended)
+			done := make(chan error, 1)
 			go func() {
-				select {
-				case <-signals.Now().Done():
-					// etcd's stop cannot be hurried; its data is safe at any moment.
-					os.Exit(1)
-				case <-ended:
-				}
+				done <- control.Run(signals.Finish(), d, log, func(r control.Running) { _, _ = fmt.Fprintln(c.OutOrStdout(), r) })
 			}()
-			return control.Run(signals.Finish(), d, log, func(r control.Running) { _, _ = fmt.Fprintln(c.OutOrStdout(), r) })
+			select {
+			case err := <-done:
+				return err
+			case <-signals.Now().Done():
+				// etcd's stop cannot be hurried, but its data is safe at any moment; the
+				// process ends with what this returns.
+				return fmt.Errorf("%w again: ended without waiting", context.Cause(signals.Now()))
+			}
 		},
 	}
 }
