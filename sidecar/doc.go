@@ -4,4 +4,6 @@
 // its state and starts it again when it ends; or "web": it keeps the proxy
 // running and writes the files that follow the farm's membership. Beside that it
 // runs the operator's hooks when something happens to a host.
+// It also makes the machine a node of a farm ("join") and holds its membership
+// ("member").
 package main

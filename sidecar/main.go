@@ -49,8 +49,9 @@ when.
 On standard output it writes one line of JSON at every change of the node's state
 and one every second while it runs; logs go to standard error.
 
-It does not join a registry or take orders yet: what the node is to be stands in
-its configuration file.`
+"sidecar join" makes the machine a node of a farm, and "sidecar member" holds its
+membership. "sidecar run" knows nothing of that yet and takes no orders: what the
+node is to be stands in its configuration file.`
 
 func command(out, logs io.Writer) *cobra.Command {
 	build := service.ReadBuild("sidecar")
@@ -59,6 +60,7 @@ func command(out, logs io.Writer) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(
+		join(os.Stdin, out), memberCommand(build, out, logs),
 		&cobra.Command{
 			Use: "run CONFIG.yaml", Short: "run the node's role until SIGTERM or Ctrl-C", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return run(args[0], build, out, logs) },

@@ -21,12 +21,13 @@ func New() *cobra.Command {
 Today it runs a whole farm on this machine (up, status, down): one primary, its
 replicas, and the proxy in front of them, as real servers on loopback addresses
 of their own. init and check are about the file that says what a farm is to be;
-up does not read it yet.`,
+up does not read it yet. registry runs what a farm's nodes share, and lets nodes
+join it.`,
 		Version:       service.ReadBuild("scaler").String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(up(), status(), down(), initialise(), check(), schema())
+	root.AddCommand(up(), status(), down(), initialise(), check(), schema(), registry())
 	return root
 }
 
