@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,9 +12,12 @@ import (
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/report"
 	"farmhand/internal/service"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/hook"
+	"farmhand/sidecar/internal/render"
 	"farmhand/sidecar/internal/role"
 )
 
@@ -26,16 +30,28 @@ func main() {
 
 const long = `The agent of a farm's node.
 
-Today it runs one role, "mysql", in the foreground: it makes the data directory
-when there is none, starts the database server on it, makes it the primary or a
-follower of the primary that the configuration names, starts it again when it
-ends, and stops it cleanly on SIGTERM or Ctrl-C (a second one: at once).
+It runs the role that its configuration names, in the foreground, until SIGTERM
+or Ctrl-C (a second one: at once).
 
-On standard output it writes one line of JSON at every change of the server's
-state and one every second while it runs; logs go to standard error.
+Role "mysql": it makes the data directory when there is none, starts the database
+server on it, makes it the primary or a follower of the primary that the
+configuration names, starts it again when it ends, and stops it cleanly.
 
-It does not join a registry, take orders or run hooks yet: what the node is to
-be stands in its configuration file.`
+Role "web": from the membership, which is in a file that it follows or in DNS, it
+writes the proxy's topology file and, from templates, files of other programs; it
+keeps the proxy running; and it has the hooks run for what changed.
+
+In any role it runs hooks: the operator's programs in hooks.d/EVENT/, and a
+webhook, when something happens to a host of the farm. "sidecar event" tells it of
+an event, "sidecar events" shows what became of them. docs/HOOKS.md says what runs
+when.
+
+On standard output it writes one line of JSON at every change of the node's state
+and one every second while it runs; logs go to standard error.
+
+"sidecar join" makes the machine a node of a farm, and "sidecar member" holds its
+membership. "sidecar run" knows nothing of that yet and takes no orders: what the
+node is to be stands in its configuration file.`
 
 func command(out, logs io.Writer) *cobra.Command {
 	build := service.ReadBuild("sidecar")
@@ -44,22 +60,59 @@ func command(out, logs io.Writer) *cobra.Command {
 		SilenceUsage: true, SilenceErrors: true,
 	}
 	root.AddCommand(
+		join(os.Stdin, out), memberCommand(build, out, logs),
 		&cobra.Command{
 			Use: "run CONFIG.yaml", Short: "run the node's role until SIGTERM or Ctrl-C", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error { return run(args[0], build, out, logs) },
 		},
 		&cobra.Command{
-			Use: "check CONFIG.yaml", Short: "say what is wrong with a configuration file", Args: cobra.ExactArgs(1),
+			Use: "check CONFIG.yaml", Short: "say what is wrong with a configuration file and with the hooks and templates that it names", Args: cobra.ExactArgs(1),
 			RunE: func(_ *cobra.Command, args []string) error {
-				if _, err := config.Load(args[0]); err != nil {
+				if err := check(args[0]); err != nil {
 					return err
 				}
 				_, err := fmt.Fprintln(out, args[0]+": fine")
 				return err
 			},
 		},
+		eventCommand(out, logs),
+		eventsCommand(out, logs),
 	)
 	return root
+}
+
+// check reads the configuration at path, and the hooks, secrets and templates that
+// it names, as far as they are the operator's.
+func check(path string) error {
+	c, err := config.Load(path)
+	if err != nil {
+		return err
+	}
+	var problems service.Problems
+	if c.Hooks.Directory != "" {
+		for _, err := range hook.Check(c.Hooks.Directory) {
+			problems.Add("hooks.directory", "%v", err)
+		}
+	}
+	secret := func(path, file string) {
+		if _, err := service.ReadSecret(file); err != nil {
+			problems.Add(path, "%v", err)
+		}
+	}
+	for i, file := range c.Hooks.SecretFiles {
+		secret(fmt.Sprintf("hooks.secret_files[%d]", i), file)
+	}
+	if w := c.Hooks.Webhook; w.URL != "" && w.SecretFile != "" {
+		secret("hooks.webhook.secret_file", w.SecretFile)
+	}
+	if c.Role == "web" {
+		for i, t := range c.Web.Templates {
+			if _, err := render.Parse(t.Template); err != nil {
+				problems.Add(fmt.Sprintf("web.templates[%d].template", i), "%v", err)
+			}
+		}
+	}
+	return service.Locate(path, problems)
 }
 
 func run(path string, build service.Build, out, logs io.Writer) error {
@@ -78,12 +131,34 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	// Who launched us may be gone while the server is still to be stopped: then
 	// a report is an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
-	held, err := role.Kinds[c.Role](c, role.Tools{
+	tools := role.Tools{
 		Log:    log,
 		Report: func(r report.Report) error { return report.Write(out, r) },
-	})
+		Event:  func(farm.Event) error { return nil }, // nobody wants to know
+		Output: logs,
+	}
+	// A web node's journal tells of the farm even where no hook does anything.
+	if !c.Hooks.Wanted() && c.Role != "web" {
+		return hold(c, tools, signals.Finish(), signals.Now())
+	}
+	runner, err := newRunner(c, log)
 	if err != nil {
 		return err
 	}
-	return held.Run(signals.Finish(), signals.Now())
+	tools.Event = runner.Put
+	finish, stop := context.WithCancel(signals.Finish())
+	ended := make(chan error, 1)
+	go func() { ended <- runner.Run(finish, signals.Now()) }()
+	err = hold(c, tools, finish, signals.Now())
+	stop()
+	return errors.Join(err, <-ended, runner.Close())
+}
+
+// hold runs the configuration's role until finish ends.
+func hold(c config.Config, tools role.Tools, finish, now context.Context) error {
+	held, err := role.Kinds[c.Role](c, tools)
+	if err != nil {
+		return err
+	}
+	return held.Run(finish, now)
 }

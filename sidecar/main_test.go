@@ -249,6 +249,27 @@ func TestServerThatCrashesIsStartedAgain(t *testing.T) {
 	n.end(t)
 }
 
+// TestDatabaseServerTellsItsHooks of what becomes of it.
+func TestDatabaseServerTellsItsHooks(t *testing.T) {
+	n := newNode(t, farm.MariaDB, "db1", 1, nil)
+	state, hooks := filepath.Join(n.dir, "state"), filepath.Join(n.dir, "hooks.d")
+	config, err := os.OpenFile(n.config, os.O_APPEND|os.O_WRONLY, 0)
+	must(t, err)
+	_, err = fmt.Fprintf(config, "state: %s\nhooks: {directory: %s}\n", state, hooks)
+	must(t, errors.Join(err, config.Close()))
+	web := webNode{node: *n, hooks: hooks, state: state}
+	for _, kind := range []string{"host-up", "host-crash"} {
+		web.hook(t, kind, "10-note", `echo "$FARMHAND_EVENT $FARMHAND_HOST $FARMHAND_ROLE $FARMHAND_ADDRESS" >>`+web.path("log"))
+	}
+	n.start(t)
+	before := n.await(t, "running", running)
+	must(t, syscall.Kill(before.PID, syscall.SIGKILL))
+	n.await(t, "running again", func(r report.Report) bool { return running(r) && r.PID != before.PID })
+	about := " db1 primary " + n.address + "\n"
+	web.awaitFile(t, "log", "host-up"+about+"host-crash"+about+"host-up"+about)
+	n.end(t)
+}
+
 func TestSidecarThatIsKilledTakesItsServerAlong(t *testing.T) {
 	n := newNode(t, farm.MariaDB, "db1", 1, nil)
 	n.start(t)

@@ -16,6 +16,8 @@ const module = "farmhand/"
 type rule struct {
 	why      string
 	packages []string // without the module's name; a trailing /... takes in what is below
+	// except are packages of those above that may.
+	except []string
 	// direct: only what the packages' own files import counts.
 	direct bool
 	// forbidden reports whether a dependency breaks the rule.
@@ -84,6 +86,23 @@ var rules = []rule{
 		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
 		forbidden: below("github.com/santhosh-tekuri/jsonschema"),
 	},
+	{
+		why:       "the proxy needs no registry: it runs on its topology file",
+		packages:  []string{"proxy/..."},
+		forbidden: below("go.etcd.io", "google.golang.org/grpc"),
+	},
+	{
+		why:       "only the registry talks to etcd",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/..."},
+		except:    []string{"internal/registry", "internal/etcdserver"},
+		direct:    true,
+		forbidden: below("go.etcd.io", "google.golang.org/grpc"),
+	},
+	{
+		why:       "the registry's package is a client",
+		packages:  []string{"internal/registry", "sidecar/..."},
+		forbidden: below("go.etcd.io/etcd/server"),
+	},
 }
 
 // outside is everything that is neither the standard library's nor ours.
@@ -143,6 +162,9 @@ func TestDependencies(t *testing.T) {
 					continue
 				}
 				matched++
+				if slices.ContainsFunc(r.except, func(name string) bool { return matches(name, path) }) {
+					continue
+				}
 				for _, broken := range violations(packages, p, r) {
 					t.Errorf("%s depends on %s: %s", path, broken, r.why)
 				}
@@ -188,6 +210,8 @@ func TestRulesSee(t *testing.T) {
 		{"farmhand/internal/mysqladmin", rule{forbidden: below("github.com/go-mysql-org/go-mysql"), direct: true}},
 		{"farmhand/proxy/internal/monitor", rule{forbidden: below("github.com/go-mysql-org/go-mysql")}},
 		{"farmhand/proxy", rule{forbidden: is("net")}},
+		{"farmhand/internal/registry", rule{forbidden: below("go.etcd.io"), direct: true}},
+		{"farmhand/scaler", rule{forbidden: below("go.etcd.io/etcd/server")}},
 	} {
 		p := packages[c.path]
 		if p == nil {

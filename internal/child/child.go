@@ -1,4 +1,5 @@
-// Package child runs a process that does not outlive its parent.
+// Package child runs a process that does not outlive its parent unless it is
+// meant to.
 //
 // It owns the process from fork to exit; it neither restarts it nor decides
 // when it ends.
@@ -24,7 +25,7 @@ type Child struct {
 
 // Start starts cmd, which must not be used afterwards, in a process group of
 // its own: a Ctrl-C at the terminal is for the parent to act on. The kernel
-// sends it the signal parentDeath when this process dies. A change of account
+// sends it the signal parentDeath when this process dies; 0 lets it live on. A change of account
 // must be asked for by cmd.SysProcAttr.Credential and not be left to the
 // program: a process that changes its own account loses the signal
 // (prctl(2), PR_SET_PDEATHSIG).
@@ -82,4 +83,12 @@ func (c *Child) Ended() error {
 func (c *Child) Signal(sig syscall.Signal) bool {
 	// Knows of the reaping and so never hits another process of the same pid.
 	return c.process.Signal(sig) == nil
+}
+
+// SignalGroup sends the signal to the process and to all that it started and
+// that did not leave its process group; false means that there is nobody left.
+// It may be called after the process has ended, for those that it left behind,
+// but soon: a group that is empty can become another one's.
+func (c *Child) SignalGroup(sig syscall.Signal) bool {
+	return syscall.Kill(-c.process.Pid, sig) == nil
 }

@@ -287,6 +287,15 @@ func TestStateAndReplication(t *testing.T) {
 		if p.Executed.IsZero() || !r.Applied.Contains(p.Executed) || !r.Executed.Contains(r.Applied) {
 			t.Errorf("primary at %q, replica has applied %q of %q", p.Executed, r.Applied, r.Executed)
 		}
+		for _, s := range []struct {
+			conn *mysqladmin.Conn
+			want mysqladmin.State
+		}{{primary, p}, {replica, r}} {
+			executed, readOnly, err := s.conn.Executed(ctx)
+			if err != nil || readOnly != s.want.ReadOnly || executed.String() != s.want.Executed.String() {
+				t.Errorf("executed %q, read-only %v, %v; the state is %+v", executed, readOnly, err, s.want)
+			}
+		}
 		if none, err := primary.Replication(ctx); err != nil || len(none) != 0 {
 			t.Errorf("the primary replicates: %+v, %v", none, err)
 		}

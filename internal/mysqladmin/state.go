@@ -49,6 +49,39 @@ func (c *Conn) State(ctx context.Context) (State, error) {
 	return stateOf(mariadb, rows[0])
 }
 
+// Executed asks for two of the facts of State, and for nothing else: it is asked
+// before reads, which wait for it.
+func (c *Conn) Executed(ctx context.Context) (executed gtid.Position, readOnly bool, err error) {
+	flavor := c.Flavor()
+	sql := "SELECT CONCAT_WS('|', @@read_only, @@gtid_executed) AS state"
+	if flavor == farm.MariaDB {
+		sql = "SELECT CONCAT_WS('|', @@read_only, @@gtid_binlog_pos, @@gtid_slave_pos) AS state"
+	}
+	rows, err := c.Query(ctx, sql)
+	if err != nil {
+		return gtid.Position{}, false, fmt.Errorf("read the server's position: %w", err)
+	}
+	if len(rows) != 1 {
+		return gtid.Position{}, false, fmt.Errorf("read the server's position: %d rows", len(rows))
+	}
+	ro, text, found := strings.Cut(rows[0].String("state"), "|")
+	if !found {
+		return gtid.Position{}, false, fmt.Errorf("read the server's position: the answer is %q", rows[0].String("state"))
+	}
+	logged, applied, _ := strings.Cut(text, "|")
+	if executed, err = gtid.Parse(flavor, logged); err != nil {
+		return gtid.Position{}, false, err
+	}
+	if applied != "" {
+		received, err := gtid.Parse(flavor, applied)
+		if err != nil {
+			return gtid.Position{}, false, err
+		}
+		executed = received.Merge(executed)
+	}
+	return executed, isSet(ro), nil
+}
+
 func stateOf(mariadb bool, row Row) (State, error) {
 	id, err := strconv.ParseUint(row.String("id"), 10, 32)
 	if err != nil {

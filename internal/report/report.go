@@ -1,5 +1,5 @@
-// Package report is what a node's agent says about the database server in its
-// care, as lines of JSON: the sidecar writes them to its standard output, who
+// Package report is what a node's agent says about the database server, or on a
+// web node the proxy, in its care, as lines of JSON: the sidecar writes them to its standard output, who
 // launched the sidecar reads them.
 //
 // It decides nothing from what is reported. Invariant: one report is one line
@@ -34,10 +34,10 @@ const (
 type Report struct {
 	Time    time.Time `json:"time"`
 	Name    string    `json:"name"`
-	Address string    `json:"address"` // host:port
+	Address string    `json:"address"` // host:port; empty on a web node
 	Role    farm.Role `json:"role"`
 	State   State     `json:"state"`
-	PID     int       `json:"pid,omitempty"` // of the server's process, 0 without one
+	PID     int       `json:"pid,omitempty"` // of the server's or the proxy's process, 0 without one
 	// Detail explains the state to a person, most of all why it failed.
 	Detail string `json:"detail,omitempty"`
 	// Replication is nil on a primary and on what does not run.

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/filewatch"
 )
 
 // Reason is why a file was refused, in the few words that suit a metric's label.
@@ -39,19 +40,6 @@ type Refusal struct {
 func (r *Refusal) Error() string { return fmt.Sprintf("topology file %s: %v", r.Path, r.Err) }
 func (r *Refusal) Unwrap() error { return r.Err }
 
-// reading is one look at the file: its content, or why there is none.
-type reading struct {
-	data []byte
-	err  error
-}
-
-func (r reading) same(other reading) bool {
-	if r.err != nil || other.err != nil {
-		return r.err != nil && other.err != nil && r.err.Error() == other.err.Error()
-	}
-	return string(r.data) == string(other.data)
-}
-
 // term is the newest epoch that a cluster was seen in and the primary it had.
 type term struct {
 	epoch   farm.Epoch
@@ -67,17 +55,17 @@ type verdict struct {
 
 // admit decides whether what was read may come into force over the terms seen
 // before.
-func admit(path string, r reading, terms map[string]term, require []string) verdict {
+func admit(path string, r filewatch.Reading, terms map[string]term, require []string) verdict {
 	refuse := func(reason Reason, err error) verdict {
 		return verdict{refusal: &Refusal{Path: path, Reason: reason, Err: err}}
 	}
 	switch {
-	case errors.Is(r.err, fs.ErrNotExist):
-		return refuse(Vanished, r.err)
-	case r.err != nil:
-		return refuse(Unreadable, r.err)
+	case errors.Is(r.Err, fs.ErrNotExist):
+		return refuse(Vanished, r.Err)
+	case r.Err != nil:
+		return refuse(Unreadable, r.Err)
 	}
-	t, err := Parse(r.data)
+	t, err := Parse(r.Data)
 	if err != nil {
 		return refuse(Invalid, err)
 	}

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/filewatch"
 )
 
 // TestAdmit plays sequences of files: each is a list of "epoch primary" for the
@@ -30,7 +31,7 @@ func TestAdmit(t *testing.T) {
 					data = strings.Replace(data, "null", `{"name": "`+primary+`", "address": "`+primary+`:1"}`, 1)
 				}
 			}
-			v := admit("f", reading{data: []byte(data)}, terms, nil)
+			v := admit("f", filewatch.Reading{Data: []byte(data)}, terms, nil)
 			if v.refusal != nil {
 				got = append(got, string(v.refusal.Reason))
 				continue
@@ -46,11 +47,11 @@ func TestAdmit(t *testing.T) {
 
 func TestRefusalsTellWhatToDo(t *testing.T) {
 	terms := map[string]term{"main": {epoch: 7, primary: "db1"}}
-	for want, r := range map[string]reading{
-		"topology file f: cluster main: epoch 6 is older than 7, which was in force already":                           {data: content(6, "db1")},
-		"topology file f: cluster main: epoch 7 has db1 for its primary already; a change to db2 needs a higher epoch": {data: content(7, "db2")},
-		`topology file f: there is no cluster "main" in it; it has other`:                                              {data: []byte(strings.Replace(string(content(8, "x")), "main", "other", 1))},
-		"topology file f: open f: file does not exist":                                                                 {err: &os.PathError{Op: "open", Path: "f", Err: os.ErrNotExist}},
+	for want, r := range map[string]filewatch.Reading{
+		"topology file f: cluster main: epoch 6 is older than 7, which was in force already":                           {Data: content(6, "db1")},
+		"topology file f: cluster main: epoch 7 has db1 for its primary already; a change to db2 needs a higher epoch": {Data: content(7, "db2")},
+		`topology file f: there is no cluster "main" in it; it has other`:                                              {Data: []byte(strings.Replace(string(content(8, "x")), "main", "other", 1))},
+		"topology file f: open f: file does not exist":                                                                 {Err: &os.PathError{Op: "open", Path: "f", Err: os.ErrNotExist}},
 		"topology file f: line 1, column 1: the file is empty; expected a topology":                                    {},
 	} {
 		v := admit("f", r, terms, []string{"main"})

@@ -2,21 +2,17 @@ package topology
 
 import (
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"syscall"
 
+	"farmhand/internal/atomicfile"
 	"farmhand/internal/farm"
+	"farmhand/internal/filewatch"
 )
 
 // Read reads and checks the topology file at path. An error names the file and
 // wraps [Problems] where the content is to blame.
 func Read(path string) (farm.Topology, error) {
-	data, err := readFile(path)
+	data, err := filewatch.Read(path, MaxSize)
 	if err != nil {
 		return farm.Topology{}, fmt.Errorf("read topology: %w", err)
 	}
@@ -25,34 +21,6 @@ func Read(path string) (farm.Topology, error) {
 		return farm.Topology{}, fmt.Errorf("topology file %s: %w", path, err)
 	}
 	return t, nil
-}
-
-// readFile reads at most one byte more than MaxSize, which Parse then refuses.
-func readFile(path string) (data []byte, err error) {
-	// Without O_NONBLOCK the open of a named pipe would wait for its writer.
-	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	if !info.Mode().IsRegular() {
-		return nil, &fs.PathError{Op: "read", Path: path, Err: fmt.Errorf("it is %s, not a file", fileKind(info.Mode()))}
-	}
-	return io.ReadAll(io.LimitReader(f, MaxSize+1))
-}
-
-func fileKind(mode fs.FileMode) string {
-	switch {
-	case mode.IsDir():
-		return "a directory"
-	case mode&fs.ModeNamedPipe != 0:
-		return "a named pipe"
-	}
-	return "a device or socket"
 }
 
 // Encode returns the file's content for t. What it returns without an error,
@@ -89,43 +57,8 @@ func Write(path string, t farm.Topology) error {
 	if err != nil {
 		return err
 	}
-	if err := replace(path, data); err != nil {
+	if err := atomicfile.Write(path, data, 0o644, nil); err != nil {
 		return fmt.Errorf("write topology: %w", err)
 	}
 	return nil
-}
-
-func replace(path string, data []byte) error {
-	mode := fs.FileMode(0o644)
-	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
-		mode = info.Mode().Perm()
-	}
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err == nil {
-		err = f.Chmod(mode)
-	}
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	return syncDir(dir)
-}
-
-// syncDir makes the rename itself durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close())
 }

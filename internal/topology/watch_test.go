@@ -2,7 +2,6 @@ package topology
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -13,6 +12,7 @@ import (
 	"go.uber.org/goleak"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/filewatch"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -101,16 +101,15 @@ func content(epoch farm.Epoch, primary string) []byte {
 }
 
 // quick has no poll, so that a test sees what the events alone achieve.
-var quick = timing{debounce: 5 * time.Millisecond, settle: 200 * time.Millisecond, poll: time.Hour, blindPoll: time.Hour}
+var quick = filewatch.Timing{Debounce: 5 * time.Millisecond, Settle: 200 * time.Millisecond, Poll: time.Hour, BlindPoll: time.Hour}
 
-func watch(t *testing.T, path string, timing timing, require ...string) (*Watcher, events) {
+func watch(t *testing.T, path string, timing filewatch.Timing, require ...string) (*Watcher, events) {
 	t.Helper()
 	told := make(events, 100)
-	w, err := NewWatcher(path, Options{Require: require, Observer: told})
+	w, err := newWatcher(path, Options{Require: require, Observer: told}, timing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	w.timing = timing
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- w.Run(ctx) }()
@@ -241,7 +240,7 @@ func TestWatchForgivesWhatIsBadForAMoment(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "topology.json")
 	put(t, path, content(1, "db1"))
 	patient := quick
-	patient.settle = time.Hour
+	patient.Settle = time.Hour
 	_, told := watch(t, path, patient)
 	told.acceptedEpoch(t, 1)
 	for epoch := farm.Epoch(2); epoch < 10; epoch++ {
@@ -330,7 +329,7 @@ func TestWatchPolls(t *testing.T) {
 		put(t, filepath.Join(top, name, "b", "topology.json"), content(farm.Epoch(i+1), "db1"))
 	}
 	polling := quick
-	polling.poll = 20 * time.Millisecond
+	polling.Poll = 20 * time.Millisecond
 	_, told := watch(t, path, polling)
 	told.acceptedEpoch(t, 1)
 	must(t, os.Rename(filepath.Join(top, "a"), filepath.Join(top, "a.old")))
@@ -340,33 +339,11 @@ func TestWatchPolls(t *testing.T) {
 	told.acceptedEpoch(t, 3)
 }
 
-func TestWatchWithoutEvents(t *testing.T) {
-	path := filepath.Join(t.TempDir(), "topology.json")
-	put(t, path, content(1, "db1"))
-	told := make(events, 10)
-	w, err := NewWatcher(path, Options{Observer: told})
-	must(t, err)
-	w.timing.blindPoll = 5 * time.Millisecond
-	cause := errors.New("too many open files")
-	r := run{w: w, ticker: time.NewTicker(time.Hour), unwatched: cause}
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan struct{})
-	go func() { defer close(done); defer r.stop(); r.loop(ctx, nil, nil) }()
-	told.acceptedEpoch(t, 1)
-	if event := told.next(t); event.blind != cause {
-		t.Fatalf("got: %v; want to be told of %v", event, cause)
-	}
-	swap(t, path, content(2, "db1"))
-	told.acceptedEpoch(t, 2)
-	stop()
-	<-done
-}
-
 func TestReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "topology.json")
 	put(t, path, content(1, "db1"))
 	deaf := quick
-	deaf.debounce = time.Hour
+	deaf.Debounce = time.Hour
 	w, told := watch(t, path, deaf)
 	told.acceptedEpoch(t, 1)
 	swap(t, path, content(2, "db1"))

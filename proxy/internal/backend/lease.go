@@ -29,6 +29,10 @@ type Lease uint64
 // Lease is the connection's current hand-out. Only who holds it may ask.
 func (c *Conn) Lease() Lease { return Lease(c.lease.Load() &^ leaseMask) }
 
+// HeldBy tells whether the connection is held by that hand-out: it was not lent,
+// taken or given back since.
+func (c *Conn) HeldBy(l Lease) bool { return c.lease.Load() == uint64(l)|held }
+
 // pass hands the connection to another holder.
 func (c *Conn) pass() { c.lease.Store(c.lease.Load()&^leaseMask + 1<<leaseBits) }
 

@@ -299,6 +299,7 @@ func (p *Pool) ready(ctx context.Context, g grant, w *Want) (ok bool, err error)
 // have as well; else it is cleaned in the background. It is kept, or closed
 // where it is broken, too old or one too many.
 func (p *Pool) Put(c *Conn, asIs bool) {
+	c.pass()
 	switch {
 	case c.Broken():
 		p.drop(c, "broken")

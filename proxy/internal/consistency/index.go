@@ -192,17 +192,17 @@ func (x *Index) query(ctx context.Context, s farm.Server, kept bool) (gtid.Posit
 		}
 		x.conn, x.address = conn, s.Address
 	}
-	state, err := x.conn.State(ctx)
+	position, readOnly, err := x.conn.Executed(ctx)
 	switch {
 	case err != nil:
 		if mysqladmin.Code(err) == 0 {
 			x.drop()
 		}
 		return gtid.Position{}, err
-	case state.ReadOnly:
+	case readOnly:
 		return gtid.Position{}, errNotPrimary
 	}
-	return state.Executed, nil
+	return position, nil
 }
 
 func (x *Index) drop() {

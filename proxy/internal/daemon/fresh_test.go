@@ -261,6 +261,7 @@ func TestSemantics31PositionsCostNoStatement(t *testing.T) {
 		r := start(t, f, func(c *config.Config) {
 			c.Reads.Consistency = config.Session
 			c.Health.Interval = config.Duration(time.Minute) // probes are statements too
+			c.Pool.IdlePerUser = 0                           // no spare connections, which are prepared
 		})
 		c := r.conn(t)
 		exec(t, c, "UPDATE t SET v=v+1")

@@ -1,6 +1,11 @@
 package session
 
-import "farmhand/proxy/internal/backend"
+import (
+	"go.uber.org/zap"
+
+	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/wire"
+)
 
 // A session holds a connection to the primary and one to a replica, as far as it
 // has needed them. Between commands it lends those on which nothing of it
@@ -52,6 +57,16 @@ func (s *Session) use(c *backend.Conn) bool {
 	}
 	s.shared.running.set(c)
 	return true
+}
+
+// notHeld ends the session: the connection that it was about to use is another
+// session's by now, and no answer is better than another's. It would be a fault of
+// the proxy's own.
+func (s *Session) notHeld(c *backend.Conn) error {
+	s.logger().Error("a session has a connection that it does not hold", zap.String("server", c.Server.Name), zap.Stack("stack"))
+	s.forget(c)
+	_ = s.sendError(&wire.Error{Code: codeLost, State: "HY000", Message: "Farmhand: the connection to " + c.Server.Name + " is not this session's any more; this is a fault of the proxy's, please report it"})
+	return errEnd
 }
 
 // taken takes note of a connection that another session has now.

@@ -176,6 +176,9 @@ const (
 func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (outcome, error) {
 	w, pending := s.wait, s.pending
 	s.wait, s.pending = wait{}, syncing{}
+	if !c.HeldBy(s.leaseOf(c).Lease) {
+		return answered, s.notHeld(c)
+	}
 	payload := r.payload
 	if r.bind != nil {
 		var err error

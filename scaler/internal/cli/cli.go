@@ -22,12 +22,12 @@ Today it runs a whole farm on this machine (up, status, down): one primary, its
 replicas, and the proxy in front of them, as real servers on loopback addresses
 of their own. init and check are about the file that says what a farm is to be,
 which up does not read yet; simulate replays a load through what it says about
-scaling.`,
+scaling. registry runs what a farm's nodes share, and lets nodes join it.`,
 		Version:       service.ReadBuild("scaler").String(),
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(up(), status(), down(), initialise(), check(), schema(), simulation())
+	root.AddCommand(up(), status(), down(), initialise(), check(), schema(), simulation(), registry())
 	return root
 }
 

@@ -33,7 +33,7 @@ func TestTablesAreWrittenDown(t *testing.T) {
 		"role":    rows("", reflect.TypeFor[Role](), reflect.ValueOf(d.roles[MySQLKind]), reflect.ValueOf(d.roles[WebKind])),
 		"metric":  rows("", reflect.TypeFor[Metric](), reflectAll(d.metrics)...),
 		"metrics": metricRows(d),
-		"events":  {"`" + strings.Join(events, "`, `") + "`"},
+		"events":  {"`" + strings.Join(EventKind("").choices(), "`, `") + "`"},
 		"mysql":   rows("", reflect.TypeFor[MySQL](), reflect.ValueOf(*d.roles[MySQLKind].Parameters.MySQL)),
 		"web":     rows("", reflect.TypeFor[Web](), reflect.ValueOf(*d.roles[WebKind].Parameters.Web)),
 	} {

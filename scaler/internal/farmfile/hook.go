@@ -7,21 +7,20 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/service"
 )
 
-// EventKind is something that happens to a host or to the farm.
-type EventKind string
+// EventKind is a [farm.EventKind] as a key of the file.
+type EventKind farm.EventKind
 
-// events are all that there are, in the words of the file.
-var events = []string{
-	"host-init", "before-host-up", "host-up", "before-host-terminate", "host-down", "host-crash",
-	"new-primary", "primary-lost", "replication-broken", "replication-recovered",
-	"backup-complete", "backup-failed", "volume-attached", "volume-mounted",
-	"scaling", "rebundle-complete", "rebundle-failed", "custom",
+func (EventKind) choices() []string {
+	var names []string
+	for _, kind := range farm.EventKinds() {
+		names = append(names, string(kind))
+	}
+	return names
 }
-
-func (EventKind) choices() []string { return events }
 
 // HookMode is whether the farm waits for the hooks of an event.
 type HookMode string
@@ -53,8 +52,8 @@ type Hook struct {
 // Waited returns the events for whose hooks the farm waits.
 func (h Hooks) Waited() []EventKind {
 	var list []EventKind
-	for _, name := range events {
-		if event := EventKind(name); h.Of(event).Mode == Sync {
+	for _, kind := range farm.EventKinds() {
+		if event := EventKind(kind); h.Of(event).Mode == Sync {
 			list = append(list, event)
 		}
 	}
@@ -88,7 +87,7 @@ func (v *Events) UnmarshalYAML(n ast.Node) error {
 	*v = Events{}
 	for _, pair := range keys.Values {
 		event := EventKind(pair.Key.GetToken().Value)
-		if !slices.Contains(events, string(event)) {
+		if !slices.Contains(event.choices(), string(event)) {
 			continue // as unknownKeys says
 		}
 		hook := Hook{Mode: event.mode()}

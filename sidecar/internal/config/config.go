@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"net/netip"
 	"path/filepath"
+	"time"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/service"
 )
 
@@ -18,10 +20,20 @@ type Config struct {
 	// Role is what this node does; a key of role.Kinds.
 	Role string `yaml:"role"`
 	// Name is the node's own name in its farm.
-	Name  string            `yaml:"name"`
-	MySQL MySQL             `yaml:"mysql"`
-	Log   service.LogConfig `yaml:"log"`
+	Name string `yaml:"name"`
+	// State is the directory of the sidecar's own files: the spool of events, the
+	// journal, what was seen of the membership.
+	State string `yaml:"state"`
+	MySQL MySQL  `yaml:"mysql"`
+	Web   Web    `yaml:"web"`
+	// Membership is what the role "web" lives on.
+	Membership Membership        `yaml:"membership"`
+	Hooks      Hooks             `yaml:"hooks"`
+	Log        service.LogConfig `yaml:"log"`
 }
+
+// DefaultState is the state directory unless told otherwise.
+const DefaultState = "/var/lib/farmhand/sidecar"
 
 // MySQL is the configuration of the role "mysql".
 type MySQL struct {
@@ -74,6 +86,10 @@ type Application struct {
 // Default is the configuration before the file is read.
 func Default() Config {
 	return Config{
+		State:      DefaultState,
+		Web:        defaultWeb(),
+		Membership: defaultMembership(),
+		Hooks:      defaultHooks(),
 		MySQL: MySQL{
 			Flavor:     "mariadb",
 			BufferPool: 128 << 20,
@@ -98,9 +114,25 @@ func Load(path string) (Config, error) {
 // Validate says what is wrong.
 func (c *Config) Validate() service.Problems {
 	var p service.Problems
-	p.OneOf("role", c.Role, "mysql")
-	p.Required("name", c.Name)
-	m := c.MySQL
+	p.OneOf("role", c.Role, "mysql", "web")
+	if err := farm.CheckName(c.Name); err != nil {
+		p.Add("name", "%v", err)
+	}
+	absolute(&p, "state", c.State)
+	// What is said of a role that the node does not have is not looked at.
+	if c.Role == "web" {
+		p.Join(c.Web.validate("web"))
+		p.Join(c.Membership.validate("membership"))
+	} else {
+		p.Join(c.MySQL.validate())
+	}
+	p.Join(c.Hooks.validate("hooks"))
+	p.Join(c.Log.Validate("log"))
+	return p
+}
+
+func (m MySQL) validate() service.Problems {
+	var p service.Problems
 	p.OneOf("mysql.flavor", m.Flavor, "mariadb", "mysql")
 	absolute(&p, "mysql.directory", m.Directory)
 	absolute(&p, "mysql.socket", m.Socket)
@@ -119,7 +151,8 @@ func (c *Config) Validate() service.Problems {
 	}
 	p.SizeBetween("mysql.buffer_pool", m.BufferPool, 8<<20, 1<<44)
 	accounts := "mysql.accounts."
-	for key, a := range map[string]Account{"replication": m.Accounts.Replication, "monitor": m.Accounts.Monitor} {
+	for _, key := range []string{"replication", "monitor"} {
+		a := map[string]Account{"replication": m.Accounts.Replication, "monitor": m.Accounts.Monitor}[key]
 		p.Required(accounts+key+".user", a.User)
 		p.Required(accounts+key+".password_file", a.PasswordFile)
 	}
@@ -128,8 +161,16 @@ func (c *Config) Validate() service.Problems {
 		p.Required(accounts+"application.password_file", app.PasswordFile)
 		p.Required(accounts+"application.schema", app.Schema)
 	}
-	p.Join(c.Log.Validate("log"))
 	return p
+}
+
+// duration is for constants.
+func duration(text string) service.Duration {
+	d, err := time.ParseDuration(text)
+	if err != nil {
+		panic(err)
+	}
+	return service.Duration(d)
 }
 
 func absolute(p *service.Problems, key, path string) {

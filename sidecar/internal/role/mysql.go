@@ -34,6 +34,7 @@ type mysql struct {
 	server dbserver.Config
 	source *dbserver.Source // nil on a primary
 	tools  Tools
+	told   told
 }
 
 func newMySQL(c config.Config, tools Tools) (Role, error) {
@@ -322,5 +323,6 @@ func (m *mysql) role() farm.Role {
 
 func (m *mysql) report(r report.Report) error {
 	r.Time, r.Name, r.Role, r.Address = time.Now().UTC(), m.name, m.role(), m.server.Addr()
+	m.tell(r)
 	return m.tools.Report(r)
 }

@@ -8,9 +8,11 @@ package role
 
 import (
 	"context"
+	"io"
 
 	"go.uber.org/zap"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/report"
 	"farmhand/sidecar/internal/config"
 )
@@ -18,9 +20,13 @@ import (
 // Tools are what every role is given.
 type Tools struct {
 	Log *zap.Logger
-	// Report passes on the node's state. An error ends the role: a node of
-	// which nobody hears is not held.
+	// Report passes on the node's state. An error ends the role of a database
+	// server: one of which nobody hears is not held. A web node goes on.
 	Report func(report.Report) error
+	// Event puts an event before the hooks. When it returns nil the event is safe.
+	Event func(farm.Event) error
+	// Output is where the programs that a role runs write what they have to say.
+	Output io.Writer
 }
 
 // Role is held by Run until finish ends, then cleanly given up, which the end
@@ -33,4 +39,5 @@ type Role interface {
 // Kinds are all roles, by the name that the configuration gives.
 var Kinds = map[string]func(config.Config, Tools) (Role, error){
 	"mysql": newMySQL,
+	"web":   newWeb,
 }

@@ -1,4 +1,4 @@
-package topology
+package filewatch
 
 import (
 	"context"
@@ -14,7 +14,7 @@ type run struct {
 	watched   *watches    // nil if the system gives no events
 	unwatched error       // why it does not give all of them, as the observer knows
 	look      *time.Timer // set while events wait for their debounce
-	doubt     reading     // what looked bad and has yet to settle
+	doubt     Reading     // what looked bad and has yet to settle
 	settled   *time.Timer // set while there is a doubt
 }
 
@@ -38,7 +38,7 @@ func (r *run) loop(ctx context.Context, events <-chan fsnotify.Event, overflows 
 			return
 		case <-events:
 			if r.look == nil {
-				r.look = time.NewTimer(r.w.timing.debounce)
+				r.look = time.NewTimer(r.w.timing.Debounce)
 			}
 			continue
 		case <-fired(r.settled):
@@ -73,7 +73,7 @@ func (r *run) follow() {
 	switch {
 	case err == nil && r.unwatched != nil:
 		r.unwatched = nil
-		r.ticker.Reset(r.w.timing.poll)
+		r.ticker.Reset(r.w.timing.Poll)
 	case err != nil && (r.unwatched == nil || r.unwatched.Error() != err.Error()):
 		r.blind(err)
 	}
@@ -81,8 +81,8 @@ func (r *run) follow() {
 
 func (r *run) blind(err error) {
 	r.unwatched = err
-	r.ticker.Reset(r.w.timing.blindPoll)
-	r.w.observer.Blind(err)
+	r.ticker.Reset(r.w.timing.BlindPoll)
+	r.w.judge.Blind(err)
 }
 
 // check reads the file and judges it, unless it is new and bad: then it must
@@ -93,10 +93,9 @@ func (r *run) check() {
 		r.clearDoubt()
 		return
 	}
-	verdict := r.w.admit(now)
-	if verdict.refusal == nil {
+	if r.w.judge.Good(now) {
 		r.clearDoubt()
-		r.w.apply(now, verdict)
+		r.w.take(now)
 		return
 	}
 	if r.settled != nil {
@@ -105,11 +104,11 @@ func (r *run) check() {
 		}
 		r.settled.Stop()
 	}
-	r.doubt, r.settled = now, time.NewTimer(r.w.timing.settle)
+	r.doubt, r.settled = now, time.NewTimer(r.w.timing.Settle)
 }
 
-// confirm refuses a bad file that has stayed as it was, and has a new look at
-// any other.
+// confirm has a bad file that has stayed as it was taken for what it is, and looks
+// anew at any other.
 func (r *run) confirm() {
 	now := r.w.read()
 	if !now.same(r.doubt) {
@@ -117,12 +116,12 @@ func (r *run) confirm() {
 		return
 	}
 	r.clearDoubt()
-	r.w.apply(now, r.w.admit(now))
+	r.w.take(now)
 }
 
 func (r *run) clearDoubt() {
 	if r.settled != nil {
 		r.settled.Stop()
 	}
-	r.doubt, r.settled = reading{}, nil
+	r.doubt, r.settled = Reading{}, nil
 }

@@ -1,0 +1,147 @@
+package config
+
+import (
+	"fmt"
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/service"
+	"farmhand/sidecar/internal/render"
+)
+
+// Web is the configuration of the role "web".
+type Web struct {
+	// Topology is the file that the proxy reads; empty for none.
+	Topology string `yaml:"topology"`
+	// Cluster is the name that the farm's servers have in it.
+	Cluster string `yaml:"cluster"`
+	// Templates are files of other programs.
+	Templates []Template `yaml:"templates"`
+	// Proxy is the program that is kept running.
+	Proxy Proxy `yaml:"proxy"`
+}
+
+// Template is a file that is written from the membership.
+type Template struct {
+	Template    string           `yaml:"template"`
+	Destination string           `yaml:"destination"`
+	Mode        service.FileMode `yaml:"mode"`       // 0 means 0644
+	Check       []string         `yaml:"check"`      // a command and its arguments; {} is the new file
+	Reload      []string         `yaml:"reload"`     // a command and its arguments
+	TimeLimit   service.Duration `yaml:"time_limit"` // of each; 0 means 10s
+}
+
+// Proxy is a program that is kept running.
+type Proxy struct {
+	Command []string `yaml:"command"` // empty for none
+	// StopAfter is how long it may take to end.
+	StopAfter service.Duration `yaml:"stop_after"`
+}
+
+// Membership is where the node learns who belongs to the farm.
+type Membership struct {
+	Source string `yaml:"source"` // file or dns
+	File   string `yaml:"file"`
+	DNS    DNS    `yaml:"dns"`
+}
+
+// DNS is a membership in SRV records.
+type DNS struct {
+	// Records are their names, by the role of the hosts in them.
+	Records map[string]string `yaml:"records"`
+	// Server is a name server's host:port; empty for the system's.
+	Server    string           `yaml:"server"`
+	TimeLimit service.Duration `yaml:"time_limit"` // of one question to one server
+	// AtLeast and AtMost bound the records' time to live.
+	AtLeast service.Duration `yaml:"at_least"`
+	AtMost  service.Duration `yaml:"at_most"`
+}
+
+func defaultWeb() Web {
+	return Web{Topology: "/etc/farmhand/topology.json", Cluster: "main", Templates: []Template{}, Proxy: Proxy{Command: []string{}, StopAfter: duration("1m")}}
+}
+
+func defaultMembership() Membership {
+	return Membership{
+		Source: "file", File: "/etc/farmhand/membership.yaml",
+		DNS: DNS{Records: map[string]string{}, TimeLimit: duration("2s"), AtLeast: duration("5s"), AtMost: duration("1m")},
+	}
+}
+
+func (w Web) validate(path string) service.Problems {
+	var p service.Problems
+	if w.Topology != "" {
+		absolute(&p, path+".topology", w.Topology)
+	}
+	if err := farm.CheckName(w.Cluster); err != nil {
+		p.Add(path+".cluster", "%v", err)
+	}
+	destinations := map[string]bool{filepath.Clean(w.Topology): true}
+	for i, t := range w.Templates {
+		path := fmt.Sprintf("%s.templates[%d]", path, i)
+		absolute(&p, path+".template", t.Template)
+		absolute(&p, path+".destination", t.Destination)
+		if clean := filepath.Clean(t.Destination); destinations[clean] {
+			p.Add(path+".destination", "%s is written already", t.Destination)
+		} else {
+			destinations[clean] = true
+		}
+		command(&p, path+".check", t.Check)
+		if len(t.Check) > 0 && !slices.ContainsFunc(t.Check[1:], func(arg string) bool { return strings.Contains(arg, render.NewFile) }) {
+			p.Add(path+".check", "no argument has %s in it, for the path of the new file", render.NewFile)
+		}
+		command(&p, path+".reload", t.Reload)
+		if t.TimeLimit != 0 {
+			p.DurationBetween(path+".time_limit", t.TimeLimit, duration("10ms"), duration("10m"))
+		}
+	}
+	command(&p, path+".proxy.command", w.Proxy.Command)
+	p.DurationBetween(path+".proxy.stop_after", w.Proxy.StopAfter, duration("1s"), duration("24h"))
+	return p
+}
+
+func (m Membership) validate(path string) service.Problems {
+	var p service.Problems
+	p.OneOf(path+".source", m.Source, "file", "dns")
+	switch m.Source {
+	case "file":
+		absolute(&p, path+".file", m.File)
+	case "dns":
+		p.Join(m.DNS.validate(path + ".dns"))
+	}
+	return p
+}
+
+func (d DNS) validate(path string) service.Problems {
+	var p service.Problems
+	if len(d.Records) == 0 {
+		p.Add(path+".records", "there are none; expected the name of an SRV record for each role")
+	}
+	for _, role := range slices.Sorted(maps.Keys(d.Records)) {
+		if err := farm.CheckName(role); err != nil {
+			p.Add(path+".records", "%v", err)
+		}
+		if _, err := farm.CanonicalAddress(strings.TrimSuffix(d.Records[role], ".") + ":53"); err != nil {
+			p.Add(path+".records."+role, "%q is not the name of a record; expected one such as _mysql-replica._tcp.farm.example", d.Records[role])
+		}
+	}
+	if d.Server != "" {
+		if err := farm.CheckAddress(d.Server); err != nil || strings.HasPrefix(d.Server, "/") {
+			p.Add(path+".server", "%q is not a host:port", d.Server)
+		}
+	}
+	p.DurationBetween(path+".time_limit", d.TimeLimit, duration("10ms"), duration("1m"))
+	p.DurationBetween(path+".at_least", d.AtLeast, duration("10ms"), duration("1h"))
+	p.DurationBetween(path+".at_most", d.AtMost, d.AtLeast, duration("24h"))
+	return p
+}
+
+// command wants a program by its path: there is no shell to look for it.
+func command(p *service.Problems, path string, args []string) {
+	if len(args) > 0 && !filepath.IsAbs(args[0]) {
+		p.Add(path, "%q is not the absolute path of a program; it is run without a shell", args[0])
+	}
+}
