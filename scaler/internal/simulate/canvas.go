@@ -80,7 +80,7 @@ func (c *canvas) hours(upper, lower *panel, zone *time.Location) {
 	}
 	year, month, day := upper.from.Date()
 	dated := 0
-	for at := time.Date(year, month, day, 0, 0, 0, 0, zone); !at.After(upper.to); at = at.Add(step) {
+	for at := time.Date(year, month, day, 0, 0, 0, 0, zone); !at.After(upper.to); at = after(at, step) {
 		if at.Before(upper.from) {
 			continue
 		}
@@ -94,6 +94,14 @@ func (c *canvas) hours(upper, lower *panel, zone *time.Location) {
 		}
 	}
 	c.add(`<text x="%d" y="%.1f" text-anchor="middle">time, %s</text>`, left+inner/2, bottom+46, upper.from.Format("MST"))
+}
+
+// after adds a step; days are those of the calendar.
+func after(at time.Time, step time.Duration) time.Time {
+	if days := int(step / (24 * time.Hour)); days > 0 {
+		return at.AddDate(0, 0, days)
+	}
+	return at.Add(step)
 }
 
 // line joins the points.

@@ -137,3 +137,18 @@ func TestStepsOfAnAxis(t *testing.T) {
 		}
 	}
 }
+
+// TestDaysBeginAtMidnight: also after the clocks were changed.
+func TestDaysBeginAtMidnight(t *testing.T) {
+	zone, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	at := time.Date(2026, 10, 24, 0, 0, 0, 0, zone) // the day before
+	if two := after(after(at, 24*time.Hour), 48*time.Hour); two.Hour() != 0 || two.Day() != 27 {
+		t.Errorf("got %v", two)
+	}
+	if got := after(at, time.Hour); got.Sub(at) != time.Hour {
+		t.Errorf("got %v", got)
+	}
+}
