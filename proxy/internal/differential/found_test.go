@@ -59,6 +59,7 @@ var found = []struct {
 	{"a cursor that there is not is an error to ask about", 0, []string{"COM_STMT_PREPARE SELECT id FROM t1", "SELECT id FROM mark", "SELECT CAST('12x' AS INT), 1/0", "COM_STMT_FETCH", "SELECT @@warning_count"}},
 	{"a transaction that a failed procedure has begun", 0, []string{"SET SESSION TRANSACTION READ ONLY", "CALL p_open()", "COM_PING"}},
 	{"BEGIN in a transaction that reads only by default", 0, []string{"COM_RESET_CONNECTION", "SELECT id FROM mark", "SET SESSION TRANSACTION READ ONLY", "BEGIN", "SELECT id FROM t1 ORDER BY id", "BEGIN", "SELECT COUNT(*) FROM t1", "SELECT 1+1", "INSERT INTO t1 (a) VALUES (1)", "COMMIT", "SELECT id FROM t2 ORDER BY id"}},
+	{"SET TRANSACTION outlives a text of statements without a table", wire.ClientMultiStatements, []string{"COM_RESET_CONNECTION", "SELECT id FROM mark", "SET TRANSACTION READ ONLY", "SELECT 1; SELECT 2", "SELECT id FROM t1 UNION ALL SELECT a FROM t1 ORDER BY 1 LIMIT 3", "INSERT INTO t1 (a) VALUES (16)"}},
 	{"an empty answer's state flag", wire.ClientDeprecateEOF, []string{"SET STATEMENT timestamp=500000 FOR SELECT NOW()"}},
 }
 

@@ -458,7 +458,10 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		s.learnNext(r, !s.nextTransaction)
 		s.transaction, s.nextTransaction = c, true
 	case s.nextTransaction && !beginsTransaction(m):
-		// The transaction that SET TRANSACTION is about is still to come.
+		// The transaction that SET TRANSACTION is about is still to come, or
+		if m.Flags&mayBegin != 0 {
+			s.next = next{unknown: true} // may be over
+		}
 	case m.Flags&classify.SetsSession != 0 && s.transaction == c && before&wire.StatusInTransactionReadOnly != 0 && c.MariaDB:
 		// SET autocommit=1 has ended the transaction, but for MariaDB what that was
 		// like (READ ONLY) holds for the next statement that uses a table.
@@ -482,9 +485,13 @@ func beginsTransaction(m *classify.Meaning) bool {
 	case classify.VerbShow, classify.VerbExplain, classify.VerbDescribe, classify.VerbWith, classify.VerbSet:
 		return false
 	}
-	return m.Flags&(classify.MultiStatement|classify.CallsProcedure|classify.ExecutesText|classify.ImplicitCommit) != 0 ||
-		m.Flags&(classify.UsesTable|classify.UnknownFunction) != 0 && m.Flags&classify.ReadsSystem == 0
+	return m.Flags&classify.ImplicitCommit != 0 && m.Flags&mayBegin == 0 ||
+		m.Flags&(classify.UsesTable|classify.UnknownFunction) != 0 && m.Flags&(classify.ReadsSystem|classify.CallsProcedure|classify.ExecutesText) == 0
 }
+
+// mayBegin are the flags of statements that may or may not have begun, and ended, a
+// transaction: what they run is not known, or not all of it.
+const mayBegin = classify.MultiStatement | classify.CallsProcedure | classify.ExecutesText
 
 // sendError answers the current command with an error of the proxy's.
 func (s *Session) sendError(e *wire.Error) error {
