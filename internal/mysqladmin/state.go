@@ -69,17 +69,19 @@ func (c *Conn) Executed(ctx context.Context) (executed gtid.Position, readOnly b
 		return gtid.Position{}, false, fmt.Errorf("read the server's position: the answer is %q", rows[0].String("state"))
 	}
 	logged, applied, _ := strings.Cut(text, "|")
-	if executed, err = gtid.Parse(flavor, logged); err != nil {
-		return gtid.Position{}, false, err
+	executed, _, err = positions(flavor, logged, applied)
+	return executed, isSet(ro), err
+}
+
+// positions reads what a server has executed, and of that what it has received,
+// from what its binlog says (MySQL: gtid_executed) and from MariaDB's
+// gtid_slave_pos.
+func positions(flavor farm.Flavor, logged, received string) (executed, applied gtid.Position, err error) {
+	if executed, err = gtid.Parse(flavor, logged); err != nil || flavor != farm.MariaDB {
+		return executed, executed, err
 	}
-	if applied != "" {
-		received, err := gtid.Parse(flavor, applied)
-		if err != nil {
-			return gtid.Position{}, false, err
-		}
-		executed = received.Merge(executed)
-	}
-	return executed, isSet(ro), nil
+	applied, err = gtid.Parse(flavor, received)
+	return applied.Merge(executed), applied, err
 }
 
 func stateOf(mariadb bool, row Row) (State, error) {
@@ -94,15 +96,10 @@ func stateOf(mariadb bool, row Row) (State, error) {
 		SuperReadOnly: isSet(row.String("sro")),
 	}
 	if !mariadb {
-		s.Executed, err = gtid.Parse(farm.MySQL, row.String("executed"))
-		s.Applied = s.Executed
+		s.Executed, s.Applied, err = positions(farm.MySQL, row.String("executed"), "")
 		return s, err
 	}
-	if s.Applied, err = gtid.Parse(farm.MariaDB, row.String("applied")); err != nil {
-		return s, err
-	}
-	logged, err := gtid.Parse(farm.MariaDB, row.String("logged"))
-	s.Executed = s.Applied.Merge(logged)
+	s.Executed, s.Applied, err = positions(farm.MariaDB, row.String("logged"), row.String("applied"))
 	s.AheadOfXA = isSet(row.String("threads")) && isSet(row.String("logs"))
 	return s, err
 }

@@ -99,6 +99,14 @@ type Request struct {
 	SSLRequired bool
 }
 
+// firstPlugin is the plugin that Response was made by.
+func (r *Request) firstPlugin() string {
+	if !r.ClientCanSwitch {
+		return nativeName
+	}
+	return r.Plugin
+}
+
 // maxUserLen is beyond what servers allow (MariaDB: 128 characters).
 const maxUserLen = 1024
 
@@ -117,7 +125,7 @@ func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) 
 		return nil, refuseInsecure()
 	}
 	if c := a.quick(ctx, &r); c != nil {
-		if r.Plugin == cachingName {
+		if r.firstPlugin() == cachingName {
 			return c, link.WritePacket([]byte{headerMoreData, cachingFastOK})
 		}
 		return c, nil
@@ -163,10 +171,7 @@ func (a *Authenticator) quick(ctx context.Context, r *Request) *Credential {
 	if a.opts.MaxAge <= 0 {
 		return nil
 	}
-	plugin := r.Plugin
-	if !r.ClientCanSwitch {
-		plugin = nativeName
-	}
+	plugin := r.firstPlugin()
 	if plugin != nativeName && plugin != cachingName {
 		return nil
 	}

@@ -40,10 +40,7 @@ func newExchange(a *Authenticator, link Link, r Request, v view) *exchange {
 	x := &exchange{
 		auth: a, link: link, req: r, view: v,
 		plugins: make(map[string]bool),
-		plugin:  r.Plugin, nonce: r.Nonce[:NonceLen], response: r.Response,
-	}
-	if !r.ClientCanSwitch {
-		x.plugin = nativeName
+		plugin:  r.firstPlugin(), nonce: r.Nonce[:NonceLen], response: r.Response,
 	}
 	x.note(r.Response)
 	accounts := v.accounts
@@ -149,13 +146,9 @@ func (x *exchange) read() ([]byte, error) {
 // known are the proven credentials of this user with a password, void if the
 // account rows have changed since.
 func (x *exchange) known() []*Credential {
-	var plain []*Credential
-	for _, c := range x.auth.memory.known(x.req.User, x.view.print) {
-		if c.Plain() {
-			plain = append(plain, c)
-		}
-	}
-	return plain
+	return slices.DeleteFunc(slices.Clone(x.auth.memory.known(x.req.User, x.view.print)), func(c *Credential) bool {
+		return !c.Plain()
+	})
 }
 
 // speaksSHA2 reports whether the client is known to have caching_sha2_password:

@@ -42,8 +42,8 @@ func (s *Settings) Equal(o *Settings) bool {
 	return s != nil && o != nil && s.sum == o.sum && len(s.list) == len(o.list)
 }
 
-// Has tells whether a setting of that name is among them.
-func (s *Settings) Has(name string) bool {
+// has tells whether a setting of that name is among them.
+func (s *Settings) has(name string) bool {
 	if s == nil {
 		return false
 	}
@@ -62,7 +62,7 @@ func (s *Settings) Overrides(o *Settings) bool {
 		return true
 	}
 	for _, theirs := range o.list {
-		if !s.Has(theirs.Name) {
+		if !s.has(theirs.Name) {
 			return false
 		}
 	}

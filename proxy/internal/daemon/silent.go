@@ -3,8 +3,6 @@ package daemon
 import (
 	"context"
 
-	"go.uber.org/zap"
-
 	"farmhand/proxy/internal/monitor"
 )
 
@@ -15,21 +13,13 @@ import (
 // The primary is spared while the topology names it: what was sent to it may still
 // be done, and the answer come. Once another is the primary it will not be.
 func (d *Daemon) leaveSilent(ctx context.Context) error {
-	left := map[string]bool{} // by name and address
 	for {
 		v := d.monitor.View()
-		now := map[string]bool{}
 		for _, s := range v.Replicas {
-			if s.Status != monitor.Down || !s.Silent {
-				continue
+			if s.Status == monitor.Down && s.Silent { // which the monitor has logged
+				d.pool.Break(s.Name, s.Address)
 			}
-			key := s.Name + " " + s.Address
-			if now[key] = true; !left[key] {
-				d.log.Warn("leaving a server that is silent", zap.String("server", s.Name), zap.String("error", s.LastError))
-			}
-			d.pool.Break(s.Name, s.Address)
 		}
-		left = now
 		select {
 		case <-ctx.Done():
 			return nil

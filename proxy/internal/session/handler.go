@@ -47,12 +47,10 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 	case wire.Nothing:
 		return h.eof(payload)
 	case wire.ResultOK:
-		h.s.horizon.ended = time.Now()
-		h.accounts()
+		h.ended()
 		return h.ok(payload)
 	case wire.ResultError:
-		h.s.horizon.ended = time.Now()
-		h.accounts()
+		h.ended()
 		return h.failed()
 	case wire.Prepared:
 		return h.prepared(payload)
@@ -64,9 +62,11 @@ func (h *handler) Packet(event wire.Event, payload []byte) (relay.Verdict, []byt
 	return h.eof(payload)
 }
 
-// accounts has logins read the account table anew after a statement that may have
-// changed it, before the client knows that it did.
-func (h *handler) accounts() {
+// ended takes note that the server has done what it was asked. After a statement
+// that may have changed accounts, logins read the account table anew, before the
+// client knows that it did.
+func (h *handler) ended() {
+	h.s.horizon.ended = time.Now()
 	const may = classify.ImplicitCommit | classify.OpaqueSession | classify.CallsProcedure | classify.ExecutesText
 	if h.request.meaning.Flags&may != 0 {
 		h.s.Auth.Expire()

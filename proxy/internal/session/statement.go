@@ -152,17 +152,21 @@ const noStatement = 1<<32 - 2
 // not, so that it remembers that it did; the client gets the error that names its
 // own id.
 func (s *Session) refuseUnknown(ctx context.Context, payload []byte, id uint32, what string) error {
-	m := classify.Meaning{Class: classify.SessionState}
-	d := s.decide(&m, nil)
-	return s.run(ctx, &request{
-		command: wire.Command(payload[0]), payload: payload, meaning: m, target: d.Target, read: true, unknown: s.unknownStatement(id, what),
-		bind: func(c *backend.Conn) ([]byte, error) {
-			if c.HasStatement(id) {
-				wire.SetStatementID(payload, noStatement)
-			}
-			return payload, nil
-		},
+	r := s.refusal(payload, func(c *backend.Conn) ([]byte, error) {
+		if c.HasStatement(id) {
+			wire.SetStatementID(payload, noStatement)
+		}
+		return payload, nil
 	})
+	r.unknown = s.unknownStatement(id, what)
+	return s.run(ctx, r)
+}
+
+// refusal is a command that a server refuses, whichever, and remembers to have
+// refused; bind makes it one that the connection's server does.
+func (s *Session) refusal(payload []byte, bind func(*backend.Conn) ([]byte, error)) *request {
+	m := classify.Meaning{Class: classify.SessionState}
+	return &request{command: wire.Command(payload[0]), payload: payload, meaning: m, target: s.decide(&m, nil).Target, read: true, bind: bind}
 }
 
 // execute runs COM_STMT_EXECUTE and COM_STMT_BULK_EXECUTE; firstPacket is the
@@ -461,19 +465,14 @@ func (s *Session) fetch(ctx context.Context, payload []byte) error {
 	case st == nil:
 		return s.refuseUnknown(ctx, payload, id, "mysqld_stmt_fetch")
 	case st.cursor == nil:
-		// A server says so, and remembers that it did.
-		m := classify.Meaning{Class: classify.SessionState}
-		d := s.decide(&m, nil)
-		return s.run(ctx, &request{
-			command: wire.ComStmtFetch, payload: payload, meaning: m, target: d.Target, read: true,
-			bind: func(c *backend.Conn) ([]byte, error) {
-				if _, err := s.ensurePrepared(c, st); err != nil {
-					return nil, err
-				}
-				wire.SetStatementID(payload, st.onConn(c).id)
-				return payload, nil
-			},
-		})
+		return s.run(ctx, s.refusal(payload, func(c *backend.Conn) ([]byte, error) {
+			p, err := s.ensurePrepared(c, st)
+			if err != nil {
+				return nil, err
+			}
+			wire.SetStatementID(payload, p.id)
+			return payload, nil
+		}))
 	}
 	c := st.cursor
 	wire.SetStatementID(payload, st.onConn(c).id)
