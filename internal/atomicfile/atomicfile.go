@@ -22,6 +22,14 @@ func Write(path string, data []byte, mode fs.FileMode, accept func(temporary str
 	if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 		mode = info.Mode().Perm()
 	}
+	return replace(path, data, mode, accept)
+}
+
+// WritePrivate replaces the file at path with one that only its owner has access
+// to, whoever had it before.
+func WritePrivate(path string, data []byte) error { return replace(path, data, 0o600, nil) }
+
+func replace(path string, data []byte, mode fs.FileMode, accept func(temporary string) error) error {
 	dir := filepath.Dir(path)
 	f, err := os.CreateTemp(dir, "."+filepath.Base(path)+".*")
 	if err != nil {

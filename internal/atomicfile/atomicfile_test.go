@@ -56,3 +56,17 @@ func TestWrite(t *testing.T) {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
+
+// A file that others could read before is its owner's alone after WritePrivate.
+func TestWritePrivate(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "f")
+	if err := os.WriteFile(path, []byte("one"), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if err := atomicfile.WritePrivate(path, []byte("two")); err != nil {
+		t.Fatal(err)
+	}
+	if info, err := os.Stat(path); err != nil || info.Mode().Perm() != 0o600 || content(t, path) != "two" {
+		t.Errorf("mode %v, %v, content %q", info.Mode(), err, content(t, path))
+	}
+}

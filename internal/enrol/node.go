@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"farmhand/internal/atomicfile"
 	"farmhand/internal/pki"
 )
 
@@ -143,7 +144,7 @@ func update(dir string, r Reply, authority *x509.Certificate, key *ecdsa.PublicK
 	if err != nil {
 		return err
 	}
-	return pki.Replace(filepath.Join(dir, nodeFile), append(data, '\n'))
+	return atomicfile.WritePrivate(filepath.Join(dir, nodeFile), append(data, '\n'))
 }
 
 // Renew gets a new certificate for the node in dir, whose key stays.
@@ -205,11 +206,9 @@ func KeepRenewed(ctx context.Context, dir string, tell func(error)) error {
 			// shorter times.
 			wait = renewRetry
 		}
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-ctx.Done():
-			timer.Stop()
 			return context.Cause(ctx)
 		}
 	}

@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"farmhand/internal/atomicfile"
 	"farmhand/internal/service"
 )
 
@@ -67,30 +68,10 @@ func WriteKey(path string, key *ecdsa.PrivateKey) (err error) {
 // WriteCertificate writes or replaces a certificate's file; a reader sees the
 // old one or the new one.
 func WriteCertificate(path string, cert *x509.Certificate) error {
-	if err := Replace(path, EncodeCertificate(cert)); err != nil {
+	if err := atomicfile.WritePrivate(path, EncodeCertificate(cert)); err != nil {
 		return fmt.Errorf("write certificate: %w", err)
 	}
 	return nil
-}
-
-// Replace writes a file of mode 0600, new or in the place of another.
-func Replace(path string, data []byte) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), "."+filepath.Base(path)+".*") // of mode 0600
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err == nil {
-		err = os.Rename(f.Name(), path)
-	}
-	if err != nil {
-		return errors.Join(err, os.Remove(f.Name()))
-	}
-	d, err := os.Open(filepath.Dir(path))
-	if err != nil {
-		return err
-	}
-	return errors.Join(d.Sync(), d.Close()) // makes the rename durable
 }
 
 // EncodeCertificate is a certificate as PEM.
@@ -144,6 +125,16 @@ func ReadKey(path string) (*ecdsa.PrivateKey, error) {
 	return ec, nil
 }
 
+// read reads the certificate and the key, which need not belong together.
+func (f Files) read() (*x509.Certificate, *ecdsa.PrivateKey, error) {
+	cert, err := ReadCertificate(f.Certificate)
+	if err != nil {
+		return nil, nil, err
+	}
+	key, err := ReadKey(f.Key)
+	return cert, key, err
+}
+
 func read(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
@@ -167,11 +158,7 @@ func WriteAuthority(dir string, a *Authority) error {
 // ReadAuthority reads the authority that WriteAuthority wrote.
 func ReadAuthority(dir string) (*Authority, error) {
 	files := In(dir, "ca")
-	cert, err := ReadCertificate(files.Certificate)
-	if err != nil {
-		return nil, err
-	}
-	key, err := ReadKey(files.Key)
+	cert, key, err := files.read()
 	if err != nil {
 		return nil, err
 	}

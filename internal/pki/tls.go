@@ -10,15 +10,10 @@ import (
 // certificate in f. The certificate is read at every handshake, so that a
 // renewed one is used from the next connection on.
 func (f Files) ClientTLS() (*tls.Config, error) {
-	authority, err := ReadCertificate(f.Authority)
+	_, roots, err := f.authority()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.pair(); err != nil {
-		return nil, err
-	}
-	roots := x509.NewCertPool()
-	roots.AddCert(authority)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		RootCAs:    roots,
@@ -33,15 +28,10 @@ func (f Files) ClientTLS() (*tls.Config, error) {
 // can then check both. Clients may show a certificate of the farm's; the handler
 // decides what those without may do.
 func (f Files) ServerTLS() (*tls.Config, error) {
-	authority, err := ReadCertificate(f.Authority)
+	authority, clients, err := f.authority()
 	if err != nil {
 		return nil, err
 	}
-	if _, err := f.pair(); err != nil {
-		return nil, err
-	}
-	clients := x509.NewCertPool()
-	clients.AddCert(authority)
 	return &tls.Config{
 		MinVersion: tls.VersionTLS13,
 		ClientAuth: tls.VerifyClientCertIfGiven,
@@ -56,12 +46,22 @@ func (f Files) ServerTLS() (*tls.Config, error) {
 	}, nil
 }
 
-func (f Files) pair() (*tls.Certificate, error) {
-	cert, err := ReadCertificate(f.Certificate)
+// authority reads the authority's certificate, once the own one is seen to be good.
+func (f Files) authority() (*x509.Certificate, *x509.CertPool, error) {
+	cert, err := ReadCertificate(f.Authority)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	key, err := ReadKey(f.Key)
+	if _, err := f.pair(); err != nil {
+		return nil, nil, err
+	}
+	pool := x509.NewCertPool()
+	pool.AddCert(cert)
+	return cert, pool, nil
+}
+
+func (f Files) pair() (*tls.Certificate, error) {
+	cert, key, err := f.read()
 	if err != nil {
 		return nil, err
 	}

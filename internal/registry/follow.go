@@ -145,10 +145,8 @@ func (c *Client) tree(prefix string) func(context.Context) (*clientv3.GetRespons
 
 // pause waits for d or for the end of ctx, which it then returns.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
 	select {
-	case <-timer.C:
+	case <-time.After(d):
 		return nil
 	case <-ctx.Done():
 		return context.Cause(ctx)

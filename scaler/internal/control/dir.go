@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"farmhand/internal/atomicfile"
 	"farmhand/internal/pki"
 	"farmhand/internal/registry"
 )
@@ -99,7 +100,7 @@ func (d Dir) fill(authority *pki.Authority, m Member, config string, now time.Ti
 	if err := d.certify(authority, m, now); err != nil {
 		return err
 	}
-	return pki.Replace(d.ConfigFile(), []byte(config))
+	return atomicfile.WritePrivate(d.ConfigFile(), []byte(config))
 }
 
 // certify signs the certificates of the node anew, for the keys that are there.
