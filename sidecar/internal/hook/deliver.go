@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -65,17 +64,20 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 		return
 	}
 	found, err := scripts(r.o.Hooks, event.Kind)
-	if r.o.Hooks == "" {
-		found, err = nil, nil
-	}
 	if err != nil {
 		d.record(script{}, Record{Hook: "hooks.d", Result: Refused, Detail: err.Error()})
 	}
-	later := func(s script) bool { return s.async }
+	var waited, later []script
+	for _, s := range found {
+		if s.async {
+			later = append(later, s)
+		} else {
+			waited = append(waited, s)
+		}
+	}
 	if !began.async {
-		d.inOrder(slices.DeleteFunc(slices.Clone(found), later))
-		found = slices.DeleteFunc(found, func(s script) bool { return !s.async })
-		if !d.interrupted.Load() && len(found) > 0 {
+		d.inOrder(waited)
+		if !d.interrupted.Load() && len(later) > 0 {
 			rest := entry{seq: began.seq, attempts: began.attempts, async: true}
 			if err := r.spool.become(began, rest); err != nil {
 				r.o.Log.Error("what is left of an event cannot be noted", zap.Error(err), zap.String("event", event.ID))
@@ -83,10 +85,10 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 				began = rest
 			}
 			free()
-			d.together(found)
 		}
-	} else {
-		d.together(slices.DeleteFunc(found, func(s script) bool { return !s.async }))
+	}
+	if !d.interrupted.Load() {
+		d.together(later)
 	}
 	if d.interrupted.Load() {
 		// We were told to end, which does not count as an attempt.
@@ -113,11 +115,9 @@ func (r *Runner) insist(finish context.Context, do func() error) error {
 			return err
 		}
 		r.o.Log.Error("an event waits for the system; tried again soon", zap.Error(err))
-		timer := time.NewTimer(insistEvery)
 		select {
-		case <-timer.C:
+		case <-time.After(insistEvery):
 		case <-finish.Done():
-			timer.Stop()
 			return err
 		}
 	}

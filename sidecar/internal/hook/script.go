@@ -32,6 +32,9 @@ const asyncSuffix = ".async"
 // scripts returns the hooks for a kind of event, in the order of their names. No
 // directory means that there are none. The error is about all of them.
 func scripts(root string, kind farm.EventKind) ([]script, error) {
+	if root == "" {
+		return nil, nil
+	}
 	dir := filepath.Join(root, string(kind))
 	entries, err := os.ReadDir(dir)
 	switch {

@@ -40,11 +40,9 @@ func (p program) keep(finish, now context.Context) error {
 		wait := backoff.Next(time.Since(began))
 		p.log.Error("program ended, will be started again", zap.Strings("command", p.args), zap.Error(ended), zap.Duration("after", wait))
 		p.told(0, fmt.Errorf("%s: %w; next try in %v", p.args[0], ended, wait))
-		timer := time.NewTimer(wait)
 		select {
-		case <-timer.C:
+		case <-time.After(wait):
 		case <-finish.Done():
-			timer.Stop()
 			return nil
 		}
 	}
