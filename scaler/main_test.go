@@ -19,7 +19,6 @@ import (
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
@@ -36,25 +35,14 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	testscript.Main(leakless{m}, map[string]func(){"scaler": main})
-}
-
-// leakless fails tests that leave goroutines or the built programs behind.
-type leakless struct{ m *testing.M }
-
-func (l leakless) Run() int {
-	code := l.m.Run()
-	if built != "" {
-		if err := os.RemoveAll(built); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			code = 1
+	// Without the built programs, too.
+	end := func() error {
+		if built == "" {
+			return nil
 		}
+		return os.RemoveAll(built)
 	}
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	testscript.Main(farmtest.Leakless{M: m, End: end}, map[string]func(){"scaler": main})
 }
 
 func TestScripts(t *testing.T) {

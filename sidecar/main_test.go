@@ -13,7 +13,6 @@ import (
 
 	"github.com/goccy/go-yaml"
 	"github.com/rogpeppe/go-internal/testscript"
-	"go.uber.org/goleak"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
@@ -30,19 +29,7 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	testscript.Main(leakless{m}, map[string]func(){"sidecar": main})
-}
-
-// leakless fails tests that leave goroutines behind.
-type leakless struct{ m *testing.M }
-
-func (l leakless) Run() int {
-	code := l.m.Run()
-	if err := goleak.Find(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	return code
+	testscript.Main(farmtest.Leakless{M: m}, map[string]func(){"sidecar": main})
 }
 
 func TestScripts(t *testing.T) {

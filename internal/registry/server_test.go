@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -27,26 +26,13 @@ import (
 const limit = time.Minute
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if shared != nil {
-		shared.close()
-	}
-	if err := leaks(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaks are goroutines that stay. etcd's servers read from each other with a
-// limit of 5 s (rafthttp.ConnReadTimeout), which a read may see to its end after
-// the servers have stopped.
-func leaks() error {
-	for end := time.Now().Add(15 * time.Second); ; {
-		if err := goleak.Find(); err == nil || time.Now().After(end) {
-			return err
+	end := func() error {
+		if shared != nil {
+			shared.close()
 		}
+		return nil
 	}
+	os.Exit(farmtest.Leakless{M: m, End: end, Patience: farmtest.EtcdPatience}.Run())
 }
 
 // cluster is real etcd servers of a farm of their own.

@@ -8,9 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
-
 	"farmhand/internal/service"
+	"farmhand/internal/service/servicetest"
 )
 
 const example = "../../../docs/proxy.example.yaml"
@@ -28,44 +27,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 // TestExampleMentionsEveryKey also keeps the example from losing a key: Load
 // would fill in the default and see no difference.
 func TestExampleMentionsEveryKey(t *testing.T) {
-	data, err := os.ReadFile(example)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tree map[string]any
-	if err := yaml.Unmarshal(data, &tree); err != nil {
-		t.Fatal(err)
-	}
-	keys := 0
-	var compare func(path string, typ reflect.Type, tree map[string]any)
-	compare = func(path string, typ reflect.Type, tree map[string]any) {
-		for i := range typ.NumField() {
-			field := typ.Field(i)
-			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
-			if name == "" {
-				t.Errorf("%s%s has no yaml key", path, field.Name)
-				continue
-			}
-			keys++
-			value, ok := tree[name]
-			if !ok {
-				t.Errorf("the example lacks the key %s%s", path, name)
-				continue
-			}
-			if field.Type.Kind() == reflect.Struct {
-				section, ok := value.(map[string]any)
-				if !ok {
-					t.Errorf("%s%s is not a section in the example", path, name)
-					continue
-				}
-				compare(path+name+".", field.Type, section)
-			}
-		}
-	}
-	compare("", reflect.TypeFor[Config](), tree)
-	if keys < 60 {
-		t.Errorf("only %d keys were compared", keys)
-	}
+	servicetest.MentionsEveryKey[Config](t, example, 60)
 }
 
 func TestDefaultIsValid(t *testing.T) {

@@ -16,7 +16,6 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"go.uber.org/zap"
 
 	"farmhand/internal/enrol"
@@ -27,23 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	code := m.Run()
-	if err := leaks(); err != nil && code == 0 {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// leaks are goroutines that stay. etcd's servers read from each other with a
-// limit of 5 s (rafthttp.ConnReadTimeout), which a read may see to its end after
-// the servers have stopped.
-func leaks() error {
-	for end := time.Now().Add(15 * time.Second); ; {
-		if err := goleak.Find(); err == nil || time.Now().After(end) {
-			return err
-		}
-	}
+	os.Exit(farmtest.Leakless{M: m, Patience: farmtest.EtcdPatience}.Run())
 }
 
 const limit = time.Minute

@@ -7,7 +7,7 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
+	"farmhand/internal/service/servicetest"
 )
 
 const example = "../../../docs/sidecar.example.yaml"
@@ -36,39 +36,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 // TestExampleMentionsEveryKey also keeps the example from losing a key: Load
 // would fill in the default and see no difference.
 func TestExampleMentionsEveryKey(t *testing.T) {
-	data, err := os.ReadFile(example)
-	if err != nil {
-		t.Fatal(err)
-	}
-	var tree map[string]any
-	if err := yaml.Unmarshal(data, &tree); err != nil {
-		t.Fatal(err)
-	}
-	keys := 0
-	var compare func(path string, typ reflect.Type, tree map[string]any)
-	compare = func(path string, typ reflect.Type, tree map[string]any) {
-		for i := range typ.NumField() {
-			name, _, _ := strings.Cut(typ.Field(i).Tag.Get("yaml"), ",")
-			value, ok := tree[name]
-			if !ok {
-				t.Errorf("the example lacks the key %s%s", path, name)
-				continue
-			}
-			keys++
-			if typ.Field(i).Type.Kind() == reflect.Struct {
-				section, ok := value.(map[string]any)
-				if !ok {
-					t.Errorf("%s%s is not a section in the example", path, name)
-					continue
-				}
-				compare(path+name+".", typ.Field(i).Type, section)
-			}
-		}
-	}
-	compare("", reflect.TypeFor[Config](), tree)
-	if keys < 55 {
-		t.Errorf("only %d keys were compared", keys)
-	}
+	servicetest.MentionsEveryKey[Config](t, example, 55)
 }
 
 // TestProblems: each is said with the path of its key.
