@@ -183,7 +183,7 @@ func (w *worlds) reduce(r *runner, s session, d *divergence) ([]step, *divergenc
 	if d.at < s.scene {
 		return steps, d
 	}
-	limit := time.Now().Add(20 * time.Second)
+	limit := time.Now().Add(time.Minute)
 	small := shrink(steps, s.scene, 400, func(candidate []step) bool {
 		for range tries {
 			if time.Now().After(limit) {

@@ -1,0 +1,220 @@
+package cluster
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"farmhand/internal/farm"
+)
+
+// Record is the name of the assignment among a cluster's records in the
+// registry.
+const Record = "assignment"
+
+// Assignment is what every server of a cluster is to do. Values are shared and
+// not changed after they were made.
+type Assignment struct {
+	// Epoch is that of the registry when this was written.
+	Epoch farm.Epoch `json:"epoch"`
+	// Term is the leader's that wrote it.
+	Term int64 `json:"term"`
+	// Serial rises with every change; reports name it.
+	Serial uint64 `json:"serial"`
+	// Primary is the server that takes the writes, as the proxies are to know it;
+	// empty while they wait.
+	Primary string `json:"primary,omitempty"`
+	// SemiSync says that a commit waits until a replica has acknowledged it.
+	SemiSync bool `json:"semi_sync"`
+	// Why is what brought about the last change, for people.
+	Why string `json:"why"`
+	// Servers are sorted by name.
+	Servers []Server `json:"servers"`
+}
+
+// Server is one server's part in an assignment.
+type Server struct {
+	Name string `json:"name"`
+	// Address is the database server's host:port.
+	Address string `json:"address"`
+	// ID is its server_id, unique in the cluster for ever.
+	ID   uint32 `json:"id"`
+	Task Task   `json:"task"`
+	// Source is the name of the server that is followed or copied.
+	Source string `json:"source,omitempty"`
+	// State is what the proxies are told of a replica; empty if they are not to
+	// know it.
+	State farm.State `json:"state,omitempty"`
+	// Weight is a serving replica's share of the reads, 1 to farm.MaxWeight.
+	Weight int `json:"weight,omitempty"`
+	// Acknowledges says that it is to acknowledge what it receives, so that a commit
+	// may have been told to a client because this server has it.
+	Acknowledges bool `json:"acknowledges,omitempty"`
+}
+
+// Task is what a server is to do.
+type Task string
+
+// The tasks. Each can be carried out again without harm, and from whatever state
+// the server is in.
+const (
+	// Lead: take the writes. Replication is ended and forgotten, semi-synchronous
+	// acknowledgement is asked for, and the server is made writable last. A server
+	// without data makes itself an empty one. One whose process has died while it led is
+	// not started again before the leader has had time to name another.
+	Lead Task = "lead"
+	// Yield: stop taking writes in order: read-only, the clients that may still
+	// write sent away, and then nothing changes any more.
+	Yield Task = "yield"
+	// Hold: receive nothing more, and go on applying what was received.
+	Hold Task = "hold"
+	// Follow: replicate from Source. What was received is applied first; read-only.
+	// A server that died as the primary gives up what nobody had acknowledged.
+	Follow Task = "follow"
+	// Clone: throw the data away, copy that of Source, and follow it.
+	Clone Task = "clone"
+	// Fence: do not run. A running process is killed, not shut down: a clean
+	// shutdown would tell clients that unacknowledged commits have succeeded.
+	Fence Task = "fence"
+	// Retire: shut down cleanly; the instance is about to be terminated.
+	Retire Task = "retire"
+)
+
+// Tasks lists every task.
+func Tasks() []Task { return []Task{Lead, Yield, Hold, Follow, Clone, Fence, Retire} }
+
+// Server returns the server called name.
+func (a *Assignment) Server(name string) (Server, bool) {
+	if a == nil {
+		return Server{}, false
+	}
+	for _, s := range a.Servers {
+		if s.Name == name {
+			return s, true
+		}
+	}
+	return Server{}, false
+}
+
+// Leader returns the server whose task is to lead.
+func (a *Assignment) Leader() (Server, bool) {
+	if a == nil {
+		return Server{}, false
+	}
+	for _, s := range a.Servers {
+		if s.Task == Lead {
+			return s, true
+		}
+	}
+	return Server{}, false
+}
+
+// Clone returns a copy that may be changed.
+func (a *Assignment) Clone() *Assignment {
+	b := *a
+	b.Servers = slices.Clone(a.Servers)
+	return &b
+}
+
+// Check says what is wrong with the assignment.
+func (a *Assignment) Check() error {
+	var errs []error
+	add := func(format string, args ...any) { errs = append(errs, fmt.Errorf(format, args...)) }
+	if a.Epoch == 0 || a.Epoch > farm.MaxEpoch {
+		add("epoch %d is not between 1 and %d", a.Epoch, farm.MaxEpoch)
+	}
+	if a.Serial == 0 {
+		add("the serial is missing")
+	}
+	leaders, addresses, ids := 0, map[string]string{}, map[uint32]string{}
+	for i, s := range a.Servers {
+		if err := farm.CheckName(s.Name); err != nil {
+			add("server %q: %w", s.Name, err)
+		}
+		if i > 0 && a.Servers[i-1].Name >= s.Name {
+			add("server %s stands after %s: they must be sorted and have different names", s.Name, a.Servers[i-1].Name)
+		}
+		if address, err := farm.CanonicalAddress(s.Address); err != nil {
+			add("server %s: %w", s.Name, err)
+		} else if other, taken := addresses[address]; taken {
+			add("servers %s and %s are both at %s", other, s.Name, s.Address)
+		} else {
+			addresses[address] = s.Name
+		}
+		if other, taken := ids[s.ID]; taken || s.ID == 0 {
+			add("server %s: the id %d is missing or that of %q, too", s.Name, s.ID, other)
+		}
+		ids[s.ID] = s.Name
+		if !slices.Contains(Tasks(), s.Task) {
+			add("server %s: %q is no task", s.Name, s.Task)
+		}
+		if s.Task == Lead {
+			leaders++
+		}
+		if s.State != "" && (!slices.Contains(farm.States(), s.State) || s.Weight < 1 || s.Weight > farm.MaxWeight) {
+			add("server %s: state %q with weight %d", s.Name, s.State, s.Weight)
+		}
+		if source, ok := a.Server(s.Source); (s.Task == Follow || s.Task == Clone) && (!ok || source.Name == s.Name) {
+			add("server %s: its source %q is no other server", s.Name, s.Source)
+		}
+	}
+	if leaders > 1 {
+		add("%d servers are to lead", leaders)
+	}
+	if p, ok := a.Server(a.Primary); a.Primary != "" && (!ok || p.Task != Lead) {
+		add("the primary %q is not to lead", a.Primary)
+	}
+	if err := errors.Join(errs...); err != nil {
+		return fmt.Errorf("assignment: %s", strings.ReplaceAll(err.Error(), "\n", "; "))
+	}
+	return nil
+}
+
+// Encode returns the record's value. A wrong assignment is an error.
+func (a *Assignment) Encode() ([]byte, error) {
+	if err := a.Check(); err != nil {
+		return nil, err
+	}
+	data, err := json.Marshal(a)
+	if err != nil {
+		return nil, fmt.Errorf("encode an assignment: %w", err)
+	}
+	return data, nil
+}
+
+// Decode reads the record's value.
+func Decode(data []byte) (*Assignment, error) {
+	a := &Assignment{}
+	if err := json.Unmarshal(data, a); err != nil {
+		return nil, fmt.Errorf("read an assignment: %w", err)
+	}
+	if err := a.Check(); err != nil {
+		return nil, err
+	}
+	return a, nil
+}
+
+// Newer reports whether a may follow b: nothing goes back to an older epoch, nor to an
+// older serial.
+func (a *Assignment) Newer(b *Assignment) bool {
+	return b == nil || a.Epoch >= b.Epoch && a.Serial > b.Serial
+}
+
+// Topology is the cluster as the proxies are to see it.
+func (a *Assignment) Topology() farm.Cluster {
+	c := farm.Cluster{Epoch: a.Epoch, Replicas: []farm.Server{}}
+	for _, s := range a.Servers {
+		server := farm.Server{Name: s.Name, Address: s.Address, Weight: s.Weight}
+		switch {
+		case s.Name == a.Primary:
+			server.Weight = farm.DefaultWeight
+			c.Primary = &server
+		case s.State != "":
+			server.State = s.State
+			c.Replicas = append(c.Replicas, server)
+		}
+	}
+	return c
+}
