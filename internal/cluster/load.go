@@ -29,7 +29,6 @@ const (
 	LoadServerReceived   = "server_received_bytes_per_second"
 	LoadServerSent       = "server_sent_bytes_per_second"
 	LoadPageReads        = "page_reads_per_second" // InnoDB pages that were not in memory
-	LoadLag              = "lag_seconds"           // how far a replica is behind
 
 	// Of a proxy. All are rates, so that those of several add up.
 	LoadStatements     = "proxy_statements_per_second"    // commands that servers answered
