@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"farmhand/internal/farm"
 )
@@ -28,11 +30,38 @@ type Assignment struct {
 	Primary string `json:"primary,omitempty"`
 	// SemiSync says that a commit waits until a replica has acknowledged it.
 	SemiSync bool `json:"semi_sync"`
+	// Phase is how far a change of primary has come.
+	Phase Phase `json:"phase,omitempty"`
+	// Target is the server that a handover is to.
+	Target string `json:"target,omitempty"`
+	// Since is when the phase began, by the clock of the leader that began it.
+	Since time.Time `json:"since,omitzero"`
+	// AllowLoss says that a person allowed this change of primary to lose what was
+	// acknowledged.
+	AllowLoss bool `json:"allow_loss,omitempty"`
+	// Deposed are the servers that failed while they led, and when: they are not
+	// failed over from again too soon.
+	Deposed map[string]time.Time `json:"deposed,omitempty"`
+	// NextID is the server_id of the next server that is new to the cluster.
+	NextID uint32 `json:"next_id"`
 	// Why is what brought about the last change, for people.
 	Why string `json:"why"`
 	// Servers are sorted by name.
 	Servers []Server `json:"servers"`
 }
+
+// Phase is how far a change of primary has come.
+type Phase string
+
+// The phases. A failover goes from Steady by Electing and Promoting; a planned
+// handover by Handing, Yielding and Promoting.
+const (
+	Steady    Phase = ""          // nothing is changing
+	Handing   Phase = "handing"   // proxies hold new writes back, and open transactions end
+	Yielding  Phase = "yielding"  // the primary stops taking writes, and the target catches up
+	Electing  Phase = "electing"  // replicas receive nothing more, and say how far they are
+	Promoting Phase = "promoting" // one server becomes the primary, and the others go to follow it
+)
 
 // Server is one server's part in an assignment.
 type Server struct {
@@ -115,6 +144,7 @@ func (a *Assignment) Leader() (Server, bool) {
 func (a *Assignment) Clone() *Assignment {
 	b := *a
 	b.Servers = slices.Clone(a.Servers)
+	b.Deposed = maps.Clone(a.Deposed)
 	return &b
 }
 
@@ -127,6 +157,12 @@ func (a *Assignment) Check() error {
 	}
 	if a.Serial == 0 {
 		add("the serial is missing")
+	}
+	if !slices.Contains([]Phase{Steady, Handing, Yielding, Electing, Promoting}, a.Phase) {
+		add("%q is no phase", a.Phase)
+	}
+	if _, ok := a.Server(a.Target); a.Target != "" && !ok {
+		add("the target %q is none of the servers", a.Target)
 	}
 	leaders, addresses, ids := 0, map[string]string{}, map[uint32]string{}
 	for i, s := range a.Servers {
@@ -147,6 +183,9 @@ func (a *Assignment) Check() error {
 			add("server %s: the id %d is missing or that of %q, too", s.Name, s.ID, other)
 		}
 		ids[s.ID] = s.Name
+		if s.ID >= a.NextID {
+			add("server %s: the id %d is not below the next one, %d", s.Name, s.ID, a.NextID)
+		}
 		if !slices.Contains(Tasks(), s.Task) {
 			add("server %s: %q is no task", s.Name, s.Task)
 		}
