@@ -69,15 +69,15 @@ var rules = []rule{
 		forbidden: is("github.com/pingcap/tidb/pkg/parser", "github.com/pingcap/tidb/pkg/parser/ast", "github.com/pingcap/tidb/pkg/parser/test_driver"),
 	},
 	{
-		why:      "what decides how many servers there are has no network, program, logger or chance, and no library",
-		packages: []string{"scaler/internal/decide"},
+		why:      "what decides how many servers there are, and what each does, has no network, program, logger or chance, and no library",
+		packages: []string{"scaler/internal/decide", "scaler/internal/steer"},
 		forbidden: func(p *listed) bool {
 			return outside(p) || below("net", "log", "os/exec", "os/signal", "database/sql", "math/rand", "crypto")(p)
 		},
 	},
 	{
 		why:       "nor files; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide"},
+		packages:  []string{"scaler/internal/decide", "scaler/internal/steer", "internal/cluster"},
 		direct:    true,
 		forbidden: below("os", "io", "path/filepath", "syscall", "embed"),
 	},
