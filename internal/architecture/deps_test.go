@@ -69,17 +69,17 @@ var rules = []rule{
 		forbidden: is("github.com/pingcap/tidb/pkg/parser", "github.com/pingcap/tidb/pkg/parser/ast", "github.com/pingcap/tidb/pkg/parser/test_driver"),
 	},
 	{
-		why:      "what decides how many servers there are, and what each does, has no network, program, logger or chance, and no library",
-		packages: []string{"scaler/internal/decide", "scaler/internal/steer"},
+		why:      "what decides how many servers there are has no network, program, logger or chance, and no library",
+		packages: []string{"scaler/internal/decide"},
 		forbidden: func(p *listed) bool {
 			return outside(p) || below("net", "log", "os/exec", "os/signal", "database/sql", "math/rand", "crypto")(p)
 		},
 	},
 	{
-		why:       "nor files; fmt alone may bring os",
+		why:       "nor files, nor does what decides who leads; fmt alone may bring os",
 		packages:  []string{"scaler/internal/decide", "scaler/internal/steer", "internal/cluster"},
 		direct:    true,
-		forbidden: below("os", "io", "path/filepath", "syscall", "embed"),
+		forbidden: below("os", "io", "path/filepath", "syscall", "embed", "net", "log", "math/rand", "go.uber.org"),
 	},
 	{
 		why:       "the farm file's schema is tried out in tests; no program judges by it",
