@@ -99,6 +99,18 @@ var rules = []rule{
 		forbidden: below("go.etcd.io", "google.golang.org/grpc"),
 	},
 	{
+		why:       "only the object store talks to S3",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
+		except:    []string{"internal/objects"},
+		direct:    true,
+		forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/aws-sdk-go-v2/feature/s3"),
+	},
+	{
+		why:       "the proxy stores nothing",
+		packages:  []string{"proxy/..."},
+		forbidden: below("github.com/aws"),
+	},
+	{
 		why:       "the registry's package is a client",
 		packages:  []string{"internal/registry", "sidecar/..."},
 		forbidden: below("go.etcd.io/etcd/server"),
@@ -211,6 +223,7 @@ func TestRulesSee(t *testing.T) {
 		{"farmhand/proxy/internal/monitor", rule{forbidden: below("github.com/go-mysql-org/go-mysql")}},
 		{"farmhand/proxy", rule{forbidden: is("net")}},
 		{"farmhand/internal/registry", rule{forbidden: below("go.etcd.io"), direct: true}},
+		{"farmhand/internal/objects", rule{forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3"), direct: true}},
 		{"farmhand/scaler", rule{forbidden: below("go.etcd.io/etcd/server")}},
 	} {
 		p := packages[c.path]
