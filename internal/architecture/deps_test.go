@@ -106,6 +106,13 @@ var rules = []rule{
 		forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/aws-sdk-go-v2/feature/s3"),
 	},
 	{
+		why:       "only the form of backups knows how they are encrypted",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/..."},
+		except:    []string{"internal/backup"},
+		direct:    true,
+		forbidden: below("filippo.io/age"),
+	},
+	{
 		why:       "the proxy stores nothing",
 		packages:  []string{"proxy/..."},
 		forbidden: below("github.com/aws"),
