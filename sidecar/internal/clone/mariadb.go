@@ -92,7 +92,11 @@ func optionValue(text string) string {
 func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, error) {
 	data := in.DataDir()
 	f.phase(Copying)
-	if err := (program{server: in, in: &passing{f.body, f.count}, args: []string{"mbstream", "--extract", "--directory=" + data}}).run(ctx); err != nil {
+	extract := program{server: in, in: &passing{f.body, f.count}, args: []string{"mbstream", "--extract", "--directory=" + data}}
+	if err := extract.run(ctx); err != nil {
+		if f.body.ended { // too early, and the donor says why
+			err = errors.Join(f.verdict(), err)
+		}
 		return "", err
 	}
 	if err := f.whole(); err != nil {

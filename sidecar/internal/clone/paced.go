@@ -2,6 +2,7 @@ package clone
 
 import (
 	"context"
+	"errors"
 	"io"
 	"sync/atomic"
 	"time"
@@ -58,6 +59,7 @@ type counted struct {
 	stall time.Duration
 	alarm *time.Timer // goes off when nothing has come in for the time of stall
 	read  int64
+	ended bool // in order
 }
 
 func (c *counted) Read(b []byte) (int, error) {
@@ -66,6 +68,7 @@ func (c *counted) Read(b []byte) (int, error) {
 		c.alarm.Reset(c.stall)
 	} else {
 		c.alarm.Stop() // what is done with the data then may take longer
+		c.ended = errors.Is(err, io.EOF)
 	}
 	c.read += int64(n)
 	return n, err

@@ -34,7 +34,7 @@ type Donor struct {
 	// Stall is how long nothing may go out before the copy is given up; default 2
 	// minutes. A backup can wait for the server's locks, and commits then wait for it.
 	Stall time.Duration
-	Log   *zap.Logger
+	Log   *zap.Logger // may be nil
 	// Tell is told of every copy that was begun, when it has ended; may be nil.
 	Tell func(Given)
 }
@@ -52,6 +52,9 @@ type Given struct {
 func Serve(ctx context.Context, l net.Listener, d Donor) error {
 	if d.Stall == 0 {
 		d.Stall = stallLimit
+	}
+	if d.Log == nil {
+		d.Log = zap.NewNop()
 	}
 	how, err := flavorOf(d.Install)
 	if err != nil {
@@ -161,6 +164,10 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 	err = http.NewResponseController(w).Flush()
 	if err == nil {
 		err = s.how.give(g.ctx, g)
+	}
+	// The limit of the last piece may be over, and the end is still to be said.
+	if late := g.body.deadline(time.Now().Add(connectLimit)); late != nil {
+		err = errors.Join(err, late)
 	}
 	w.Header().Set(bytesTrailer, strconv.FormatInt(g.body.sent.Load(), 10))
 	given := Given{Joiner: joiner, Bytes: g.bytes(), Took: time.Since(began), Err: err}
