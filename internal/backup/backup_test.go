@@ -183,7 +183,7 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 			t.Fatal(err)
 		}
 		if _, err := w.Commit(func(*backup.Manifest) {}); err == nil {
-			t.Error("a backup without a position counts")
+			t.Error("a backup of nobody knows what counts")
 		}
 		if err := w.Abort(t.Context()); err != nil {
 			t.Error(err)

@@ -20,7 +20,7 @@ type Manifest struct {
 	Cluster string `json:"cluster"`
 	ID      string `json:"id"` // sorts by time
 
-	Flavor string `json:"flavor"` // of the server: "mariadb" or "mysql"
+	Flavor string `json:"flavor"` // of the server, as farm.Flavor writes it
 	// ServerVersion is the server's, Tool what made the stream, with its version.
 	ServerVersion string     `json:"server_version"`
 	Tool          string     `json:"tool"`
@@ -28,7 +28,7 @@ type Manifest struct {
 	Epoch         farm.Epoch `json:"epoch"`  // of the cluster, meanwhile
 
 	// Position is the GTID position of the backup: it holds precisely the
-	// transactions up to there.
+	// transactions up to there. It is empty if there was none.
 	Position string    `json:"position"`
 	Began    time.Time `json:"began"`
 	Ended    time.Time `json:"ended"`
@@ -107,8 +107,8 @@ func (m *Manifest) check(cluster, id string) error {
 		return fmt.Errorf("compression %q is not known here", m.Compression)
 	case m.Encryption != "" && m.Encryption != encryption:
 		return fmt.Errorf("encryption %q is not known here", m.Encryption)
-	case m.Position == "" || m.Ended.IsZero():
-		return errors.New("it has no position or no time")
+	case m.Flavor == "" || m.Ended.IsZero():
+		return errors.New("it does not say of what server it is, or of when")
 	case len(m.Parts) == 0:
 		return errors.New("it has no parts")
 	}

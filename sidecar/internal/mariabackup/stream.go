@@ -14,6 +14,9 @@ import (
 	"farmhand/internal/mysqladmin"
 )
 
+// Tool names what makes the streams.
+const Tool = "mariadb-backup"
+
 // Ready says what is missing on this machine.
 func Ready() error {
 	for _, name := range []string{"mariadb-backup", "mbstream"} {
