@@ -87,7 +87,7 @@ func Create(ctx context.Context, store objects.Store, cluster string, to []Recip
 		out = w.secret
 	}
 	var err error
-	if w.zip, err = zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20), zstd.WithEncoderConcurrency(2)); err != nil {
+	if w.zip, err = zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithAllLitEntropyCompression(true), zstd.WithWindowSize(1<<20), zstd.WithEncoderConcurrency(2)); err != nil {
 		return nil, errors.Join(fmt.Errorf("compress a backup: %w", err), w.Abort(ctx))
 	}
 	return w, nil

@@ -23,7 +23,7 @@ func BenchmarkFullBackup(b *testing.B) {
 	f := farmtest.Start(b, farmtest.Options{})
 	fill(b, f.Primary(), 200)
 	for range 200 {
-		f.Primary().Exec(b, "INSERT INTO app.item (data) SELECT CONCAT(GROUP_CONCAT(MD5(RAND()))) FROM app.seq_1_to_32000")
+		f.Primary().Exec(b, "INSERT INTO app.item (data) SELECT CONCAT(GROUP_CONCAT(MD5(RAND()))) FROM app.seq_1_to_30000")
 	}
 	s3 := farmtest.StartS3(b)
 	store, _ := directory(b)
