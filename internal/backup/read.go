@@ -54,19 +54,8 @@ func Open(ctx context.Context, store objects.Store, m *Manifest, keys []Identity
 	r.fetch = newFetcher(ctx, store, m.Parts, &r.done)
 	var in io.Reader = r.fetch
 	if m.Encryption != "" {
-		var ids []age.Identity
-		for _, key := range keys {
-			ids = append(ids, key.key)
-		}
 		var err error
-		if len(ids) == 0 {
-			err = fmt.Errorf("%w: it is encrypted to %s", ErrNoKey, strings.Join(m.Recipients, ", "))
-		} else if in, err = age.Decrypt(in, ids...); err != nil {
-			var none *age.NoIdentityMatchError
-			if errors.As(err, &none) {
-				err = fmt.Errorf("%w: it is encrypted to %s", ErrNoKey, strings.Join(m.Recipients, ", "))
-			}
-		}
+		in, err = decrypt(in, keys, m.Recipients)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("read backup %s: %w", m.ID, err), r.Close())
 		}
@@ -76,6 +65,24 @@ func Open(ctx context.Context, store objects.Store, m *Manifest, keys []Identity
 		return nil, errors.Join(fmt.Errorf("read backup %s: %w", m.ID, err), r.Close())
 	}
 	return r, nil
+}
+
+// decrypt reads what was encrypted to some recipients.
+func decrypt(in io.Reader, keys []Identity, to []string) (io.Reader, error) {
+	var ids []age.Identity
+	for _, key := range keys {
+		ids = append(ids, key.key)
+	}
+	noKey := fmt.Errorf("%w: it is encrypted to %s", ErrNoKey, strings.Join(to, ", "))
+	if len(ids) == 0 {
+		return nil, noKey
+	}
+	out, err := age.Decrypt(in, ids...)
+	var none *age.NoIdentityMatchError
+	if errors.As(err, &none) {
+		return nil, noKey
+	}
+	return out, err
 }
 
 func (r *Reader) Read(b []byte) (int, error) {
