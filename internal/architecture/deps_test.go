@@ -60,7 +60,14 @@ var rules = []rule{
 	},
 	{
 		why:       "a server and a replica of someone else's are for tests",
-		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		packages:  []string{"proxy/...", "scaler/..."},
+		forbidden: below("github.com/go-mysql-org/go-mysql/server", "github.com/go-mysql-org/go-mysql/replication", "github.com/go-mysql-org/go-mysql/canal"),
+	},
+	{
+		why:       "nor has a sidecar them, but for the archive, which reads a binlog as a replica does",
+		packages:  []string{"sidecar/..."},
+		except:    []string{"sidecar/internal/archive"},
+		direct:    true,
 		forbidden: below("github.com/go-mysql-org/go-mysql/server", "github.com/go-mysql-org/go-mysql/replication", "github.com/go-mysql-org/go-mysql/canal"),
 	},
 	{
