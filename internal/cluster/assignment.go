@@ -4,8 +4,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
+	"time"
 
 	"farmhand/internal/farm"
 )
@@ -28,11 +30,46 @@ type Assignment struct {
 	Primary string `json:"primary,omitempty"`
 	// SemiSync says that a commit waits until a replica has acknowledged it.
 	SemiSync bool `json:"semi_sync"`
+	// Phase is how far a change of primary has come.
+	Phase Phase `json:"phase,omitempty"`
+	// Target is the server that a handover is to.
+	Target string `json:"target,omitempty"`
+	// Since is when the phase began, by the clock of the leader that began it.
+	Since time.Time `json:"since,omitzero"`
+	// Base is the GTID position that the leader had when it was promoted: nobody
+	// without it can take over. What was acknowledged since, others have beside it.
+	Base string `json:"base,omitempty"`
+	// AllowLoss says that a person allowed this change of primary to lose what was
+	// acknowledged.
+	AllowLoss bool `json:"allow_loss,omitempty"`
+	// Deposed are the servers that failed while they led, and when: they are not
+	// failed over from again too soon.
+	Deposed map[string]time.Time `json:"deposed,omitempty"`
+	// Ramps are when the shares of replicas that begin to serve were changed last.
+	Ramps map[string]time.Time `json:"ramps,omitempty"`
+	// NextID is the server_id of the next server that is new to the cluster.
+	NextID uint32 `json:"next_id"`
+	// Durable says that whatever a client was told is committed is on another server
+	// than the leader: commits do wait, and what came before that has arrived.
+	Durable bool `json:"durable"`
 	// Why is what brought about the last change, for people.
 	Why string `json:"why"`
 	// Servers are sorted by name.
 	Servers []Server `json:"servers"`
 }
+
+// Phase is how far a change of primary has come.
+type Phase string
+
+// The phases. A failover goes from Steady by Electing and Promoting; a planned
+// handover by Handing, Yielding and Promoting.
+const (
+	Steady    Phase = ""          // nothing is changing
+	Handing   Phase = "handing"   // proxies hold new writes back, and open transactions end
+	Yielding  Phase = "yielding"  // the primary stops taking writes, and the target catches up
+	Electing  Phase = "electing"  // replicas receive nothing more, and say how far they are
+	Promoting Phase = "promoting" // one server becomes the primary, and the others go to follow it
+)
 
 // Server is one server's part in an assignment.
 type Server struct {
@@ -115,6 +152,7 @@ func (a *Assignment) Leader() (Server, bool) {
 func (a *Assignment) Clone() *Assignment {
 	b := *a
 	b.Servers = slices.Clone(a.Servers)
+	b.Deposed, b.Ramps = maps.Clone(a.Deposed), maps.Clone(a.Ramps)
 	return &b
 }
 
@@ -127,6 +165,12 @@ func (a *Assignment) Check() error {
 	}
 	if a.Serial == 0 {
 		add("the serial is missing")
+	}
+	if !slices.Contains([]Phase{Steady, Handing, Yielding, Electing, Promoting}, a.Phase) {
+		add("%q is no phase", a.Phase)
+	}
+	if _, ok := a.Server(a.Target); a.Target != "" && !ok {
+		add("the target %q is none of the servers", a.Target)
 	}
 	leaders, addresses, ids := 0, map[string]string{}, map[uint32]string{}
 	for i, s := range a.Servers {
@@ -147,6 +191,9 @@ func (a *Assignment) Check() error {
 			add("server %s: the id %d is missing or that of %q, too", s.Name, s.ID, other)
 		}
 		ids[s.ID] = s.Name
+		if s.ID >= a.NextID {
+			add("server %s: the id %d is not below the next one, %d", s.Name, s.ID, a.NextID)
+		}
 		if !slices.Contains(Tasks(), s.Task) {
 			add("server %s: %q is no task", s.Name, s.Task)
 		}

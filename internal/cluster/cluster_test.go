@@ -10,7 +10,7 @@ import (
 )
 
 func three() *Assignment {
-	return &Assignment{Epoch: 3, Term: 7, Serial: 9, Primary: "db1", SemiSync: true, Why: "made for a test", Servers: []Server{
+	return &Assignment{Epoch: 3, Term: 7, Serial: 9, Primary: "db1", SemiSync: true, NextID: 4, Why: "made for a test", Servers: []Server{
 		{Name: "db1", Address: "127.0.10.1:3306", ID: 1, Task: Lead},
 		{Name: "db2", Address: "127.0.10.2:3306", ID: 2, Task: Follow, Source: "db1", State: farm.Serving, Weight: 100, Acknowledges: true},
 		{Name: "db3", Address: "127.0.10.3:3306", ID: 3, Task: Clone, Source: "db2"},

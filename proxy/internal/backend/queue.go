@@ -172,10 +172,11 @@ func (p *Pool) offer(c *Conn) {
 func (p *Pool) await(ctx context.Context, t *turn, w *Want) error {
 	timer := time.NewTimer(p.opt.WaitTimeout)
 	defer timer.Stop()
+	// Also of a wait in vain: it is the longest that there is.
+	defer func() { p.metrics.waited.Observe(time.Since(t.since).Seconds()) }()
 	var err error
 	select {
 	case <-t.ready:
-		p.metrics.waited.Observe(time.Since(t.since).Seconds())
 		return nil
 	case <-ctx.Done():
 		err = context.Cause(ctx)

@@ -1,6 +1,7 @@
 package farmfile
 
 import (
+	"maps"
 	"slices"
 
 	"github.com/goccy/go-yaml/ast"
@@ -44,6 +45,9 @@ var metricKinds = map[MetricKind]struct {
 }
 
 func (MetricKind) choices() []string { return names(metricKinds) }
+
+// MetricKinds lists every kind of metric.
+func MetricKinds() []MetricKind { return slices.Sorted(maps.Keys(metricKinds)) }
 
 func (MetricKind) about(name string) string { return metricKinds[MetricKind(name)].about }
 

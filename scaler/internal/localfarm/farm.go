@@ -23,7 +23,6 @@ import (
 	"farmhand/internal/child"
 	"farmhand/internal/farm"
 	"farmhand/internal/report"
-	"farmhand/scaler/internal/provider"
 )
 
 // Options say what the farm is to be.
@@ -49,14 +48,14 @@ type Options struct {
 }
 
 // instances are the farm's servers, the primary first.
-func (o Options) instances() ([]provider.Instance, error) {
-	list := make([]provider.Instance, 1+o.Replicas)
+func (o Options) instances() ([]instance, error) {
+	list := make([]instance, 1+o.Replicas)
 	at := o.First
 	for i := range list {
 		if !at.Addr().IsLoopback() {
 			return nil, fmt.Errorf("server %d of %d would be at %v, which is not a loopback address", i+1, len(list), at)
 		}
-		list[i] = provider.Instance{Name: fmt.Sprintf("db%d", i+1), Address: at, ServerID: uint32(i + 1)}
+		list[i] = instance{Name: fmt.Sprintf("db%d", i+1), Address: at, ServerID: uint32(i + 1)}
 		if i > 0 {
 			list[i].Follow = list[0].Address
 		}
@@ -69,8 +68,8 @@ func (o Options) instances() ([]provider.Instance, error) {
 type run struct {
 	Options
 	layout    layout
-	local     provider.Local
-	instances []provider.Instance
+	local     launcher
+	instances []instance
 	board     *board
 	announced chan struct{} // closed when the written state says that the farm is ready
 	began     time.Time
@@ -104,7 +103,7 @@ func Run(finish, now context.Context, o Options, ready func()) (err error) {
 	return r.hold(finish, now, ready)
 }
 
-func roleOf(i provider.Instance) farm.Role {
+func roleOf(i instance) farm.Role {
 	if i.Follow.IsValid() {
 		return farm.Replica
 	}
@@ -130,9 +129,9 @@ func (r *run) prepare() error {
 	if err := r.layout.writeProxyConfig(r.Listen, r.Socket, r.Admin); err != nil {
 		return err
 	}
-	r.local = provider.Local{
+	r.local = launcher{
 		Dir: r.Dir, Sidecar: filepath.Join(r.Programs, "sidecar"),
-		Accounts: provider.Accounts{
+		Accounts: accounts{
 			ReplicationFile: r.layout.secret("replication"), MonitorFile: r.layout.secret("monitor"),
 			ApplicationFile: r.layout.secret("app"), Application: AppUser,
 		},
@@ -219,7 +218,7 @@ func (r *run) asked(finish context.Context, err error) error {
 }
 
 // server is the part that an instance's sidecar is.
-func (r *run) server(i provider.Instance) part {
+func (r *run) server(i instance) part {
 	return part{
 		name:  i.Name,
 		start: func() (process, error) { return r.local.Launch(i, r.hear) },

@@ -16,7 +16,6 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/internal/topology"
-	"farmhand/scaler/internal/provider"
 )
 
 // Cluster is the name of the farm's one cluster.
@@ -99,7 +98,7 @@ func (l layout) writeSecrets() error {
 
 // writeTopology writes the topology file with the first instance as primary.
 // The epoch of a file that is there stays: the primary does not change.
-func (l layout) writeTopology(instances []provider.Instance) error {
+func (l layout) writeTopology(instances []instance) error {
 	epoch := farm.Epoch(1)
 	if old, err := topology.Read(l.topology()); err == nil {
 		epoch = max(epoch, old.Clusters[Cluster].Epoch)
@@ -127,7 +126,7 @@ func (l layout) writeProxyConfig(listen netip.AddrPort, socket, admin string) er
 		"listen":   listeners,
 		"topology": l.topology(),
 		"cluster":  Cluster,
-		"monitor":  m{"user": provider.MonitorUser, "password_file": l.secret("monitor")},
+		"monitor":  m{"user": monitorUser, "password_file": l.secret("monitor")},
 		"admin":    m{"address": admin},
 		// A person waits at the terminal.
 		"drain_timeout": "3s",
