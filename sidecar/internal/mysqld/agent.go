@@ -12,7 +12,6 @@ import (
 
 	"farmhand/internal/cluster"
 	"farmhand/internal/dbserver"
-	"farmhand/internal/gtid"
 	"farmhand/internal/registry"
 	"farmhand/internal/service"
 )
@@ -30,16 +29,6 @@ type Farm interface {
 	Until() time.Time
 }
 
-// Cloner copies data from one server to another.
-type Cloner interface {
-	// Serve gives this server's data to others until ctx ends.
-	Serve(ctx context.Context) error
-	// Fetch replaces the data of this server, which does not run, by that of the
-	// node called expect, whose sidecar gives it at from (host:port), and returns the
-	// position that it is at. After an error the old data is there, or none.
-	Fetch(ctx context.Context, from, expect string, progress func(text string)) (gtid.Position, error)
-}
-
 // Options are what an agent works with.
 type Options struct {
 	Name    string // the node's, which is the server's in the assignment
@@ -53,11 +42,12 @@ type Options struct {
 	// Application is a statement list that a new primary without any history gets,
 	// by the binlog; nil for none.
 	Application []string
-	CloneAt     string // host:port at which Cloner serves
 	Farm        Farm
-	Cloner      Cloner // nil if data cannot be copied
-	// Load adds what the host has to do; nil for nothing.
-	Load func(map[string]float64)
+	// Giving is how data is copied; nil if it cannot be.
+	Giving *Giving
+	// Load is what the machine has to do, by the names in package cluster; nil if
+	// nobody measures it.
+	Load func(now time.Time) (map[string]float64, error)
 	// Heard is called with every report, by one goroutine; nil for nobody.
 	Heard func(*cluster.Report)
 	Log   *zap.Logger
@@ -128,8 +118,8 @@ func (a *Agent) Run(finish, now context.Context) (err error) {
 	group.Go("heartbeat", a.keepBeating)
 	group.Go("lease", a.guard)
 	group.Go("history", a.compareHistory)
-	if a.o.Cloner != nil {
-		group.Go("clone", a.o.Cloner.Serve)
+	if a.o.Giving != nil {
+		group.Go("clone", a.give)
 	}
 	group.Go("server", func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)

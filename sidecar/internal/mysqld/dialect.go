@@ -19,26 +19,26 @@ type dialect struct {
 	// commits wait for acknowledgements from the start.
 	arguments func(master, semiSync bool) []string
 	facts     func(context.Context, *mysqladmin.Conn) (facts, error)
-	// errant compares the history of a server with that of its source, which is asked
-	// later; it returns a position or set, empty for none.
-	errant func(ctx context.Context, own, source *mysqladmin.Conn) (errant string, sourceHas gtid.Position, err error)
+	// compare compares the history of a server with that of its source, which is asked
+	// later.
+	compare func(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error)
 
 	readOnly, writable []string
 	// freeze lets nobody write, administrators included, until thaw or the end of the
 	// connection; empty if readOnly is enough for that.
-	freeze, thaw                  []string
-	startReceiver, stopReceiver   string
-	startApplier, stopApplier     string
-	startBoth, stopBoth           string
-	forget                        string // of the source
-	semiSync, acknowledge         func(on bool) string
-	adoptOwn                      []string // makes what the server wrote itself part of the position that it follows from
-	changeSource                  func(host, port, user, password string) string
-	receivers                     string // query: whose ids are in column server_id
-	serverID                      string // that column
-	clients                       string // query: id, user, command of each connection
-	open                          string // query: column n
-	status                        string // query for the load
+	freeze, thaw                []string
+	startReceiver, stopReceiver string
+	startApplier, stopApplier   string
+	startBoth, stopBoth         string
+	forget                      string // of the source
+	semiSync, acknowledge       func(on bool) string
+	adoptOwn                    []string // makes what the server wrote itself part of the position that it follows from
+	changeSource                func(host, port, user, password string) string
+	receivers                   string                    // query: whose ids are in column server_id
+	serverID                    string                    // that column
+	clients                     string                    // query: id, user, command of each connection
+	open                        string                    // query: column n
+	readBinlog                  func(comparison) []string // a program that writes what is errant in binlog files as SQL
 }
 
 // dialects are those that are known.
@@ -63,6 +63,15 @@ type facts struct {
 	// own: the server has written transactions that are not part of the position that
 	// it would follow from.
 	own bool
+}
+
+// comparison is how a server's history differs from its source's.
+type comparison struct {
+	// Errant is a position or set: what the source has not. Empty for nothing.
+	Errant string `json:"errant,omitempty"`
+	// After is the position from which on that is to be looked for; MariaDB's.
+	After     string `json:"after,omitempty"`
+	sourceHas gtid.Position
 }
 
 func (f facts) receiving() bool { return f.channel != nil && f.channel.Receiver != "No" }

@@ -25,7 +25,6 @@ type history struct {
 	mu     sync.Mutex
 	errant string
 	intact bool
-	pid    int // of the process that is intact
 }
 
 func (h *history) get() (errant string, intact bool) {
@@ -34,7 +33,7 @@ func (h *history) get() (errant string, intact bool) {
 	return h.errant, h.intact
 }
 
-// forget is for a process that has just begun.
+// forget is for data that is new.
 func (h *history) forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -68,10 +67,8 @@ func (a *Agent) compareHistory(ctx context.Context) error {
 		case p.server == nil:
 		case p.lead != nil:
 			a.isIntact(p)
-			if a.history.setErrant("") {
-				wake(a.tell)
-			}
-		case p.order.heard && (p.order.task() == cluster.Follow || p.order.task() == cluster.Clone):
+			a.isErrant(p, comparison{})
+		case p.order != nil && p.order.heard && (p.order.task() == cluster.Follow || p.order.task() == cluster.Clone):
 			err = a.compare(ctx, p)
 		}
 		said := ""
@@ -109,20 +106,15 @@ func (a *Agent) compare(ctx context.Context, p picture) (err error) {
 		return fmt.Errorf("source %s: %w", p.order.source.Name, err)
 	}
 	defer func() { err = errors.Join(err, closeConn(source)) }()
-	errant, sourceHas, err := a.dialect.errant(ctx, own, source)
+	c, err := a.dialect.compare(ctx, own, source)
 	if err != nil {
 		return err
 	}
 	if !sameWork(a.look().order, p.order) {
 		return nil
 	}
-	if a.history.setErrant(errant) {
-		if errant != "" {
-			a.o.Log.Error("the server has transactions that its source has not", zap.String("source", p.order.source.Name), zap.String("transactions", errant))
-		}
-		wake(a.tell)
-	}
-	return a.reaches(ctx, p, own, sourceHas)
+	a.isErrant(p, c)
+	return a.reaches(ctx, p, own, c.sourceHas)
 }
 
 // reaches notes that the server has lost nothing of what it had acknowledged, once
@@ -140,6 +132,21 @@ func (a *Agent) reaches(ctx context.Context, p picture, own *mysqladmin.Conn, so
 		a.isIntact(p)
 	}
 	return nil
+}
+
+// isErrant is kept: a server that starts again is not taken for a good one before it
+// can be compared.
+func (a *Agent) isErrant(p picture, c comparison) {
+	if !a.history.setErrant(c.Errant) {
+		return
+	}
+	if c.Errant != "" {
+		a.o.Log.Error("the server has transactions that its source has not", zap.String("source", p.order.source.Name), zap.String("transactions", c.Errant))
+	}
+	if err := a.memory.keep(func(k *kept) { k.Errant, k.ErrantAfter = c.Errant, c.After }); err != nil {
+		a.o.Log.Error("the next run will not know of errant transactions", zap.Error(err))
+	}
+	wake(a.tell)
 }
 
 func (a *Agent) isIntact(p picture) {

@@ -22,11 +22,10 @@ func (a *Agent) lead(ctx context.Context, p picture) error {
 		}
 	}
 	semiSync := p.order.assignment.SemiSync
-	if !semiSync {
-		// Kept first: clients hear of commits from now on that no other server may have.
-		if err := a.memory.keep(func(k *kept) { k.LedAsync = true }); err != nil {
-			return err
-		}
+	// Kept first: clients hear of commits from now on that no other server may have;
+	// until others are known to have them.
+	if err := a.memory.keep(func(k *kept) { k.LedAsync = !semiSync || k.LedAsync && !p.order.assignment.Durable }); err != nil {
+		return err
 	}
 	if f.semiSync != semiSync {
 		if err := a.exec(ctx, p, a.dialect.semiSync(semiSync)); err != nil {

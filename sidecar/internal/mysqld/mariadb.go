@@ -3,6 +3,7 @@ package mysqld
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 
@@ -31,7 +32,7 @@ var mariaDB = dialect{
 		}
 	},
 	facts:         mariaDBFacts,
-	errant:        mariaDBErrant,
+	compare:       mariaDBErrant,
 	readOnly:      []string{"SET GLOBAL read_only=ON"},
 	writable:      []string{"SET GLOBAL read_only=OFF"},
 	freeze:        []string{"FLUSH TABLES WITH READ LOCK"},
@@ -50,7 +51,18 @@ var mariaDB = dialect{
 	receivers: "SHOW SLAVE HOSTS", serverID: "Server_id",
 	clients: "SELECT ID AS id, USER AS user, COMMAND AS command FROM information_schema.PROCESSLIST",
 	open:    "SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','')",
-	status:  "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected','Threads_running','Questions','Uptime')",
+	// The sequence numbers of a domain rise, whoever writes in it: what is errant comes
+	// after the last one of its server that the source has.
+	readBinlog: func(c comparison) []string {
+		var servers []string
+		for stream := range strings.SplitSeq(c.Errant, ",") {
+			servers = append(servers, strings.Split(stream, "-")[1])
+		}
+		return []string{
+			"mariadb-binlog", "--no-defaults", "--skip-gtid-strict-mode", "--verbose", "--verbose", "--base64-output=decode-rows",
+			"--start-position=" + c.After, "--do-server-ids=" + strings.Join(servers, ","),
+		}
+	},
 }
 
 func mariaDBFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
@@ -105,48 +117,77 @@ func mariaDBState(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 // mariaDBErrant goes by gtid_binlog_state, which has the last sequence number for
 // each domain and server that ever wrote in it. gtid_slave_pos and gtid_binlog_pos
 // have one for each domain, in which another server's transactions do not show.
-func mariaDBErrant(ctx context.Context, own, source *mysqladmin.Conn) (string, gtid.Position, error) {
+func mariaDBErrant(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error) {
 	const query = "SELECT @@gtid_binlog_state AS state, @@gtid_binlog_pos AS pos"
-	var states [2]map[string]uint64
-	var sourceHas gtid.Position
+	var c comparison
+	var states [2][]stream
 	for i, conn := range []*mysqladmin.Conn{own, source} {
 		rows, err := conn.Query(ctx, query)
 		if err != nil {
-			return "", sourceHas, err
+			return c, err
 		}
 		if len(rows) != 1 {
-			return "", sourceHas, fmt.Errorf("%d rows", len(rows))
+			return c, fmt.Errorf("%d rows", len(rows))
 		}
 		if states[i], err = binlogState(rows[0].String("state")); err != nil {
-			return "", sourceHas, err
+			return c, err
 		}
-		if sourceHas, err = gtid.Parse(farm.MariaDB, rows[0].String("pos")); err != nil {
-			return "", sourceHas, err
-		}
-	}
-	var errant []string
-	for stream, last := range states[0] {
-		if last > states[1][stream] {
-			errant = append(errant, fmt.Sprintf("%s-%d", stream, last))
+		if c.sourceHas, err = gtid.Parse(farm.MariaDB, rows[0].String("pos")); err != nil {
+			return c, err
 		}
 	}
-	slices.Sort(errant)
-	return strings.Join(errant, ","), sourceHas, nil
+	c.Errant, c.After = compareStreams(states[0], states[1])
+	return c, nil
 }
 
-// binlogState reads "D-S-N,…" as "D-S" to N.
-func binlogState(text string) (map[string]uint64, error) {
-	state := map[string]uint64{}
+// stream is what one server has written in one domain, up to the last.
+type stream struct {
+	domain, server uint32
+	last           uint64
+}
+
+func (s stream) String() string { return fmt.Sprintf("%d-%d-%d", s.domain, s.server, s.last) }
+
+// compareStreams returns the last of each stream of which own has more than the
+// source, and for each of their domains the position after which that begins.
+func compareStreams(own, source []stream) (errant, after string) {
+	type key struct{ domain, server uint32 }
+	has := map[key]uint64{}
+	for _, s := range source {
+		has[key{s.domain, s.server}] = s.last
+	}
+	var list []string
+	begins := map[uint32]stream{}
+	for _, s := range own {
+		last := has[key{s.domain, s.server}]
+		if s.last <= last {
+			continue
+		}
+		list = append(list, s.String())
+		if known, ok := begins[s.domain]; !ok || last < known.last {
+			begins[s.domain] = stream{s.domain, s.server, last}
+		}
+	}
+	var positions []string
+	for _, domain := range slices.Sorted(maps.Keys(begins)) {
+		positions = append(positions, begins[domain].String())
+	}
+	slices.Sort(list)
+	return strings.Join(list, ","), strings.Join(positions, ",")
+}
+
+// binlogState reads "D-S-N,…".
+func binlogState(text string) ([]stream, error) {
+	var state []stream
 	for one := range strings.SplitSeq(text, ",") {
 		if one = strings.TrimSpace(one); one == "" {
 			continue
 		}
-		var domain, server uint32
-		var last uint64
-		if _, err := fmt.Sscanf(one, "%d-%d-%d", &domain, &server, &last); err != nil {
+		var s stream
+		if _, err := fmt.Sscanf(one, "%d-%d-%d", &s.domain, &s.server, &s.last); err != nil {
 			return nil, fmt.Errorf("gtid_binlog_state has %q: %w", one, err)
 		}
-		state[fmt.Sprintf("%d-%d", domain, server)] = last
+		state = append(state, s)
 	}
 	return state, nil
 }

@@ -27,6 +27,10 @@ type kept struct {
 	LedAsync bool `json:"led_async,omitempty"`
 	// Copied is the source whose data the server has, while its task is Clone.
 	Copied string `json:"copied,omitempty"`
+	// Errant are the transactions that the data has and a source had not, when it was
+	// last compared.
+	Errant      string `json:"errant,omitempty"`
+	ErrantAfter string `json:"errant_after,omitempty"` // see comparison
 	// IntactPID is the process of which the report's Intact was true.
 	IntactPID int `json:"intact_pid,omitempty"`
 }

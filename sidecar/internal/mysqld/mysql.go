@@ -26,7 +26,7 @@ var mySQL = dialect{
 		}
 	},
 	facts:         mySQLFacts,
-	errant:        mySQLErrant,
+	compare:       mySQLErrant,
 	readOnly:      []string{"SET GLOBAL super_read_only=ON"}, // implies read_only
 	writable:      []string{"SET GLOBAL super_read_only=OFF", "SET GLOBAL read_only=OFF"},
 	startReceiver: "START REPLICA IO_THREAD", stopReceiver: "STOP REPLICA IO_THREAD",
@@ -42,7 +42,9 @@ var mySQL = dialect{
 	receivers: "SHOW REPLICAS", serverID: "Server_Id",
 	clients: "SELECT ID AS id, USER AS user, COMMAND AS command FROM performance_schema.processlist",
 	open:    "SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX t JOIN performance_schema.processlist p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','event_scheduler')",
-	status:  "SHOW GLOBAL STATUS WHERE Variable_name IN ('Threads_connected','Threads_running','Questions','Uptime')",
+	readBinlog: func(c comparison) []string {
+		return []string{"mysqlbinlog", "--no-defaults", "--verbose", "--verbose", "--base64-output=decode-rows", "--include-gtids=" + c.Errant}
+	},
 }
 
 func mySQLFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
@@ -71,25 +73,26 @@ func mySQLFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 	return f, nil
 }
 
-func mySQLErrant(ctx context.Context, own, source *mysqladmin.Conn) (string, gtid.Position, error) {
+func mySQLErrant(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error) {
+	var c comparison
 	var executed [2]string
 	for i, conn := range []*mysqladmin.Conn{own, source} {
 		rows, err := conn.Query(ctx, "SELECT @@gtid_executed AS executed")
 		if err != nil {
-			return "", gtid.Position{}, err
+			return c, err
 		}
 		if len(rows) != 1 {
-			return "", gtid.Position{}, fmt.Errorf("%d rows", len(rows))
+			return c, fmt.Errorf("%d rows", len(rows))
 		}
 		executed[i] = rows[0].String("executed")
 	}
-	sourceHas, err := gtid.Parse(farm.MySQL, executed[1])
-	if err != nil {
-		return "", gtid.Position{}, err
+	var err error
+	if c.sourceHas, err = gtid.Parse(farm.MySQL, executed[1]); err != nil {
+		return c, err
 	}
 	rows, err := own.Query(ctx, "SELECT GTID_SUBTRACT("+mysqladmin.Text(executed[0])+", "+mysqladmin.Text(executed[1])+") AS errant")
-	if err != nil || len(rows) != 1 {
-		return "", sourceHas, err
+	if err == nil && len(rows) == 1 {
+		c.Errant = rows[0].String("errant")
 	}
-	return rows[0].String("errant"), sourceHas, nil
+	return c, err
 }

@@ -3,12 +3,14 @@ package mysqld
 import (
 	"context"
 	"fmt"
-	"strconv"
+	"maps"
 	"time"
 
 	"farmhand/internal/cluster"
 	"farmhand/internal/dbserver"
+	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
+	"farmhand/sidecar/internal/load"
 )
 
 // askLimit bounds the questions for one report: a server that hangs must not hold
@@ -25,8 +27,10 @@ type observer struct {
 	// more is what is asked for less often.
 	more      more
 	askedMore time.Time
-	questions int64 // the counter, and when it was read
-	counted   time.Time
+	load      *load.Server
+	// received is what the receiver had got when it last got something, and when.
+	received   gtid.Position
+	receivedAt time.Time
 }
 
 // more is what a report has that no task goes by.
@@ -35,6 +39,10 @@ type more struct {
 	open      int
 	receivers []uint32
 	load      map[string]float64
+}
+
+func (a *Agent) newObserver() *observer {
+	return &observer{a: a, load: load.NewServer(dbserver.AdminUser, a.o.Replication.User, a.o.Monitor.User)}
 }
 
 func (o *observer) close() {
@@ -49,15 +57,20 @@ func (o *observer) close() {
 func (o *observer) report(ctx context.Context, p picture) *cluster.Report {
 	now := time.Now()
 	r := &cluster.Report{
-		Name: o.a.o.Name, Address: o.a.o.Server.Addr(), Flavor: o.a.o.Install.Flavor, Time: now.UTC(), CloneAt: o.a.o.CloneAt,
+		Name: o.a.o.Name, Address: o.a.o.Server.Addr(), Flavor: o.a.o.Install.Flavor, Time: now.UTC(),
 		Task: p.order.task(), Detail: p.detail, Process: p.process, Empty: p.empty, Lease: now.Before(o.a.o.Farm.Until()),
 	}
 	if p.order != nil {
 		r.Epoch, r.Serial = p.order.assignment.Epoch, p.order.assignment.Serial
 	}
-	r.Load = map[string]float64{}
+	if o.a.o.Giving != nil {
+		r.CloneAt = o.a.o.Giving.Listen
+	}
 	if o.a.o.Load != nil {
-		o.a.o.Load(r.Load)
+		r.Load, _ = o.a.o.Load(now) // what could be measured is good
+	}
+	if r.Load == nil {
+		r.Load = map[string]float64{}
 	}
 	if p.server != nil {
 		r.PID = p.server.PID()
@@ -98,8 +111,10 @@ func (o *observer) fill(r *cluster.Report, p picture) {
 		}
 	}
 	r.Beat, r.Open, r.Receivers = o.more.beat, o.more.open, o.more.receivers
-	for name, value := range o.more.load {
-		r.Load[name] = value
+	maps.Copy(r.Load, o.more.load)
+	if !o.receivedAt.IsZero() {
+		age := time.Since(o.receivedAt)
+		r.ReceivedAge = &age
 	}
 }
 
@@ -129,7 +144,7 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 	defer context.AfterFunc(p.life, cancel)()
 	if o.server != p.server {
 		o.close()
-		o.server, o.known, o.askedMore, o.counted, o.more = p.server, false, time.Time{}, time.Time{}, more{}
+		o.server, o.known, o.askedMore, o.receivedAt, o.more = p.server, false, time.Time{}, time.Time{}, more{}
 	}
 	if o.conn == nil {
 		conn, err := dial(ctx, p.server)
@@ -142,6 +157,7 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 	f, err := o.a.dialect.facts(ctx, o.conn)
 	if err == nil {
 		o.facts, o.known = f, true
+		o.arrived(f)
 		if f.lost && o.a.history.setIntact(false) {
 			err = o.a.memory.keep(func(k *kept) { k.IntactPID = 0 })
 		}
@@ -158,8 +174,18 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 	return err
 }
 
+// arrived notes when the receiver has got something new.
+func (o *observer) arrived(f facts) {
+	switch {
+	case f.channel == nil:
+		o.receivedAt = time.Time{}
+	case o.receivedAt.IsZero() || !o.received.Contains(f.received):
+		o.receivedAt, o.received = time.Now(), f.received
+	}
+}
+
 func (o *observer) askMore(ctx context.Context) error {
-	m := more{load: map[string]float64{}}
+	m := more{}
 	if rows, err := o.conn.Query(ctx, readHeartbeat); err == nil && len(rows) == 1 {
 		if age, ok := rows[0].Int("age"); ok {
 			beat := time.Duration(age) * time.Microsecond
@@ -180,25 +206,9 @@ func (o *observer) askMore(ctx context.Context) error {
 		return err
 	}
 	m.receivers = ids(rows, o.a.dialect.serverID)
-	if rows, err = o.conn.Query(ctx, o.a.dialect.status); err != nil {
+	// What could be measured is good.
+	if m.load, err = o.load.Sample(ctx, time.Now(), o.conn); err != nil && mysqladmin.Code(err) == 0 {
 		return err
-	}
-	for _, row := range rows {
-		value, err := strconv.ParseFloat(row.String("Value"), 64)
-		if err != nil {
-			continue
-		}
-		switch row.String("Variable_name") {
-		case "Threads_connected":
-			m.load["threads_connected"] = value
-		case "Threads_running":
-			m.load["threads_running"] = value
-		case "Questions":
-			if now := time.Now(); !o.counted.IsZero() && now.After(o.counted) {
-				m.load["qps"] = max(0, value-float64(o.questions)) / now.Sub(o.counted).Seconds()
-			}
-			o.questions, o.counted = int64(value), time.Now()
-		}
 	}
 	o.more = m
 	return nil

@@ -46,9 +46,9 @@ func sameWork(o, p *order) bool {
 	}
 	switch o.part.Task {
 	case cluster.Lead:
-		return o.assignment.Epoch == p.assignment.Epoch && o.assignment.SemiSync == p.assignment.SemiSync
+		return o.assignment.Epoch == p.assignment.Epoch && o.assignment.SemiSync == p.assignment.SemiSync && o.assignment.Durable == p.assignment.Durable
 	case cluster.Follow, cluster.Clone:
-		return o.part.Source == p.part.Source && o.source.Address == p.source.Address && o.part.Acknowledges == p.part.Acknowledges
+		return o.part.Source == p.part.Source && o.source.Address == p.source.Address && o.part.CloneAt == p.part.CloneAt && o.part.Acknowledges == p.part.Acknowledges
 	}
 	return true
 }

@@ -20,6 +20,7 @@ func (a *Agent) findServer() error {
 		return err
 	}
 	a.change(func(p *picture) { p.empty = !initialised })
+	a.history.setErrant(a.memory.kept().Errant)
 	if !initialised {
 		return nil
 	}
@@ -51,7 +52,7 @@ func (a *Agent) findServer() error {
 // hasServer makes a running server the picture's, until its process ends.
 func (a *Agent) hasServer(server *dbserver.Server) {
 	life, end := context.WithCancel(context.Background())
-	a.history.forget()
+	a.history.setIntact(false)
 	a.change(func(p *picture) {
 		p.process, p.server, p.life, p.asked, p.carried, p.detail = cluster.Running, server, life, false, nil, ""
 	})

@@ -22,7 +22,7 @@ const (
 
 // report tells the farm how the server is, regularly and at every change.
 func (a *Agent) report(ctx context.Context) error {
-	o := observer{a: a}
+	o := a.newObserver()
 	defer o.close()
 	var last *cluster.Report
 	var order *order
@@ -94,7 +94,7 @@ func (a *Agent) lastReport(ctx context.Context) error {
 	if ctx.Err() != nil {
 		return nil
 	}
-	o := observer{a: a}
+	o := a.newObserver()
 	if err := a.send(ctx, o.report(ctx, p)); err != nil {
 		a.o.Log.Warn("nobody was told of the server's end", zap.Error(err))
 	}
@@ -108,7 +108,7 @@ func changed(a, b *cluster.Report) bool {
 	}
 	x, y := *a, *b
 	for _, r := range []*cluster.Report{&x, &y} {
-		r.Time, r.Beat, r.Stalled, r.Open, r.Load = time.Time{}, nil, 0, 0, nil
+		r.Time, r.Beat, r.ReceivedAge, r.Stalled, r.Open, r.Load = time.Time{}, nil, nil, 0, 0, nil
 		if r.Task == cluster.Lead && r.Done {
 			r.Executed, r.Received = "", "" // with every write
 		}

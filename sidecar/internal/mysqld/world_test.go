@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -98,7 +99,6 @@ type node struct {
 	id      uint32
 	inst    dbserver.Install
 	server  dbserver.Config
-	cloner  Cloner
 	log     *zap.Logger
 	finish  context.CancelFunc
 	ended   chan error
@@ -146,7 +146,7 @@ func (n *node) start(seeded bool) {
 
 func (n *node) options() Options {
 	return Options{
-		Name: n.name, Cluster: "db", Install: n.inst, Server: n.server, Replication: replication, Monitor: monitor, Farm: n, Cloner: n.cloner, Log: n.log,
+		Name: n.name, Cluster: "db", Install: n.inst, Server: n.server, Replication: replication, Monitor: monitor, Farm: n, Log: n.log,
 		Application: dbserver.ApplicationAccount(n.inst.Flavor, dbserver.Account{User: "shop", Password: "shop"}, "shop"),
 	}
 }
@@ -268,7 +268,7 @@ type part struct {
 	name   string
 	task   cluster.Task
 	source string
-	acks   bool
+	acks   bool // for Clone: nothing
 }
 
 // assign writes the next assignment.
@@ -277,7 +277,7 @@ func (w *world) assign(semiSync bool, parts ...part) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.serial++
-	a := &cluster.Assignment{Epoch: w.epoch, Term: 1, Serial: w.serial, SemiSync: semiSync, Why: "a test wants it"}
+	a := &cluster.Assignment{Epoch: w.epoch, Term: 1, Serial: w.serial, NextID: 100, Durable: semiSync, SemiSync: semiSync, Why: "a test wants it"}
 	for _, p := range parts {
 		n := w.nodes[p.name]
 		a.Servers = append(a.Servers, cluster.Server{Name: p.name, Address: n.server.Addr(), ID: n.id, Task: p.task, Source: p.source, Acknowledges: p.acks})
@@ -341,3 +341,41 @@ func (n *node) client() *mysqladmin.Conn {
 	n.w.t.Cleanup(func() { _ = conn.Close() })
 	return conn
 }
+
+// adminConn is a connection that stays.
+func (n *node) adminConn() *mysqladmin.Conn {
+	n.w.t.Helper()
+	secret, err := os.ReadFile(filepath.Join(n.server.Dir, "admin.secret"))
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	conn, err := mysqladmin.Dial(n.w.t.Context(), mysqladmin.Target{Network: "unix", Address: n.server.Socket, User: dbserver.AdminUser, Password: string(secret)})
+	if err != nil {
+		n.w.t.Fatal(err)
+	}
+	n.w.t.Cleanup(func() { _ = conn.Close() })
+	return conn
+}
+
+// write inserts a row as a user whose password is its name.
+func (n *node) write(user string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	defer cancel()
+	conn, err := mysqladmin.Dial(ctx, mysqladmin.Target{Network: "tcp", Address: n.server.Addr(), User: user, Password: user})
+	if err != nil {
+		return err
+	}
+	_, err = conn.Exec(ctx, "INSERT INTO app.t SELECT COALESCE(MAX(n), 0)+1 FROM app.t")
+	return errors.Join(err, conn.Close())
+}
+
+func signal(t *testing.T, pid int, s syscall.Signal) {
+	t.Helper()
+	if err := syscall.Kill(pid, s); err != nil {
+		t.Fatalf("process %d: %v", pid, err)
+	}
+}
+
+func kill9(t *testing.T, pid int)   { t.Helper(); signal(t, pid, syscall.SIGKILL) }
+func pause9(t *testing.T, pid int)  { t.Helper(); signal(t, pid, syscall.SIGSTOP) }
+func resume9(t *testing.T, pid int) { t.Helper(); signal(t, pid, syscall.SIGCONT) }
