@@ -26,6 +26,9 @@ type dialect struct {
 	readOnly, writable []string
 	// freeze lets nobody write, administrators included, until thaw or the end of the
 	// connection; empty if readOnly is enough for that.
+	// release ends the waits for acknowledgements of clients that were sent away;
+	// empty if sending them away does.
+	release                     []string
 	freeze, thaw                []string
 	startReceiver, stopReceiver string
 	startApplier, stopApplier   string

@@ -19,11 +19,8 @@ func (a *Agent) follow(ctx context.Context, p picture) error {
 	if err != nil {
 		return err
 	}
-	if a.control.frozen {
-		if err := a.exec(ctx, p, a.dialect.thaw...); err != nil {
-			return err
-		}
-		a.control.frozen = false
+	if err := a.thaw(ctx, p); err != nil {
+		return err
 	}
 	if !f.readOnly {
 		if err := a.refuseWrites(ctx, p); err != nil {

@@ -29,6 +29,7 @@ var mySQL = dialect{
 	compare:       mySQLErrant,
 	readOnly:      []string{"SET GLOBAL super_read_only=ON"}, // implies read_only
 	writable:      []string{"SET GLOBAL super_read_only=OFF", "SET GLOBAL read_only=OFF"},
+	release:       []string{"SET GLOBAL rpl_semi_sync_source_enabled=OFF"},
 	startReceiver: "START REPLICA IO_THREAD", stopReceiver: "STOP REPLICA IO_THREAD",
 	startApplier: "START REPLICA SQL_THREAD", stopApplier: "STOP REPLICA SQL_THREAD",
 	startBoth: "START REPLICA", stopBoth: "STOP REPLICA",
@@ -76,21 +77,25 @@ func mySQLFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 func mySQLErrant(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error) {
 	var c comparison
 	var executed [2]string
+	var uuid string // the source's
 	for i, conn := range []*mysqladmin.Conn{own, source} {
-		rows, err := conn.Query(ctx, "SELECT @@gtid_executed AS executed")
+		rows, err := conn.Query(ctx, "SELECT @@gtid_executed AS executed, @@server_uuid AS uuid")
 		if err != nil {
 			return c, err
 		}
 		if len(rows) != 1 {
 			return c, fmt.Errorf("%d rows", len(rows))
 		}
-		executed[i] = rows[0].String("executed")
+		executed[i], uuid = rows[0].String("executed"), rows[0].String("uuid")
 	}
 	var err error
 	if c.sourceHas, err = gtid.Parse(farm.MySQL, executed[1]); err != nil {
 		return c, err
 	}
-	rows, err := own.Query(ctx, "SELECT GTID_SUBTRACT("+mysqladmin.Text(executed[0])+", "+mysqladmin.Text(executed[1])+") AS errant")
+	// A source counts its own transactions as executed once they are acknowledged,
+	// which is after its followers have them.
+	ofSource := executed[1] + "," + uuid + ":1-9223372036854775806"
+	rows, err := own.Query(ctx, "SELECT GTID_SUBTRACT("+mysqladmin.Text(executed[0])+", "+mysqladmin.Text(ofSource)+") AS errant")
 	if err == nil && len(rows) == 1 {
 		c.Errant = rows[0].String("errant")
 	}

@@ -52,6 +52,21 @@ func (a *Agent) refuseWrites(ctx context.Context, p picture) error {
 // away (again).
 const insistFirst = 20 * time.Millisecond
 
+// thaw ends the freeze. What waits for that must not be carried out when it ends.
+func (a *Agent) thaw(ctx context.Context, p picture) error {
+	if !a.control.frozen {
+		return nil
+	}
+	if err := a.sendClientsAway(ctx, p); err != nil {
+		return err
+	}
+	if err := a.exec(ctx, p, a.dialect.thaw...); err != nil {
+		return err
+	}
+	a.control.frozen = false
+	return nil
+}
+
 // insist has the server execute statements for which clients that write are in the
 // way, sending them away.
 func (a *Agent) insist(ctx context.Context, p picture, statements []string) error {
@@ -81,17 +96,26 @@ func (a *Agent) insist(ctx context.Context, p picture, statements []string) erro
 	}
 }
 
+const (
+	goLimit = 3 * time.Second
+	// goSlowly is how long clients that were sent away may take before it is asked what
+	// keeps them.
+	goSlowly = 50 * time.Millisecond
+)
+
 // sendClientsAway ends every connection that may write: all but ours, the
-// replication's and the proxies' watch.
+// replication's and the proxies' watch. It returns when they are gone; others may
+// have come.
 func (a *Agent) sendClientsAway(ctx context.Context, p picture) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	ctx, cancel := context.WithTimeout(ctx, goLimit)
 	defer cancel()
 	conn, err := dial(ctx, p.server)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	for range 100 {
+	defer func() { err = errors.Join(err, closeConn(conn)) }()
+	sent, began, released := map[uint32]bool{}, time.Now(), false
+	for first := true; ; first = false {
 		rows, err := conn.Query(ctx, a.dialect.clients)
 		if err != nil {
 			return fmt.Errorf("list the server's clients: %w", err)
@@ -99,22 +123,34 @@ func (a *Agent) sendClientsAway(ctx context.Context, p picture) (err error) {
 		left := 0
 		for _, row := range rows {
 			id, err := strconv.ParseUint(row.String("id"), 10, 32)
-			if err != nil || a.mayStay(row, uint32(id), conn.ID()) {
+			if err != nil || a.mayStay(row, uint32(id), conn.ID()) || !first && !sent[uint32(id)] {
 				continue
 			}
 			left++
+			if sent[uint32(id)] {
+				continue
+			}
 			if _, err := conn.Exec(ctx, fmt.Sprintf("KILL %d", id)); err != nil && mysqladmin.Code(err) != errNoSuchThread {
 				return fmt.Errorf("send client %d away: %w", id, err)
 			}
+			sent[uint32(id)] = true
 		}
 		if left == 0 {
 			return nil
+		}
+		if time.Since(began) > goSlowly && !released {
+			// Their connections are closed: nobody is told that the commit has succeeded.
+			for _, statement := range a.dialect.release {
+				if _, err := conn.Exec(ctx, statement); err != nil {
+					return fmt.Errorf("%s: %w", statement, err)
+				}
+			}
+			released = true
 		}
 		if err := pause(ctx, 2*time.Millisecond); err != nil {
 			return fmt.Errorf("%d clients do not go: %w", left, err)
 		}
 	}
-	return errors.New("clients come as fast as they are sent away")
 }
 
 func (a *Agent) mayStay(row mysqladmin.Row, id, self uint32) bool {
