@@ -35,6 +35,9 @@ type Options struct {
 	Programs string
 	// First is the first instance's address; the others get those after it.
 	First netip.Addr
+	// Launcher is a program that starts each sidecar, as the farm file says of it;
+	// empty for none.
+	Launcher string
 	// StopLimit is how long an instance may take to stop before it is killed.
 	StopLimit time.Duration
 	Log       *zap.Logger
@@ -50,7 +53,7 @@ func NewLocal(o Options) (*Local, error) {
 	if !filepath.IsAbs(o.Dir) {
 		return nil, fmt.Errorf("local provider: %q is not an absolute path", o.Dir)
 	}
-	if !o.First.IsLoopback() {
+	if !o.First.IsLoopback() && o.Launcher == "" {
 		return nil, fmt.Errorf("local provider: %v is not a loopback address", o.First)
 	}
 	if o.StopLimit == 0 {
@@ -122,8 +125,8 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep}
 	for r.Address = l.First; taken[r.Address]; r.Address = r.Address.Next() {
 	}
-	if !r.Address.IsLoopback() {
-		return record{}, fmt.Errorf("there is no loopback address left after %v", l.First)
+	if !l.fits(r.Address) {
+		return record{}, fmt.Errorf("there is no address left after %v", l.First)
 	}
 	if err := l.listens(s, &r, others); err != nil {
 		return record{}, err
@@ -139,6 +142,12 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 		return record{}, err
 	}
 	return r, l.save(r)
+}
+
+// fits reports whether an instance can have the address: one of this machine's
+// loopback, or one that the launcher provides for.
+func (l *Local) fits(a netip.Addr) bool {
+	return a.IsValid() && (a.IsLoopback() || l.Launcher != "")
 }
 
 func (l *Local) save(r record) error {

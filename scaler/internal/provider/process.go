@@ -102,6 +102,9 @@ func (l *Local) start(ctx context.Context, r record) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, logs.Close()) }() // the child has its own descriptor
+	if l.Launcher != "" {
+		args = append([]string{l.Launcher, r.Name, r.Address.String()}, args...)
+	}
 	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Env = l.environment(r.Name)
 	// Its reports, a line each second, are nobody's here: the registry has better ones.
