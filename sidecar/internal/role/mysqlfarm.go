@@ -122,4 +122,3 @@ func stateOf(c *cluster.Report) report.State {
 	}
 	return report.Stopped
 }
-
