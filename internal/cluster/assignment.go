@@ -81,6 +81,9 @@ type Server struct {
 	Task Task   `json:"task"`
 	// Source is the name of the server that is followed or copied.
 	Source string `json:"source,omitempty"`
+	// CloneAt is host:port at which Source gives its data to the one that is to be
+	// cloned from it.
+	CloneAt string `json:"clone_at,omitempty"`
 	// State is what the proxies are told of a replica; empty if they are not to
 	// know it.
 	State farm.State `json:"state,omitempty"`

@@ -115,13 +115,6 @@ exec ip netns exec "$ns" "$@"
 	return path
 }
 
-// remove deletes a node's namespace; its processes have ended.
-func (n *network) remove(node string) {
-	if err := ip("netns", "del", n.name(node)); err != nil {
-		n.t.Logf("%v", err)
-	}
-}
-
 // cut lets nothing more pass from one node to another: what is sent goes to a hardware
 // address that nobody has. mend ends it.
 func (n *network) cut(from string, to netip.Addr) {
@@ -133,5 +126,22 @@ func (n *network) cut(from string, to netip.Addr) {
 func (n *network) mend(from string, to netip.Addr) {
 	if err := ip("-n", n.name(from), "neigh", "del", to.String(), "dev", "eth0"); err != nil {
 		n.t.Error(err)
+	}
+}
+
+// removeAll deletes the namespaces of all nodes.
+func (n *network) removeAll() {
+	text, err := exec.Command("ip", "netns", "list").Output()
+	if err != nil {
+		n.t.Error(err)
+		return
+	}
+	for line := range strings.Lines(string(text)) {
+		name, _, _ := strings.Cut(strings.TrimSpace(line), " ")
+		if strings.HasPrefix(name, n.prefix+"-") {
+			if err := ip("netns", "del", name); err != nil {
+				n.t.Error(err)
+			}
+		}
 	}
 }

@@ -254,6 +254,14 @@ func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	return free[0], nil
 }
 
+// cloneAt is where a server says that it gives its data.
+func (s *state) cloneAt(name string) string {
+	if r := s.answered(name); r != nil {
+		return r.CloneAt
+	}
+	return ""
+}
+
 // copyFrom has a server copy the data of another.
 func (s *state) copyFrom(leader, server cluster.Server, why string) {
 	source, err := s.donor(leader, server.Name)
@@ -263,6 +271,7 @@ func (s *state) copyFrom(leader, server cluster.Server, why string) {
 	}
 	edit(s.next("%s copies the data of %s: %s", server.Name, source, why), server.Name, func(o *cluster.Server) {
 		o.Task, o.Source, o.State, o.Weight, o.Acknowledges = cluster.Clone, source, "", 0, false
+		o.CloneAt = s.cloneAt(source)
 	})
 }
 
@@ -273,7 +282,7 @@ func (s *state) welcome(leader cluster.Server) {
 		donor, _ := s.Assignment.Server(server.Source)
 		switch {
 		case server.Task == cluster.Clone && r != nil && r.Done && r.Task == cluster.Clone && r.Epoch == s.Assignment.Epoch:
-			edit(s.next("%s has the data of %s and follows", server.Name, server.Source), server.Name, func(o *cluster.Server) { o.Task, o.Source = cluster.Follow, leader.Name })
+			edit(s.next("%s has the data of %s and follows", server.Name, server.Source), server.Name, func(o *cluster.Server) { o.Task, o.Source, o.CloneAt = cluster.Follow, leader.Name, "" })
 		case server.Task == cluster.Clone && s.answered(donor.Name) == nil && s.Servers[donor.Name].Age > 2*s.p.Silence:
 			s.copyFrom(leader, server, donor.Name+", which it copied from, is lost")
 		case server.Task == cluster.Fence && s.fresh(server.Name) != nil:
@@ -294,7 +303,7 @@ func (s *state) welcome(leader cluster.Server) {
 			continue
 		}
 		a := s.next("%s is new: it copies the data of %s", name, source)
-		server := cluster.Server{Name: name, Address: seen.Address, ID: a.NextID, Task: cluster.Clone, Source: source}
+		server := cluster.Server{Name: name, Address: seen.Address, ID: a.NextID, Task: cluster.Clone, Source: source, CloneAt: s.cloneAt(source)}
 		a.NextID++
 		at, _ := slices.BinarySearchFunc(a.Servers, name, func(o cluster.Server, name string) int { return strings.Compare(o.Name, name) })
 		a.Servers = slices.Insert(a.Servers, at, server)

@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -21,16 +22,29 @@ import (
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
+	"farmhand/internal/mysqladmin"
 	"farmhand/internal/pki"
 	"farmhand/sidecar/internal/clone"
 )
 
 func TestMain(m *testing.M) {
-	os.Exit(farmtest.Leakless{M: m, Patience: 5 * time.Second}.Run())
+	if text := os.Getenv(other); text != "" {
+		fmt.Fprintln(os.Stderr, playPart(text))
+		os.Exit(1)
+	}
+	var err error
+	if templateDir, err = os.MkdirTemp("", "clone"); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+	os.Exit(farmtest.Leakless{M: m, Patience: 5 * time.Second, End: func() error { return os.RemoveAll(templateDir) }}.Run())
 }
 
 // replicator is the account on every donor by which a copy follows it.
 var replicator = dbserver.Account{User: "replicator", Password: "replicator"}
+
+// redoLog is small, because templates are copied.
+const redoLog = 16 << 20
 
 // world is a farm's authority and a place for its nodes.
 type world struct {
@@ -67,7 +81,7 @@ func (w *world) node(t *testing.T, name string, id uint32) *node {
 	place := farmtest.FreePort(t)
 	n := &node{w: w, name: name, files: w.certify(t, w.authority, name), config: dbserver.Config{
 		Dir: filepath.Join(w.dir, name), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(w.dir, name+".sock"),
-		ServerID: id, RedoLog: 16 << 20, Credential: serverAccount(), ParentDeath: syscall.SIGKILL,
+		ServerID: id, RedoLog: redoLog, Credential: serverAccount(w.inst.Flavor), ParentDeath: syscall.SIGKILL,
 		ExtraArgs: []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2"},
 	}}
 	if n.config.Credential != nil { // sockets are made by the server's account
@@ -101,9 +115,9 @@ func (w *world) certify(t *testing.T, a *pki.Authority, name string) pki.Files {
 }
 
 // serverAccount is the account that servers run as when we are root: one other
-// than ours, as on a real node.
-func serverAccount() *syscall.Credential {
-	if os.Geteuid() != 0 {
+// than ours, as on a real node. An unpacked MySQL may be where only we can go.
+func serverAccount(flavor farm.Flavor) *syscall.Credential {
+	if os.Geteuid() != 0 || flavor == farm.MySQL {
 		return nil
 	}
 	u, err := user.Lookup("nobody")
@@ -121,10 +135,64 @@ func serverAccount() *syscall.Credential {
 // initialise makes the node's server an empty one, and starts it.
 func (n *node) initialise(t *testing.T) {
 	t.Helper()
-	if err := dbserver.Initialise(t.Context(), n.w.inst, n.config, dbserver.ReplicationAccount(n.w.inst.Flavor, replicator)...); err != nil {
+	n.place(t)
+	n.start(t)
+}
+
+// rekey gives the administrator of the node's server, which does not run, another
+// password than the template's.
+func (n *node) rekey(t *testing.T) {
+	t.Helper()
+	if err := os.WriteFile(filepath.Join(n.config.Dir, "admin.secret"), []byte("of "+n.name), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	n.start(t)
+	if err := dbserver.Settle(t.Context(), n.w.inst, n.config, func(context.Context, *mysqladmin.Conn) error { return nil }); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// place makes the directory of an empty server.
+func (n *node) place(t *testing.T) {
+	t.Helper()
+	from, err := templates[n.w.inst.Flavor]()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.CopyFS(n.config.Dir, os.DirFS(from)); err != nil {
+		t.Fatal(err)
+	}
+	err = filepath.WalkDir(n.config.Dir, func(path string, _ os.DirEntry, err error) error {
+		if err == nil {
+			err = n.config.Give(path)
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// templates are the directories of empty servers, made once.
+var (
+	templateDir string
+	templates   = map[farm.Flavor]func() (string, error){
+		farm.MariaDB: sync.OnceValues(func() (string, error) { return template(farm.MariaDB) }),
+		farm.MySQL:   sync.OnceValues(func() (string, error) { return template(farm.MySQL) }),
+	}
+)
+
+func template(flavor farm.Flavor) (string, error) {
+	inst, err := dbserver.Find(context.Background(), flavor, farmtest.MySQLRoot())
+	if err != nil {
+		return "", err
+	}
+	dir := filepath.Join(templateDir, flavor.String())
+	err = dbserver.Initialise(context.Background(), inst, dbserver.Config{Dir: dir, RedoLog: redoLog},
+		dbserver.ReplicationAccount(flavor, replicator)...)
+	if err == nil && flavor == farm.MySQL {
+		err = os.Remove(filepath.Join(dir, "data", "auto.cnf")) // each makes its own UUID
+	}
+	return dir, err
 }
 
 func (n *node) start(t *testing.T) {
@@ -166,7 +234,7 @@ func (n *node) fill(t *testing.T, mib int) {
 	n.exec(t, "CREATE DATABASE shop", "CREATE TABLE shop.item (id INT PRIMARY KEY AUTO_INCREMENT, text MEDIUMTEXT)",
 		"CREATE TABLE shop.count (id INT PRIMARY KEY, n INT)", "INSERT INTO shop.count VALUES (1, 0)")
 	for range mib {
-		n.exec(t, "INSERT INTO shop.item (text) VALUES "+strings.TrimSuffix(strings.Repeat("(REPEAT(MD5(RAND()), 2048)),", 16), ","))
+		n.exec(t, "INSERT INTO shop.item (text) VALUES "+strings.TrimSuffix(strings.Repeat("(REPEAT(SHA2(RAND(), 256), 1024)),", 16), ","))
 	}
 }
 
@@ -179,7 +247,7 @@ func (n *node) write(t *testing.T) (stop func() int) {
 	var written atomic.Int64
 	go func() {
 		for ctx.Err() == nil {
-			err := n.server.Exec(context.WithoutCancel(ctx), "BEGIN", "INSERT INTO shop.item (text) VALUES (REPEAT(MD5(RAND()), 100))",
+			err := n.server.Exec(context.WithoutCancel(ctx), "BEGIN", "INSERT INTO shop.item (text) VALUES (REPEAT(SHA2(RAND(), 256), 50))",
 				"UPDATE shop.count SET n=n+1", "COMMIT")
 			if err != nil {
 				done <- err
@@ -255,11 +323,11 @@ func (n *node) follow(t *testing.T, source *node) {
 
 func (n *node) catchUp(t *testing.T, source *node) {
 	t.Helper()
-	query := fmt.Sprintf("SELECT MASTER_GTID_WAIT('%s', 25) AS v", source.value(t, "SELECT @@gtid_current_pos AS v"))
+	position, wait := "SELECT @@gtid_current_pos AS v", "SELECT MASTER_GTID_WAIT('%s', 25) AS v"
 	if n.w.inst.Flavor == farm.MySQL {
-		query = fmt.Sprintf("SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 25) AS v", source.value(t, "SELECT @@gtid_executed AS v"))
+		position, wait = "SELECT @@gtid_executed AS v", "SELECT WAIT_FOR_EXECUTED_GTID_SET('%s', 25) AS v"
 	}
-	if outcome := n.value(t, query); outcome != "0" {
+	if outcome := n.value(t, fmt.Sprintf(wait, source.value(t, position))); outcome != "0" {
 		t.Fatalf("%s did not catch up with %s: %q", n.name, source.name, outcome)
 	}
 }
@@ -284,7 +352,7 @@ func same(t *testing.T, a, b *node) {
 
 // eachFlavor runs the contract on every flavor of server that is installed.
 func eachFlavor(t *testing.T, test func(t *testing.T, w *world)) {
-	for _, flavor := range []farm.Flavor{farm.MariaDB} {
+	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
 		t.Run(flavor.String(), func(t *testing.T) { test(t, newWorld(t, flavor)) })
 	}
 }
@@ -296,7 +364,9 @@ func TestACopyUnderLoadFollowsTheDonor(t *testing.T) {
 		a, b := w.node(t, "db1", 1), w.node(t, "db2", 2)
 		a.initialise(t)
 		a.fill(t, 24)
-		b.initialise(t)
+		b.place(t)
+		b.rekey(t)
+		b.start(t)
 		b.exec(t, "CREATE DATABASE old")
 		d := a.serve(t, nil)
 
@@ -344,6 +414,82 @@ func TestACopyUnderLoadFollowsTheDonor(t *testing.T) {
 		t.Logf("%d MiB in %v, %d transactions meanwhile, position %s", c.Bytes>>20, c.Took, written, c.Position)
 		b.owned(t)
 	})
+}
+
+// TestACopyOfAReplicaFollowsThePrimary copies a server that follows another, and
+// lets the copy follow that.
+func TestACopyOfAReplicaFollowsThePrimary(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, w *world) {
+		a, b, c := w.node(t, "db1", 1), w.node(t, "db2", 2), w.node(t, "db3", 3)
+		a.initialise(t)
+		b.initialise(t)
+		b.follow(t, a)
+		a.fill(t, 12)
+		b.catchUp(t, a)
+		stop := a.write(t)
+		fetched, err := clone.Fetch(t.Context(), c.joiner(b.serve(t, nil)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := fetched.Swap(); err != nil {
+			t.Fatal(err)
+		}
+		c.start(t)
+		c.follow(t, a)
+		written := stop()
+		c.catchUp(t, a)
+		same(t, a, c)
+		b.catchUp(t, a)
+		same(t, a, b)
+		if got := c.value(t, "SELECT n AS v FROM shop.count"); got != strconv.Itoa(written) {
+			t.Errorf("the copy has counted %s of %d", got, written)
+		}
+		if w.inst.Flavor == farm.MySQL && b.value(t, "SELECT @@super_read_only AS v") != "1" || b.value(t, "SELECT @@read_only AS v") != "1" {
+			t.Error("the donor takes writes")
+		}
+		c.owned(t)
+	})
+}
+
+// TestACommitThatWaitsIsNotTornFromItsPosition: a commit that waits for a replica's
+// acknowledgement is in the binlog and not in the data. A copy must not be taken in
+// between; the donor gives up waiting, and the server goes on.
+func TestACommitThatWaitsIsNotTornFromItsPosition(t *testing.T) {
+	w := newWorld(t, farm.MariaDB)
+	a, b := w.node(t, "db1", 1), w.node(t, "db2", 2)
+	a.initialise(t)
+	a.fill(t, 1)
+	a.exec(t, "SET GLOBAL rpl_semi_sync_master_timeout=600000", "SET GLOBAL rpl_semi_sync_master_wait_no_slave=ON",
+		"SET GLOBAL rpl_semi_sync_master_wait_point=AFTER_SYNC", "SET GLOBAL rpl_semi_sync_master_enabled=ON")
+	committed := make(chan error, 1)
+	go func() { committed <- a.server.Exec(context.Background(), "INSERT INTO shop.count VALUES (2, 0)") }()
+	farmtest.Eventually(t, "a commit waits", func() error {
+		if n := a.value(t, "SELECT COUNT(*) AS v FROM information_schema.processlist WHERE state LIKE 'Waiting for semi-sync ACK%'"); n != "1" {
+			return fmt.Errorf("%s do", n)
+		}
+		return nil
+	})
+	d := a.serve(t, func(d *clone.Donor) { d.Stall = 4 * time.Second })
+	if _, err := clone.Fetch(t.Context(), b.joiner(d)); err == nil || !strings.Contains(err.Error(), "nothing was sent for 4s") {
+		t.Errorf("a copy while a commit waits: %v", err)
+	}
+	a.exec(t, "SET GLOBAL rpl_semi_sync_master_enabled=OFF")
+	if err := <-committed; err != nil {
+		t.Error(err)
+	}
+	a.exec(t, "INSERT INTO shop.count VALUES (3, 0)") // nothing holds a lock any more
+	c, err := clone.Fetch(t.Context(), b.joiner(d))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Swap(); err != nil {
+		t.Fatal(err)
+	}
+	b.start(t)
+	same(t, a, b)
+	if at := b.value(t, "SELECT @@gtid_slave_pos AS v"); at != c.Position || at != a.value(t, "SELECT @@gtid_binlog_pos AS v") {
+		t.Errorf("the copy is at %s, and said to be at %s", at, c.Position)
+	}
 }
 
 // owned checks whose all files of the node's server are, and that nothing was left.

@@ -8,7 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -107,12 +107,15 @@ func (c *Copy) Discard() error { return dbserver.DropIncoming(c.config) }
 // fetch is one attempt of a Joiner.
 type fetch struct {
 	Joiner
-	cancel   context.CancelCauseFunc
-	progress Progress
-	told     time.Time
+	cancel    context.CancelCauseFunc
+	transport *http.Transport
 
 	answer *http.Response
-	body   io.Reader // of the answer
+	body   *counted // of the answer
+
+	mu       sync.Mutex
+	progress Progress
+	told     time.Time
 }
 
 func (f *fetch) run(ctx context.Context, how flavor, in dbserver.Config) (_ string, err error) {
@@ -126,39 +129,35 @@ func (f *fetch) run(ctx context.Context, how flavor, in dbserver.Config) (_ stri
 	if err != nil {
 		return "", err
 	}
-	transport := &http.Transport{
+	f.transport = &http.Transport{
 		DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
 		DialContext:     (&net.Dialer{Timeout: connectLimit}).DialContext,
 		TLSClientConfig: config, TLSHandshakeTimeout: connectLimit, ResponseHeaderTimeout: connectLimit,
 	}
-	defer transport.CloseIdleConnections()
-	if err := f.ask(ctx, transport); err != nil {
+	defer f.transport.CloseIdleConnections()
+	if err := f.ask(ctx); err != nil {
 		return "", err
 	}
 	defer func() { _ = f.answer.Body.Close() }() // it was read to its end, or is given up
 	stalled := fmt.Errorf("nothing came in for %v", f.Stall)
 	alarm := time.AfterFunc(f.Stall, func() { f.cancel(stalled) })
 	defer alarm.Stop()
-	f.body = &counted{from: f.answer.Body, stall: f.Stall, alarm: alarm, tell: f.count}
+	f.body = &counted{from: f.answer.Body, stall: f.Stall, alarm: alarm}
 	if err := f.room(in); err != nil {
 		return "", err
 	}
 	return how.take(ctx, f, in)
 }
 
-func (f *fetch) ask(ctx context.Context, by http.RoundTripper) error {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, "https://"+f.Address+dataPath, nil)
+func (f *fetch) ask(ctx context.Context) (err error) {
+	f.answer, err = f.request(ctx, http.MethodGet, dataPath, http.Header{
+		flavorHeader: {f.Install.Flavor.String()}, versionHeader: {f.Install.Version},
+	})
 	if err != nil {
 		return err
 	}
-	request.Header.Set(flavorHeader, f.Install.Flavor.String())
-	request.Header.Set(versionHeader, f.Install.Version)
-	if f.answer, err = by.RoundTrip(request); err != nil {
-		return err
-	}
 	if f.answer.StatusCode != http.StatusOK {
-		text, err := io.ReadAll(io.LimitReader(f.answer.Body, maxReason))
-		return errors.Join(&RefusedError{Status: f.answer.StatusCode, Reason: strings.TrimSpace(string(text))}, err, f.answer.Body.Close())
+		return refusal(f.answer)
 	}
 	if f.progress.Total, err = strconv.ParseInt(f.answer.Header.Get(sizeHeader), 10, 64); err != nil {
 		return errors.Join(fmt.Errorf("the donor does not say how much there is: %w", err), f.answer.Body.Close())
@@ -185,22 +184,32 @@ func (f *fetch) whole() error {
 	if n, err := io.Copy(io.Discard, f.body); err != nil || n != 0 {
 		return errors.Join(fmt.Errorf("%d bytes came after the end of the data", n), err)
 	}
+	return f.verdict()
+}
+
+// verdict is the donor's, at the body's end, on whether that was all.
+func (f *fetch) verdict() error {
 	if reason := f.answer.Trailer.Get(faultTrailer); reason != "" {
 		return faultOf(reason)
 	}
 	sent, err := strconv.ParseInt(f.answer.Trailer.Get(bytesTrailer), 10, 64)
-	if err != nil || sent != f.progress.Bytes {
-		return fmt.Errorf("the data came to an end after %d bytes without the donor's word that it is whole", f.progress.Bytes)
+	if err != nil || sent != f.body.read {
+		return fmt.Errorf("the donor's answer ended after %d bytes without its word that it is whole", f.body.read)
 	}
 	return nil
 }
 
 func (f *fetch) phase(p Phase) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.progress.Phase = p
 	f.tell(time.Now())
 }
 
+// count counts bytes of data. It may be called by several goroutines.
 func (f *fetch) count(n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.progress.Bytes += int64(n)
 	if now := time.Now(); now.Sub(f.told) >= tellEvery {
 		f.tell(now)

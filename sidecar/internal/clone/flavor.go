@@ -3,7 +3,6 @@ package clone
 import (
 	"context"
 	"fmt"
-	"io"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
@@ -13,16 +12,17 @@ import (
 type flavor interface {
 	// ready says what is missing on this machine to give or take data.
 	ready(dbserver.Install) error
-	// give writes the data of d's server to w, or whatever take makes it from, until
-	// it is whole or ctx ends.
-	give(ctx context.Context, d *Donor, w io.Writer) error
-	// take makes the data in in, whose directories exist, from what give writes, and
-	// returns the position up to which it holds the donor's transactions.
+	// give gives the data of g's server until it is whole or ctx ends.
+	give(ctx context.Context, g *gift) error
+	// take makes the data in in, whose directories exist and are empty, from what the
+	// donor gives, and returns the position up to which it holds the donor's
+	// transactions.
 	take(ctx context.Context, f *fetch, in dbserver.Config) (position string, err error)
 }
 
 var flavors = map[farm.Flavor]flavor{
 	farm.MariaDB: mariadb{},
+	farm.MySQL:   mysql{},
 }
 
 func flavorOf(inst dbserver.Install) (flavor, error) {

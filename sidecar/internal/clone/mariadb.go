@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -32,25 +31,26 @@ func (mariadb) ready(dbserver.Install) error {
 	return nil
 }
 
-func (mariadb) give(ctx context.Context, d *Donor, w io.Writer) (err error) {
-	admin, err := d.Config.Admin()
+func (mariadb) give(ctx context.Context, g *gift) (err error) {
+	c := g.donor.Config
+	admin, err := c.Admin()
 	if err != nil {
 		return err
 	}
-	options, err := optionFile(d.Config, admin)
+	options, err := optionFile(c, admin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(options)) }()
-	return program{server: d.Config, out: w, args: []string{
+	return program{server: c, out: g, args: []string{
 		"mariadb-backup",
 		"--defaults-file=" + options, // must be the first
 		"--backup",
 		"--stream=mbstream",
 		"--slave-info",
-		"--datadir=" + d.Config.DataDir(),
-		"--tmpdir=" + d.Config.TempDir(),
-		"--target-dir=" + d.Config.TempDir(), // nothing is written there
+		"--datadir=" + c.DataDir(),
+		"--tmpdir=" + c.TempDir(),
+		"--target-dir=" + c.TempDir(), // nothing is written there
 	}}.run(ctx)
 }
 
@@ -92,7 +92,11 @@ func optionValue(text string) string {
 func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, error) {
 	data := in.DataDir()
 	f.phase(Copying)
-	if err := (program{server: in, in: f.body, args: []string{"mbstream", "--extract", "--directory=" + data}}).run(ctx); err != nil {
+	extract := program{server: in, in: &passing{f.body, f.count}, args: []string{"mbstream", "--extract", "--directory=" + data}}
+	if err := extract.run(ctx); err != nil {
+		if f.body.ended { // too early, and the donor says why
+			err = errors.Join(f.verdict(), err)
+		}
 		return "", err
 	}
 	if err := f.whole(); err != nil {

@@ -2,8 +2,9 @@ package clone
 
 import (
 	"context"
+	"errors"
 	"io"
-	"net/http"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/time/rate"
@@ -12,16 +13,15 @@ import (
 // piece is the most that is sent at once under a limit on the rate.
 const piece = 64 << 10
 
-// paced writes an answer's body no faster than a limit, and not to somebody who
-// takes none of it.
+// paced writes no faster than a limit, and not to somebody who takes none of it.
 type paced struct {
-	ctx     context.Context
-	to      http.ResponseWriter
-	control *http.ResponseController
-	limiter *rate.Limiter // nil: none
-	stall   time.Duration
-	alarm   *time.Timer // goes off when nothing was sent for the time of stall
-	sent    int64
+	ctx      context.Context
+	to       io.Writer
+	deadline func(time.Time) error
+	limiter  *rate.Limiter // nil: none
+	stall    time.Duration
+	moved    func() // something was sent
+	sent     atomic.Int64
 }
 
 func (p *paced) Write(b []byte) (n int, err error) {
@@ -33,14 +33,14 @@ func (p *paced) Write(b []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		if err := p.control.SetWriteDeadline(time.Now().Add(p.stall)); err != nil {
+		if err := p.deadline(time.Now().Add(p.stall)); err != nil {
 			return n, err
 		}
 		var m int
 		m, err = p.to.Write(part)
 		n += m
-		p.sent += int64(m)
-		p.alarm.Reset(p.stall)
+		p.sent.Add(int64(m))
+		p.moved()
 	}
 	return n, err
 }
@@ -53,12 +53,13 @@ func limiterOf(bytes int64) *rate.Limiter {
 	return rate.NewLimiter(rate.Limit(bytes), int(min(piece, bytes)))
 }
 
-// counted reads a donor's answer, counts it, and does not wait for ever.
+// counted reads a donor's answer and does not wait for ever.
 type counted struct {
 	from  io.Reader
 	stall time.Duration
-	alarm *time.Timer
-	tell  func(n int)
+	alarm *time.Timer // goes off when nothing has come in for the time of stall
+	read  int64
+	ended bool // in order
 }
 
 func (c *counted) Read(b []byte) (int, error) {
@@ -67,7 +68,8 @@ func (c *counted) Read(b []byte) (int, error) {
 		c.alarm.Reset(c.stall)
 	} else {
 		c.alarm.Stop() // what is done with the data then may take longer
+		c.ended = errors.Is(err, io.EOF)
 	}
-	c.tell(n)
+	c.read += int64(n)
 	return n, err
 }

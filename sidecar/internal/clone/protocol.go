@@ -9,8 +9,16 @@ import (
 	"time"
 )
 
-// dataPath is where a donor gives its data.
-const dataPath = "/v1/data"
+// Paths of the donor's. The latter two are for the joiner that gets an answer from
+// the first, meanwhile.
+const (
+	dataPath    = "/v1/data"    // GET: the data
+	connectPath = "/v1/connect" // POST: a connection to the database server
+	donePath    = "/v1/done"    // POST: the data has come through connections, whole
+)
+
+// upgrade is what a connection becomes at connectPath.
+const upgrade = "mysql"
 
 // What is said in headers, and at the end in trailers: a failure after the first
 // byte can be told nowhere else.

@@ -34,7 +34,7 @@ type Donor struct {
 	// Stall is how long nothing may go out before the copy is given up; default 2
 	// minutes. A backup can wait for the server's locks, and commits then wait for it.
 	Stall time.Duration
-	Log   *zap.Logger
+	Log   *zap.Logger // may be nil
 	// Tell is told of every copy that was begun, when it has ended; may be nil.
 	Tell func(Given)
 }
@@ -53,6 +53,9 @@ func Serve(ctx context.Context, l net.Listener, d Donor) error {
 	if d.Stall == 0 {
 		d.Stall = stallLimit
 	}
+	if d.Log == nil {
+		d.Log = zap.NewNop()
+	}
 	how, err := flavorOf(d.Install)
 	if err != nil {
 		return errors.Join(fmt.Errorf("give data at %v: %w", l.Addr(), err), l.Close())
@@ -65,6 +68,8 @@ func Serve(ctx context.Context, l net.Listener, d Donor) error {
 	s := &server{Donor: d, how: how}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET "+dataPath, s.handled(s.data))
+	mux.HandleFunc("POST "+connectPath, s.handled(s.connect))
+	mux.HandleFunc("POST "+donePath, s.handled(s.done))
 	h := &http.Server{
 		Handler: mux, TLSConfig: config,
 		ReadHeaderTimeout: connectLimit, IdleTimeout: connectLimit, MaxHeaderBytes: maxHeader,
@@ -94,9 +99,9 @@ type server struct {
 	how      flavor
 	handlers sync.WaitGroup
 
-	mu     sync.Mutex
-	ended  bool   // no handler may begin
-	joiner string // who gets the data now; empty if nobody
+	mu    sync.Mutex
+	ended bool  // no handler may begin
+	gift  *gift // what is given now; nil if nothing
 }
 
 // handled counts a handler in: http.Server.Close does not wait for them.
@@ -139,7 +144,9 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 		refuse(http.StatusConflict, err)
 		return
 	}
-	if other := s.take(joiner); other != "" {
+	g := newGift(r.Context(), &s.Donor, joiner, w)
+	defer g.end(nil)
+	if other := s.take(g); other != "" {
 		refuse(http.StatusServiceUnavailable, fmt.Errorf("busy: it gives its data to %s now", other))
 		return
 	}
@@ -154,51 +161,69 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 	w.Header().Set(sizeHeader, strconv.FormatInt(size, 10))
 	began := time.Now()
 	s.Log.Info("data is given", zap.String("joiner", joiner), zap.Int64("size", size))
-	sent, err := s.send(w, r)
-	w.Header().Set(bytesTrailer, strconv.FormatInt(sent, 10))
-	given := Given{Joiner: joiner, Bytes: sent, Took: time.Since(began), Err: err}
+	err = http.NewResponseController(w).Flush()
+	if err == nil {
+		err = s.how.give(g.ctx, g)
+	}
+	// The limit of the last piece may be over, and the end is still to be said.
+	if late := g.body.deadline(time.Now().Add(connectLimit)); late != nil {
+		err = errors.Join(err, late)
+	}
+	w.Header().Set(bytesTrailer, strconv.FormatInt(g.body.sent.Load(), 10))
+	given := Given{Joiner: joiner, Bytes: g.bytes(), Took: time.Since(began), Err: err}
 	if err != nil {
 		w.Header().Set(faultTrailer, fault(err))
-		s.Log.Warn("data not given to its end", zap.String("joiner", joiner), zap.Int64("bytes", sent), zap.Error(err))
+		s.Log.Warn("data not given to its end", zap.String("joiner", joiner), zap.Int64("bytes", given.Bytes), zap.Error(err))
 	} else {
-		s.Log.Info("data was given", zap.String("joiner", joiner), zap.Int64("bytes", sent), zap.Duration("took", given.Took))
+		s.Log.Info("data was given", zap.String("joiner", joiner), zap.Int64("bytes", given.Bytes), zap.Duration("took", given.Took))
 	}
 	if s.Tell != nil {
 		s.Tell(given)
 	}
 }
 
-func (s *server) send(w http.ResponseWriter, r *http.Request) (int64, error) {
-	ctx, cancel := context.WithCancelCause(r.Context())
-	defer cancel(nil)
-	stalled := fmt.Errorf("nothing was sent for %v", s.Stall)
-	body := &paced{
-		ctx: ctx, to: w, control: http.NewResponseController(w), limiter: limiterOf(s.Rate), stall: s.Stall,
-		alarm: time.AfterFunc(s.Stall, func() { cancel(stalled) }),
-	}
-	defer body.alarm.Stop()
-	if err := body.control.Flush(); err != nil {
-		return 0, err
-	}
-	err := s.how.give(ctx, &s.Donor, body)
-	return body.sent, err
-}
-
-// take makes joiner the one who gets the data; it returns who gets it already.
-func (s *server) take(joiner string) (other string) {
+// take makes g what is given; it returns who is given something already.
+func (s *server) take(g *gift) (other string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.joiner == "" {
-		s.joiner = joiner
-		return ""
+	if s.gift != nil {
+		return s.gift.joiner
 	}
-	return s.joiner
+	s.gift = g
+	return ""
 }
 
 func (s *server) release() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.joiner = ""
+	s.gift = nil
+}
+
+// current returns what is given to joiner, or refuses a request about it.
+func (s *server) current(w http.ResponseWriter, joiner string) *gift {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.gift == nil || s.gift.joiner != joiner {
+		http.Error(w, "no data is given to "+joiner, http.StatusForbidden)
+		return nil
+	}
+	return s.gift
+}
+
+// connect makes the request's connection one to the database server.
+func (s *server) connect(w http.ResponseWriter, r *http.Request, joiner string) {
+	if g := s.current(w, joiner); g != nil {
+		if err := g.connect(w); err != nil {
+			s.Log.Info("connection to the server for a copy", zap.String("joiner", joiner), zap.Error(err))
+		}
+	}
+}
+
+// done takes the joiner's word that it has all.
+func (s *server) done(w http.ResponseWriter, _ *http.Request, joiner string) {
+	if g := s.current(w, joiner); g != nil {
+		g.finish()
+	}
 }
 
 // fits says why a joiner's server cannot run on the donor's data: one of another

@@ -29,7 +29,7 @@ func (p program) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	said := &end{most: maxReason}
+	said := &end{most: maxReason / 2} // the error begins with what was run
 	cmd := exec.Command(path, p.args[1:]...)
 	cmd.Dir = p.server.TempDir()
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "TMPDIR=" + cmd.Dir, "LC_ALL=C"}
