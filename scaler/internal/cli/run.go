@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"net/netip"
 	"os"
 	"strings"
 
@@ -112,11 +111,7 @@ func provide(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Provide
 
 func provideLocal(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Provided, error) {
 	p := f.Provider.Parameters.Local
-	return localProvider(p.Directory, p.FirstAddress.Addr, programs, log)
-}
-
-func localProvider(dir string, first netip.Addr, programs string, log *zap.Logger) (daemon.Provided, error) {
-	local, err := provider.NewLocal(provider.Options{Dir: dir, Programs: programs, First: first, Log: log})
+	local, err := provider.NewLocal(provider.Options{Dir: p.Directory, Programs: programs, First: p.FirstAddress.Addr, Launcher: p.Launcher, Log: log})
 	if err != nil {
 		return daemon.Provided{}, err
 	}

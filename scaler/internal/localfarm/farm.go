@@ -86,12 +86,6 @@ func Run(finish, now context.Context, o Options) error {
 	return r.hold(finish, now)
 }
 
-// Provider is the local provider of a farm's directory.
-func Provider(o Options, tell func(name, text string)) (*provider.Local, error) {
-	first := o.Farm.Provider.Parameters.Local.FirstAddress.Addr
-	return provider.NewLocal(provider.Options{Dir: o.Dir.Path, Programs: o.Programs, First: first, Log: o.Log, Tell: tell})
-}
-
 // prepare checks what can be known to fail and makes the control node's directory.
 func (r *run) prepare() error {
 	for _, program := range []string{"proxy", "sidecar"} {
@@ -99,8 +93,12 @@ func (r *run) prepare() error {
 			return fmt.Errorf("the program %s is missing (make build): %w", program, err)
 		}
 	}
+	p := r.Farm.Provider.Parameters.Local
 	var err error
-	if r.local, err = Provider(r.Options, func(name, text string) { r.say("%s %s", name, text) }); err != nil {
+	if r.local, err = provider.NewLocal(provider.Options{
+		Dir: r.Dir.Path, Programs: r.Programs, First: p.FirstAddress.Addr, Launcher: p.Launcher, Log: r.Log,
+		Tell: func(name, text string) { r.say("%s %s", name, text) },
+	}); err != nil {
 		return err
 	}
 	if err := r.checkPlaces(); err != nil {

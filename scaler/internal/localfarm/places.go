@@ -37,7 +37,8 @@ func (r *run) checkPlaces() error {
 		problems = append(problems, err)
 	}
 	for name, role := range r.Farm.Roles {
-		if running[name] {
+		// What a launcher starts may be in another network.
+		if running[name] || r.Farm.Provider.Parameters.Local.Launcher != "" {
 			continue
 		}
 		switch p := role.Parameters; {

@@ -40,7 +40,7 @@ func (l *Local) write(s Spec, r *record) error {
 		if err := l.writeProxy(s, r); err != nil {
 			return err
 		}
-		config["role"], config["web"] = "web", l.webConfig(s)
+		config["role"], config["web"] = "web", l.webConfig(s, r)
 		config["membership"] = mapping{"source": "registry", "registry": mapping{"cluster": s.Cluster}}
 	default:
 		return fmt.Errorf("the local provider has no instances of kind %s", s.Role.Kind)
@@ -74,7 +74,7 @@ func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {
 	}
 }
 
-func (l *Local) webConfig(s Spec) mapping {
+func (l *Local) webConfig(s Spec, r *record) mapping {
 	templates := []mapping{}
 	for _, t := range s.Role.Parameters.Web.Templates {
 		var check []string
@@ -88,7 +88,7 @@ func (l *Local) webConfig(s Spec) mapping {
 	}
 	return mapping{
 		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates,
-		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}},
+		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
 	}
 }
 
