@@ -77,7 +77,7 @@ var rules = []rule{
 	},
 	{
 		why:       "nor files; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide"},
+		packages:  []string{"scaler/internal/decide", "scaler/internal/roles"},
 		direct:    true,
 		forbidden: below("os", "io", "path/filepath", "syscall", "embed"),
 	},

@@ -65,6 +65,24 @@ func TestScaleIn(t *testing.T) {
 	w.until(t, time.Hour, "2 servers", func(r roles.Result) bool { return len(r.Servers) == 2 && len(r.Leave) == 0 })
 }
 
+// TestWebScaleIn: a web node is in no assignment, and has nothing to shut down for.
+func TestWebScaleIn(t *testing.T) {
+	w := newWorld(false, 3)
+	w.load = 0.2
+	r := w.until(t, 10*time.Minute, "a decision", func(r roles.Result) bool { return len(r.Leave) > 0 })
+	name, began := r.Decision.Actions[0].Server, w.now
+	if r.Leave[name] != roles.Drain {
+		t.Errorf("%v", r.Leave)
+	}
+	w.until(t, 5*time.Minute, "its end", func(r roles.Result) bool { return r.Leave[name] == roles.Terminate })
+	if took := w.now.Sub(began); took < w.role.Limits.Drain || took > w.role.Limits.Drain+10*time.Second { // its clients stay
+		t.Errorf("it was terminated after %v", took)
+	}
+	if r = w.step(); len(r.Servers) != 2 || r.State.LastIn != w.now {
+		t.Errorf("%+v", r)
+	}
+}
+
 // TestClientsThatStay: who does not let go is waited for, but not for ever.
 func TestClientsThatStay(t *testing.T) {
 	w := newWorld(true, 3)
