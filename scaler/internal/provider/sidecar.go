@@ -88,8 +88,22 @@ func (l *Local) webConfig(s Spec, r *record) mapping {
 	}
 	return mapping{
 		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates,
-		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
+		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": reached(r.Admin)},
 	}
+}
+
+// reached is where the node itself reaches what listens on place: one that listens
+// everywhere is at its loopback address, too.
+func reached(place string) string {
+	at, err := netip.ParseAddrPort(place)
+	if err != nil || !at.Addr().IsUnspecified() {
+		return place
+	}
+	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if at.Addr().Is6() {
+		loopback = netip.IPv6Loopback()
+	}
+	return netip.AddrPortFrom(loopback, at.Port()).String()
 }
 
 // writeProxy writes what differs from the proxy's defaults.
