@@ -69,6 +69,7 @@ func (a *Agent) hasServer(server *dbserver.Server) {
 		if !a.look().asked {
 			a.o.Log.Error("the server's process has ended unasked", zap.Int("pid", server.PID()), zap.NamedError("how", server.Err()))
 		}
+		server.Release()
 	})
 }
 
