@@ -65,6 +65,8 @@ func next(p picture, now time.Time) (step, time.Duration) {
 		}
 	}
 	switch {
+	case alive && p.deposed:
+		return kill, 0 // as Fence: started again it gives up what nobody has acknowledged
 	case alive && sameWork(p.carried, p.order):
 		if left := p.verified.Add(verifyEvery).Sub(now); left > 0 {
 			return rest, left

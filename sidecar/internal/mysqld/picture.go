@@ -26,6 +26,10 @@ type picture struct {
 	life    context.Context  // ends with the server's process
 	asked   bool             // the process is being ended by us
 
+	// deposed: the process was to lead, and another server is to now. Nobody has told it
+	// to yield: it may have commits that nobody has acknowledged.
+	deposed bool
+
 	empty  bool // there is no data
 	copied bool // the task is Clone, and the data is that of the source
 	// confirmed is the epoch in which a primary that has crashed was told, after the

@@ -227,6 +227,47 @@ func TestFailover(t *testing.T) {
 	}
 }
 
+// TestAFormerPrimaryTakesItsOwnTransactionsFromOthers: what it gives up when it is
+// started again may be on the others, who have it under its id. With its old id
+// it would skip that.
+func TestAFormerPrimaryTakesItsOwnTransactionsFromOthers(t *testing.T) {
+	for name, dies := range map[string]func(*node){
+		"killed":                                func(n *node) { n.kill(n.now().PID) },
+		"told to follow without having yielded": func(*node) {},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, db1, db2, db3 := three(t, farm.MariaDB, true)
+			db1.admin("CREATE TABLE app.t (n INT PRIMARY KEY)", "INSERT INTO app.t VALUES (1)")
+			db2.awaitRows(1)
+			// They receive, and do not say so: the commit waits on the primary.
+			w.assign(true, part{"db1", cluster.Lead, "", false}, part{"db2", cluster.Follow, "db1", false}, part{"db3", cluster.Follow, "db1", false})
+			db2.done()
+			db3.done()
+			client := db1.client()
+			answer := make(chan error, 1)
+			go func() {
+				_, err := client.Exec(t.Context(), "INSERT INTO app.t VALUES (2)")
+				answer <- err
+			}()
+			db2.awaitRows(1, 2)
+			dies(db1)
+			w.raise()
+			db1.id = 9
+			w.assign(true, part{"db1", cluster.Follow, "db2", true}, part{"db2", cluster.Lead, "", false}, part{"db3", cluster.Follow, "db2", true})
+			if err := <-answer; err == nil {
+				t.Error("a commit that nobody acknowledged was told to have succeeded")
+			}
+			db2.done()
+			db1.done()
+			db2.admin("INSERT INTO app.t VALUES (3)")
+			db1.awaitRows(1, 2, 3)
+			if r := db1.await("it is compared", func(r *cluster.Report) bool { return r.Intact }); r.Errant != "" {
+				t.Error(show(r))
+			}
+		})
+	}
+}
+
 // TestSwitchover: after Yield nothing changes any more, whoever tries.
 func TestSwitchover(t *testing.T) {
 	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
