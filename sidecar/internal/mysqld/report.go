@@ -53,6 +53,12 @@ func (a *Agent) report(ctx context.Context) error {
 				lost = err != nil
 				a.o.Log.Warn("reports to the registry", zap.Bool("lost", lost), zap.Error(err))
 			}
+			if r.Process == cluster.Crashed {
+				a.mu.Lock()
+				a.picture.told = a.picture.process == cluster.Crashed
+				a.mu.Unlock()
+				wake(a.news)
+			}
 			a.keepOrder(p)
 		}
 		wait := reportEvery - time.Since(sent)
