@@ -125,7 +125,7 @@ func (a *Agent) loop(ctx context.Context) {
 			continue
 		}
 		again := askAgain
-		if !errors.Is(err, errWait) {
+		if !errors.Is(err, errWait) && !errors.Is(err, errNoLease) {
 			if !sameWork(failed, p.order) {
 				failures = 0
 			}
