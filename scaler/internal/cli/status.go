@@ -251,7 +251,7 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	} else {
 		columns[2] = strings.TrimSpace(n.Listen + " " + n.Socket)
 		if r := n.Web; r != nil && fresh {
-			columns[6], columns[7], detail = strconv.FormatUint(r.Epoch, 10), pid(r.PID), r.Detail
+			columns[6], columns[7], detail = strconv.FormatUint(uint64(r.Epoch), 10), pid(r.PID), r.Detail
 			if r.State != "" {
 				columns[4] = r.State
 			}

@@ -235,6 +235,7 @@ type errands struct {
 	after map[string]time.Time // when to try again, by instance or role
 	why   map[string]string    // the last failure, by instance or role
 	dirty bool
+	last  chan struct{} // closed when the last launch has ended, for which the next one waits
 
 	done sync.WaitGroup
 }
@@ -251,6 +252,27 @@ const retry = 10 * time.Second
 func (e *errands) do(name, topic, what string, do func(ctx context.Context) error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.begin(name, topic, what, do)
+}
+
+// doInTurn is do after the errand before it: instances are launched in the order of
+// their names, one by one.
+func (e *errands) doInTurn(name, topic, what string, do func(ctx context.Context) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before, mine := e.last, make(chan struct{})
+	if e.begin(name, topic, what, func(ctx context.Context) error {
+		defer close(mine)
+		if before != nil {
+			<-before // which ends with ctx, too
+		}
+		return do(ctx)
+	}) {
+		e.last = mine
+	}
+}
+
+func (e *errands) begin(name, topic, what string, do func(ctx context.Context) error) bool {
 	now := time.Now()
 	if e.under[name] != "" || now.Before(e.after[name]) || now.Before(e.after[topic]) {
 		return false
