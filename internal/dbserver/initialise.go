@@ -58,13 +58,9 @@ func Initialise(ctx context.Context, inst Install, c Config, statements ...strin
 		}
 	}
 	secret := rand.Text()
-	root := "ALTER USER root@localhost IDENTIFIED VIA mysql_native_password USING PASSWORD('" + secret + "') OR unix_socket"
-	if inst.Flavor == farm.MySQL {
-		root = "ALTER USER root@localhost IDENTIFIED BY '" + secret + "'"
-	}
 	script := filepath.Join(c.Dir, "init.sql")
 	lines := append([]string{"FLUSH PRIVILEGES"}, statements...)
-	lines = append(lines, root)
+	lines = append(lines, adminStatement(inst.Flavor, secret))
 	for _, line := range lines {
 		if strings.Contains(line, "\n") {
 			return fmt.Errorf("initialise %s: statement %q has more than one line", c.Dir, line)

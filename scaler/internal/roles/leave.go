@@ -83,17 +83,17 @@ func (s State) Return(name string) (State, bool) {
 
 // leave moves the servers on that leave, and begins with those that are lost.
 func (n *next) leave() {
-	live := 0
+	ready := 0
 	for _, s := range n.state.Servers {
-		if phase := s.phase(); phase >= decide.Launching && phase <= decide.Ready {
-			live++
+		if s.phase() == decide.Ready {
+			ready++
 		}
 	}
 	for _, name := range n.names() {
 		s, see := n.state.Servers[name], n.see(name)
 		switch l := s.Leaving; {
 		case l == nil:
-			if n.discards(&s, see, live) {
+			if n.discards(&s, see, ready) {
 				s.Leaving = &Leaving{Why: s.Why, Since: n.now, Lost: true, Drained: n.now, Retire: n.now}
 				n.note("the instance of %s, which was lost, is to go", name)
 			}
@@ -108,14 +108,14 @@ func (n *next) leave() {
 
 // discards reports whether a lost server's instance is to go: one that was never
 // ready at once, any other when it was kept long enough and others do its work.
-func (n *next) discards(s *Server, see sight, live int) bool {
+func (n *next) discards(s *Server, see sight, ready int) bool {
 	switch {
 	case s.Lost.IsZero() || see.leads || n.in.Paused || !see.there:
 		return false
 	case s.Ready.IsZero():
 		return true
 	}
-	return n.now.Sub(s.Lost) > n.limits.Keep && live >= n.state.Wanted
+	return n.now.Sub(s.Lost) > n.limits.Keep && ready >= n.state.Wanted
 }
 
 // recall reports whether a server stays after all: because it has become the primary,

@@ -29,8 +29,8 @@ type Role struct {
 	Name   string
 	Policy decide.Policy
 	Limits Limits
-	// Measure returns the readings of the policy's metrics, as the servers are now; see
-	// [metric.See].
+	// Measure returns the readings of the policy's metrics, as the servers are now;
+	// package metric makes it.
 	Measure func([]decide.Server) [][]decide.Sample
 }
 

@@ -2,8 +2,10 @@ package roles_test
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
@@ -63,7 +65,7 @@ func happens(t *rapid.T, w *world) {
 	}
 	switch rapid.SampledFrom([]string{
 		"silent", "heard", "silent", "unwell", "well", "stops", "runs", "clings", "vanishes", "load", "load",
-		"paused", "refuses", "held", "leader", "leave", "stay", "return", "nothing",
+		"paused", "refuses", "held", "leader", "leave", "leave", "return", "nothing",
 	}).Draw(t, "what") {
 	case "silent":
 		pick().silent = true
@@ -97,12 +99,10 @@ func happens(t *rapid.T, w *world) {
 	case "leader":
 		w.now = w.now.Add(time.Duration(rapid.IntRange(0, 7200).Draw(t, "break")) * time.Second)
 		w.again(t)
-	case "leave", "stay":
-		for name := range w.state.Servers {
-			if w.a == nil || name != w.a.Primary {
-				w.state, _ = w.state.Leave(name, "a person asked", rapid.Bool().Draw(t, "stays"), w.now)
-			}
-			break
+	case "leave":
+		names := slices.Sorted(maps.Keys(w.state.Servers))
+		if name := rapid.SampledFrom(append(names, "nobody")).Draw(t, "server"); w.a == nil || name != w.a.Primary {
+			w.state, _ = w.state.Leave(name, "a person asked", rapid.Bool().Draw(t, "stays"), w.now)
 		}
 	case "return":
 		for name := range w.state.Servers {

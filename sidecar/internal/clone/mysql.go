@@ -177,13 +177,8 @@ func (mysql) take(ctx context.Context, f *fetch, in dbserver.Config) (position s
 		}
 		verdict <- err
 	})
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	err = f.tunnel(ctx, func(donor *net.TCPAddr) error { return scratch(ctx, f, in, donor, who) })
 	if err != nil {
-		return "", fmt.Errorf("listen for the server that copies: %w", err)
-	}
-	busy.Go(func() { f.tunnel(ctx, l) })
-	defer func() { err = errors.Join(err, l.Close()) }()
-	if err := scratch(ctx, f, in, l.Addr().(*net.TCPAddr), who); err != nil {
 		return "", err
 	}
 	if err := f.post(ctx, donePath); err != nil {

@@ -11,30 +11,47 @@ import (
 	"sync"
 )
 
-// tunnel passes every connection that is made to l on to the donor's database
-// server, until l is closed or ctx ends.
-func (f *fetch) tunnel(ctx context.Context, l net.Listener) {
-	var open sync.WaitGroup
-	defer open.Wait()
-	for {
-		near, err := l.Accept()
-		if err != nil {
-			return // closed: by its owner
-		}
-		open.Go(func() {
-			far, err := f.connect(ctx)
-			if err != nil {
-				// The server that connected only learns that the connection ended.
-				f.cancel(err)
-				_ = near.Close()
-				return
-			}
-			splice(ctx, near, far, struct {
-				io.Reader
-				io.Writer
-			}{&passing{far, f.count}, far})
-		})
+// tunnel passes every connection that is made to an address on to the donor's
+// database server, for as long as do takes, which gets the address. Whoever can
+// connect to it still has to know an account there.
+func (f *fetch) tunnel(ctx context.Context, do func(*net.TCPAddr) error) error {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return fmt.Errorf("listen for the server that copies: %w", err)
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	var open sync.WaitGroup
+	open.Go(func() {
+		for {
+			near, err := l.Accept()
+			if err != nil {
+				return // it was closed below
+			}
+			open.Go(func() { f.pass(ctx, near) })
+		}
+	})
+	err = do(l.Addr().(*net.TCPAddr))
+	err = errors.Join(err, l.Close())
+	cancel()
+	open.Wait()
+	return err
+}
+
+// pass passes one connection on.
+func (f *fetch) pass(ctx context.Context, near net.Conn) {
+	far, err := f.connect(ctx)
+	if err != nil {
+		// The server that connected only learns that the connection ended.
+		if ctx.Err() == nil {
+			f.cancel(err)
+		}
+		_ = near.Close()
+		return
+	}
+	splice(ctx, near, far, struct {
+		io.Reader
+		io.Writer
+	}{&passing{far, f.count}, far})
 }
 
 // passing counts what is read.

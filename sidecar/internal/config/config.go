@@ -54,6 +54,12 @@ type MySQL struct {
 	ServerID uint32 `yaml:"server_id"`
 	// Follow is the primary's ip:port; empty makes this server the primary.
 	Follow string `yaml:"follow"`
+	// Cluster is the cluster of the farm that the server is of. What it is to do, and
+	// its server id, the farm's assignment says then. Empty for a server by itself.
+	Cluster string `yaml:"cluster"`
+	// CloneListen is the ip:port where the server's data is given to others of the
+	// cluster; empty for nowhere, and then it cannot copy others' data either.
+	CloneListen string `yaml:"clone_listen"`
 	// RunAs is the system account that the server runs as; empty is the
 	// sidecar's own.
 	RunAs      string       `yaml:"run_as"`
@@ -136,6 +142,9 @@ func (c *Config) Validate() service.Problems {
 		}
 	} else {
 		p.Join(c.MySQL.validate())
+		if c.MySQL.Cluster != "" && !c.InFarm() {
+			p.Add("mysql.cluster", "is that of a farm, and the section farm has no directory")
+		}
 	}
 	p.Join(c.Hooks.validate("hooks"))
 	p.Join(c.Log.Validate("log"))
@@ -157,7 +166,9 @@ func (m MySQL) validate() service.Problems {
 	if m.ProgramRoot != "" {
 		absolute(&p, "mysql.program_root", m.ProgramRoot)
 	}
-	if m.ServerID == 0 {
+	if m.Cluster != "" {
+		p.Join(m.validateInFarm())
+	} else if m.ServerID == 0 {
 		p.Add("mysql.server_id", "is missing; it must be 1 or more and unique in the farm")
 	}
 	p.SizeBetween("mysql.buffer_pool", m.BufferPool, 8<<20, 1<<44)
@@ -171,6 +182,25 @@ func (m MySQL) validate() service.Problems {
 		p.Required(accounts+"application.user", app.User)
 		p.Required(accounts+"application.password_file", app.PasswordFile)
 		p.Required(accounts+"application.schema", app.Schema)
+	}
+	return p
+}
+
+// validateInFarm is about what a farm's assignment says in the place of the
+// configuration, and what it needs.
+func (m MySQL) validateInFarm() service.Problems {
+	var p service.Problems
+	if err := farm.CheckName(m.Cluster); err != nil {
+		p.Add("mysql.cluster", "%v", err)
+	}
+	if m.Follow != "" {
+		p.Add("mysql.follow", "is for a server without mysql.cluster, whose assignment says whom it follows")
+	}
+	if m.ServerID != 0 {
+		p.Add("mysql.server_id", "is for a server without mysql.cluster, whose assignment says it")
+	}
+	if m.CloneListen != "" {
+		place(&p, "mysql.clone_listen", m.CloneListen)
 	}
 	return p
 }

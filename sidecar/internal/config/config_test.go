@@ -36,7 +36,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 // TestExampleMentionsEveryKey also keeps the example from losing a key: Load
 // would fill in the default and see no difference.
 func TestExampleMentionsEveryKey(t *testing.T) {
-	servicetest.MentionsEveryKey[Config](t, example, 63)
+	servicetest.MentionsEveryKey[Config](t, example, 65)
 }
 
 // TestProblems: each is said with the path of its key.
@@ -134,6 +134,34 @@ func TestURLsOfThisMachineNeedNoTLS(t *testing.T) {
 	for _, url := range []string{"http://127.0.0.1:8080/x", "http://[::1]/", "http://localhost/", "https://example.org"} {
 		if err := checkURL(url); err != nil {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// TestClusterProblems are those of a database server that is its farm's.
+func TestClusterProblems(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"mysql.cluster: ":         func(c *Config) { c.MySQL.Cluster = "a b" },
+		"mysql.follow: ":          func(c *Config) { c.MySQL.Follow = "10.0.0.2:3306" },
+		"mysql.server_id: ":       func(c *Config) { c.MySQL.ServerID = 3 },
+		"mysql.clone_listen: ":    func(c *Config) { c.MySQL.CloneListen = "3308" },
+		"mysql.cluster: is that ": func(c *Config) { c.Farm.Directory = "" },
+	} {
+		c, err := Load(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Farm.Directory, c.MySQL.Cluster, c.MySQL.ServerID = "/var/lib/farmhand/node", "db", 0
+		if problems := c.Validate(); len(problems) > 0 {
+			t.Fatalf("%v", problems)
+		}
+		change(&c)
+		var said []string
+		for _, p := range c.Validate() {
+			said = append(said, p.Path+": "+p.Message)
+		}
+		if text := strings.Join(said, "\n"); !strings.Contains(text, want) || len(said) != 1 {
+			t.Errorf("%s:\n%s", want, text)
 		}
 	}
 }

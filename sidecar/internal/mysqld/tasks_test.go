@@ -291,7 +291,7 @@ func TestPromotionWithAFullRelayLog(t *testing.T) {
 	if _, err := lock.Exec(t.Context(), "FLUSH TABLES WITH READ LOCK"); err != nil {
 		t.Fatal(err)
 	}
-	db1.admin("INSERT INTO app.t SELECT seq FROM seq_1_to_500")
+	db1.admin("INSERT INTO app.t SELECT seq FROM app.seq_1_to_500")
 	for i := range 100 {
 		db1.admin(fmt.Sprintf("INSERT INTO app.t VALUES (%d)", 1000+i))
 	}

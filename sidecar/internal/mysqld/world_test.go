@@ -23,6 +23,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if os.Getenv(asSidecar) != "" {
+		sidecar()
+		os.Exit(0)
+	}
 	os.Exit(farmtest.Leakless{M: m, End: func() error { return os.RemoveAll(seeds.dir) }}.Run())
 }
 
@@ -99,6 +103,7 @@ type node struct {
 	id      uint32
 	inst    dbserver.Install
 	server  dbserver.Config
+	giving  *Giving
 	log     *zap.Logger
 	finish  context.CancelFunc
 	ended   chan error
@@ -146,7 +151,7 @@ func (n *node) start(seeded bool) {
 
 func (n *node) options() Options {
 	return Options{
-		Name: n.name, Cluster: "db", Install: n.inst, Server: n.server, Replication: replication, Monitor: monitor, Farm: n, Log: n.log,
+		Name: n.name, Cluster: "db", Install: n.inst, Server: n.server, Replication: replication, Monitor: monitor, Farm: n, Giving: n.giving, Log: n.log,
 		Application: dbserver.ApplicationAccount(n.inst.Flavor, dbserver.Account{User: "shop", Password: "shop"}, "shop"),
 	}
 }
@@ -280,7 +285,11 @@ func (w *world) assign(semiSync bool, parts ...part) {
 	a := &cluster.Assignment{Epoch: w.epoch, Term: 1, Serial: w.serial, NextID: 100, Durable: semiSync, SemiSync: semiSync, Why: "a test wants it"}
 	for _, p := range parts {
 		n := w.nodes[p.name]
-		a.Servers = append(a.Servers, cluster.Server{Name: p.name, Address: n.server.Addr(), ID: n.id, Task: p.task, Source: p.source, Acknowledges: p.acks})
+		s := cluster.Server{Name: p.name, Address: n.server.Addr(), ID: n.id, Task: p.task, Source: p.source, Acknowledges: p.acks}
+		if donor := w.nodes[p.source]; p.task == cluster.Clone && donor.giving != nil {
+			s.CloneAt = donor.giving.Listen
+		}
+		a.Servers = append(a.Servers, s)
 	}
 	data, err := a.Encode()
 	if err != nil {
@@ -369,13 +378,13 @@ func (n *node) write(user string) error {
 	return errors.Join(err, conn.Close())
 }
 
-func signal(t *testing.T, pid int, s syscall.Signal) {
+func send(t *testing.T, pid int, s syscall.Signal) {
 	t.Helper()
 	if err := syscall.Kill(pid, s); err != nil {
 		t.Fatalf("process %d: %v", pid, err)
 	}
 }
 
-func kill9(t *testing.T, pid int)   { t.Helper(); signal(t, pid, syscall.SIGKILL) }
-func pause9(t *testing.T, pid int)  { t.Helper(); signal(t, pid, syscall.SIGSTOP) }
-func resume9(t *testing.T, pid int) { t.Helper(); signal(t, pid, syscall.SIGCONT) }
+func kill9(t *testing.T, pid int)   { t.Helper(); send(t, pid, syscall.SIGKILL) }
+func pause9(t *testing.T, pid int)  { t.Helper(); send(t, pid, syscall.SIGSTOP) }
+func resume9(t *testing.T, pid int) { t.Helper(); send(t, pid, syscall.SIGCONT) }

@@ -34,6 +34,8 @@ type mysql struct {
 	source *dbserver.Source // nil on a primary
 	tools  Tools
 	told   told
+	// unheard: nobody reads the reports of a server in a farm any more.
+	unheard bool
 }
 
 func newMySQL(c config.Config, tools Tools) (Role, error) {
@@ -59,6 +61,9 @@ func newMySQL(c config.Config, tools Tools) (Role, error) {
 		// Even a primary starts so, and takes writes only once it is told to lead.
 		ReadOnly:   true,
 		Credential: credential,
+	}
+	if c.MySQL.Cluster != "" {
+		return newMySQLInFarm(m, c)
 	}
 	if c.MySQL.Follow != "" {
 		address, err := netip.ParseAddrPort(c.MySQL.Follow)
@@ -113,11 +118,7 @@ func (m *mysql) Run(finish, now context.Context) error {
 		return err
 	}
 	defer unlock()
-	var roots []string
-	if m.config.ProgramRoot != "" {
-		roots = []string{m.config.ProgramRoot}
-	}
-	inst, err := dbserver.Find(finish, m.flavor, roots...)
+	inst, err := m.find(finish)
 	if err != nil {
 		return err // trying again would not install one
 	}
@@ -144,6 +145,15 @@ func (m *mysql) Run(finish, now context.Context) error {
 			return m.report(report.Report{State: report.Stopped})
 		}
 	}
+}
+
+// find finds the server's program.
+func (m *mysql) find(ctx context.Context) (dbserver.Install, error) {
+	var roots []string
+	if m.config.ProgramRoot != "" {
+		roots = []string{m.config.ProgramRoot}
+	}
+	return dbserver.Find(ctx, m.flavor, roots...)
 }
 
 func (m *mysql) initialise(ctx context.Context, inst dbserver.Install) error {
