@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -83,7 +84,7 @@ func (l *leader) steer(ctx context.Context, m *moment) error {
 		poke(l.wake)
 	}
 	if operation != nil {
-		return l.answer(ctx, *operation, answer{done: step.Answer.Done, refused: step.Answer.Refused, text: step.Answer.Text})
+		return l.answer(ctx, m, *operation, answer{done: step.Answer.Done, refused: step.Answer.Refused, text: step.Answer.Text})
 	}
 	return nil
 }
@@ -159,9 +160,9 @@ func (l *leader) assign(ctx context.Context, was *cluster.Assignment, step steer
 func (l *leader) event(e farm.Event) {
 	fields := cloned(e.Fields)
 	fields["host"], fields["role"], fields["address"] = e.Host.Name, e.Host.Role, e.Host.Address
-	text := e.Host.Name
+	text := fmt.Sprintf("%s: %s, %s at %s", e.Kind, e.Host.Name, e.Host.Role, e.Host.Address)
 	if reason := e.Fields["reason"]; reason != "" {
-		text += ": " + reason
+		text += " (" + reason + ")"
 	}
 	l.journal.put(registry.Entry{Time: e.Time, Kind: string(e.Kind), Text: text, Fields: fields})
 }

@@ -46,21 +46,22 @@ type leader struct {
 	wake    chan struct{} // one slot
 	began   time.Time
 
-	memory    memory
-	kept      []byte // the memory as the registry has it
-	instances []provider.Instance
-	listed    time.Time
-	errands   *errands
-	doing     map[string]string // what they do, as of before the instances were listed
-	banned    map[string]bool   // names that nodes have or had until lately
-	readyAt   map[string]time.Time
-	measured  *measured
-	sized     time.Time
-	roles     map[string]RoleView // as the last decisions have them
-	reasons   []string            // of the last step of the database cluster
-	uncertain bool                // it is not known whether the last assignment was written
-	said      map[string]string   // the last word on each operation
-	shown     time.Time
+	memory      memory
+	kept        []byte // the memory as the registry has it
+	instances   []provider.Instance
+	listed      time.Time
+	errands     *errands
+	doing       map[string]string // what they do, as of before the instances were listed
+	banned      map[string]bool   // names that nodes have or had until lately
+	readyAt     map[string]time.Time
+	measured    *measured
+	sized       time.Time
+	roles       map[string]RoleView // as the last decisions have them
+	reasons     []string            // of the last step of the database cluster
+	uncertain   bool                // it is not known whether the last assignment was written
+	said        map[string]string   // the last word on each operation
+	shown       time.Time
+	shownSerial uint64
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.
@@ -145,7 +146,7 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.remember(ctx); err != nil {
 		return err
 	}
-	return l.show(ctx, &m)
+	return l.show(ctx, &m, false)
 }
 
 // list asks the provider for its instances, now and then and after each change.

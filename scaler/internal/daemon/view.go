@@ -95,12 +95,17 @@ func WatchView(ctx context.Context, client *registry.Client, tell func(v *View, 
 	})
 }
 
-// show writes what is seen and thought, now and then.
-func (l *leader) show(ctx context.Context, m *moment) error {
-	if m.now.Sub(l.shown) < viewPace {
+// show writes what is seen and thought, now and then and when the assignment is
+// another one.
+func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
+	serial := uint64(0)
+	if m.assignment != nil {
+		serial = m.assignment.Serial
+	}
+	if !atOnce && serial == l.shownSerial && m.now.Sub(l.shown) < viewPace {
 		return nil
 	}
-	l.shown = m.now
+	l.shown, l.shownSerial = m.now, serial
 	policy := steerPolicy(l.farm, l.database)
 	v := View{
 		Time: m.now.UTC(), Term: l.term.Number, Leader: l.term.Leader, Farm: l.farm.Name, Cluster: l.database, Paused: l.memory.Paused,

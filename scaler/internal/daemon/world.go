@@ -44,6 +44,7 @@ type world struct {
 	webs       map[string]arrived[*cluster.WebReport]
 	assignment *cluster.Assignment
 	operations []registry.Operation
+	known      time.Time // since when nothing is missing; zero if something is
 }
 
 // What is watched.
@@ -73,9 +74,9 @@ func (w *world) change(watched string, lost error, change func() error) error {
 		lost = change()
 	}
 	if lost != nil {
-		w.missing[watched] = lost
-	} else {
-		delete(w.missing, watched)
+		w.missing[watched], w.known = lost, time.Time{}
+	} else if delete(w.missing, watched); len(w.missing) == 0 && w.known.IsZero() {
+		w.known = time.Now()
 	}
 	w.mu.Unlock()
 	w.wake()
@@ -193,7 +194,23 @@ func (w *world) look(now time.Time) (moment, error) {
 	if len(texts) > 0 {
 		return m, fmt.Errorf("nothing is decided: %s", strings.Join(texts, "; "))
 	}
+	if old := m.unheard(); len(old) > 0 && now.Sub(w.known) < silent {
+		return m, fmt.Errorf("nothing is decided: listening for %s", strings.Join(old, ", "))
+	}
 	return m, nil
+}
+
+// unheard are the servers of the assignment of which a report is known, and not how
+// old it is. That is no silence yet: they have hardly had the time to speak.
+func (m *moment) unheard() []string {
+	var names []string
+	for name, a := range m.databases {
+		if _, known := m.assignment.Server(name); known && a.at.IsZero() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // operation returns the oldest operation of one of the kinds that has not ended.
