@@ -93,7 +93,7 @@ roles:
     count: 1
     parameters:
       database: db
-      proxy: {tcp: "0.0.0.0:3306", unix: "", admin: "0.0.0.0:9104"}
+      proxy: {tcp: "127.0.0.1:3306", unix: "", admin: "127.0.0.1:9104"}
 policies:
   failover: {deadline: 30s, quiet: 1s}
 `

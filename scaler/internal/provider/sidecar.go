@@ -126,6 +126,16 @@ func (l *Local) listens(s Spec, r *record, others []record) error {
 	}
 	asked := s.Role.Parameters.Web.Proxy
 	r.Listen, r.Socket, r.Admin = asked.TCP, asked.Unix, asked.Admin
+	if l.Launcher != "" {
+		// On a network of its own: there is no other who has its places, and nobody reaches
+		// it but at its address.
+		for _, place := range []*string{&r.Listen, &r.Admin} {
+			if at, err := netip.ParseAddrPort(*place); err == nil {
+				*place = netip.AddrPortFrom(r.Address, at.Port()).String()
+			}
+		}
+		return nil
+	}
 	for _, other := range others {
 		if other.Kind != farmfile.WebKind {
 			continue
