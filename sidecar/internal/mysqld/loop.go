@@ -100,7 +100,7 @@ func (a *Agent) obey(o *order) {
 }
 
 // loop does what next says until ctx ends.
-func (a *Agent) loop(ctx context.Context) error {
+func (a *Agent) loop(ctx context.Context) {
 	failures := 0
 	var failed *order
 	for ctx.Err() == nil {
@@ -137,7 +137,6 @@ func (a *Agent) loop(ctx context.Context) error {
 			}
 		})
 	}
-	return nil
 }
 
 func (a *Agent) rest(ctx context.Context, wait time.Duration) {

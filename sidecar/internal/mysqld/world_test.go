@@ -110,6 +110,8 @@ type node struct {
 	mu      sync.Mutex
 	until   time.Time
 	last    *cluster.Report
+	reports []*cluster.Report
+	from    int           // the report that await begins with; that before the next one if it is later
 	arrived chan struct{} // closed at the next report
 }
 
@@ -199,7 +201,7 @@ func (n *node) Report(_ context.Context, _ string, value []byte) error {
 		return err
 	}
 	n.mu.Lock()
-	n.last = r
+	n.last, n.reports = r, append(n.reports, r)
 	close(n.arrived)
 	n.arrived = make(chan struct{})
 	n.mu.Unlock()
@@ -219,18 +221,29 @@ func (n *node) lease(until time.Time) {
 	n.until = until
 }
 
-// await returns the first report of which is true, from now on.
+// await returns the first report of which is is true, beginning with the last one or
+// those since kill.
 func (n *node) await(what string, is func(*cluster.Report) bool) *cluster.Report {
 	t := n.w.t
 	t.Helper()
 	limit := time.NewTimer(40 * time.Second)
 	defer limit.Stop()
+	n.mu.Lock()
+	next := n.from
+	if next == 0 {
+		next = max(0, len(n.reports)-1)
+	}
+	n.from = 0
+	n.mu.Unlock()
 	for {
 		n.mu.Lock()
-		last, arrived := n.last, n.arrived
+		reports, last, arrived := n.reports[next:], n.last, n.arrived
+		next = len(n.reports)
 		n.mu.Unlock()
-		if last != nil && is(last) {
-			return last
+		for _, r := range reports {
+			if is(r) {
+				return r
+			}
 		}
 		select {
 		case <-arrived:
@@ -238,6 +251,22 @@ func (n *node) await(what string, is func(*cluster.Report) bool) *cluster.Report
 			t.Fatalf("%s: it does not come about that %s; last report %s", n.name, what, show(last))
 		}
 	}
+}
+
+// now is the last report.
+func (n *node) now() *cluster.Report {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.last
+}
+
+// kill kills the server; await then begins with what is reported of it.
+func (n *node) kill(pid int) {
+	n.w.t.Helper()
+	n.mu.Lock()
+	n.from = len(n.reports)
+	n.mu.Unlock()
+	kill9(n.w.t, pid)
 }
 
 func show(r *cluster.Report) string {
