@@ -155,8 +155,13 @@ func (l *leader) list(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	instances, err := l.provider.List(ctx)
-	if err != nil {
+	if err != nil && l.listed.IsZero() {
 		return err
+	}
+	if err != nil {
+		// A primary is replaced all the same, by what was known last.
+		l.log.Error("instances cannot be listed", zap.Error(err))
+		return nil
 	}
 	l.instances, l.listed = instances, now
 	return nil
