@@ -138,9 +138,13 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	// Who launched us may be gone while the server is still to be stopped: then
 	// a report is an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
+	tell, err := underSystemd(func(r report.Report) error { return report.Write(out, r) }, log)
+	if err != nil {
+		return err
+	}
 	tools := role.Tools{
 		Log:    log,
-		Report: func(r report.Report) error { return report.Write(out, r) },
+		Report: tell,
 		Event:  func(farm.Event) error { return nil }, // nobody wants to know
 		Output: logs,
 	}
