@@ -76,10 +76,10 @@ var rules = []rule{
 		},
 	},
 	{
-		why:       "nor files; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide", "scaler/internal/roles"},
+		why:       "nor files, nor does what decides who leads; fmt alone may bring os",
+		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "internal/cluster"},
 		direct:    true,
-		forbidden: below("os", "io", "path/filepath", "syscall", "embed"),
+		forbidden: below("os", "io", "path/filepath", "syscall", "embed", "net", "log", "math/rand", "go.uber.org"),
 	},
 	{
 		why:       "the farm file's schema is tried out in tests; no program judges by it",

@@ -34,7 +34,7 @@ func Start(cmd *exec.Cmd, parentDeath syscall.Signal) (*Child, error) {
 		cmd.SysProcAttr = new(syscall.SysProcAttr)
 	}
 	cmd.SysProcAttr.Pdeathsig = parentDeath
-	cmd.SysProcAttr.Setpgid = true
+	cmd.SysProcAttr.Setpgid = !cmd.SysProcAttr.Setsid // a session of its own is such a group
 	c := &Child{done: make(chan struct{})}
 	started := make(chan error)
 	go c.run(cmd, started)

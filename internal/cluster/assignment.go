@@ -36,14 +36,22 @@ type Assignment struct {
 	Target string `json:"target,omitempty"`
 	// Since is when the phase began, by the clock of the leader that began it.
 	Since time.Time `json:"since,omitzero"`
+	// Base is the GTID position that the leader had when it was promoted: nobody
+	// without it can take over. What was acknowledged since, others have beside it.
+	Base string `json:"base,omitempty"`
 	// AllowLoss says that a person allowed this change of primary to lose what was
 	// acknowledged.
 	AllowLoss bool `json:"allow_loss,omitempty"`
 	// Deposed are the servers that failed while they led, and when: they are not
 	// failed over from again too soon.
 	Deposed map[string]time.Time `json:"deposed,omitempty"`
+	// Ramps are when the shares of replicas that begin to serve were changed last.
+	Ramps map[string]time.Time `json:"ramps,omitempty"`
 	// NextID is the server_id of the next server that is new to the cluster.
 	NextID uint32 `json:"next_id"`
+	// Durable says that whatever a client was told is committed is on another server
+	// than the leader: commits do wait, and what came before that has arrived.
+	Durable bool `json:"durable"`
 	// Why is what brought about the last change, for people.
 	Why string `json:"why"`
 	// Servers are sorted by name.
@@ -73,6 +81,9 @@ type Server struct {
 	Task Task   `json:"task"`
 	// Source is the name of the server that is followed or copied.
 	Source string `json:"source,omitempty"`
+	// CloneAt is host:port at which Source gives its data to the one that is to be
+	// cloned from it.
+	CloneAt string `json:"clone_at,omitempty"`
 	// State is what the proxies are told of a replica; empty if they are not to
 	// know it.
 	State farm.State `json:"state,omitempty"`
@@ -144,7 +155,7 @@ func (a *Assignment) Leader() (Server, bool) {
 func (a *Assignment) Clone() *Assignment {
 	b := *a
 	b.Servers = slices.Clone(a.Servers)
-	b.Deposed = maps.Clone(a.Deposed)
+	b.Deposed, b.Ramps = maps.Clone(a.Deposed), maps.Clone(a.Ramps)
 	return &b
 }
 

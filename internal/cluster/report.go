@@ -56,6 +56,9 @@ type Report struct {
 
 	Replication *Replication `json:"replication,omitempty"`
 
+	// ReceivedAge is for how long the receiver has got nothing new; the primary's heartbeat
+	// alone gives it something twice a second. Nil is unknown.
+	ReceivedAge *time.Duration `json:"received_age,omitempty"`
 	// Beat is the age of the newest heartbeat that can be read on the server: on a
 	// replica how far it is behind, or for how long its primary has not been able to
 	// commit. Nil is unknown.

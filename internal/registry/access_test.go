@@ -61,6 +61,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"read the members", get(k.members(), tree), true},
 		{"read the epoch", get(k.epoch("shop")), true},
 		{"read its orders", get(k.ordersTree(web), tree), true},
+		{"read an assignment", get(k.clusters() + "shop/assignment"), true},
 		{"remove its membership", del(k.memberTree(web), tree), true},
 
 		{"write another's membership", put(k.session(db)), false},
@@ -70,6 +71,11 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"write its orders", put(k.ordersTree(web) + "1"), false},
 		{"write the epoch", put(k.epoch("shop")), false},
 		{"write a topology", put(k.clusters() + "shop/topology"), false},
+		{"ask for an operation", put(k.operations() + "1"), false},
+		{"read the operations", get(k.operations(), tree), false},
+		{"write what the scalers keep", put(k.root + "control/view"), false},
+		{"read what the scalers keep", get(k.root + "control/view"), false},
+		{"read another's health", get(k.healthTree(db) + "load"), false},
 		{"lead", put(k.leader() + "/1"), false},
 		{"write a decision", put(k.controlJournal() + "1"), false},
 		{"admit a node", put(k.node(farm + "-x")), false},
@@ -107,11 +113,23 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 	}
 	// The same by the means of this package.
 	for what, err := range map[string]error{
-		"raise": func() error { _, err := node.RaiseEpoch(ctx, term, "shop", 1); return err }(),
-		"hold":  node.HoldMembership(ctx, Member{Name: db}, MinLease, func(Holding) {}),
-		"lead":  node.Lead(ctx, "x", MinLease, func(context.Context, Term) error { return nil }),
-		"expel": node.Expel(ctx, db, 0),
-		"token": func() error { _, _, _, err := node.AddToken(ctx, "web", "x", MaxToken); return err }(),
+		"raise":   func() error { _, err := node.RaiseEpoch(ctx, term, "shop", 1); return err }(),
+		"hold":    node.HoldMembership(ctx, Member{Name: db}, MinLease, func(Holding) {}),
+		"lead":    node.Lead(ctx, "x", MinLease, func(context.Context, Term) error { return nil }),
+		"expel":   node.Expel(ctx, db, 0),
+		"token":   func() error { _, _, _, err := node.AddToken(ctx, "web", "x", MaxToken); return err }(),
+		"ask":     func() error { _, err := node.Ask(ctx, Operation{Kind: "switchover"}); return err }(),
+		"reports": node.WatchReports(ctx, func(ReportsView) error { return nil }),
+		"control": func() error {
+			r, err := ControlRecord("view")
+			must(t, err)
+			return node.Watch(ctx, r, func(Value) error { return nil })
+		}(),
+		"write": func() error {
+			r, err := ClusterRecord("shop", "assignment")
+			must(t, err)
+			return node.Write(ctx, term, r, []byte("x"))
+		}(),
 		"watch": node.FollowEntries(ctx, 0, func(Entry) error { return nil }, nil),
 	} {
 		if !errors.Is(err, ErrDenied) {

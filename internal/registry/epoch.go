@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -59,29 +60,61 @@ func (c *Client) RaiseEpoch(ctx context.Context, term Term, cluster string, from
 	if from >= farm.MaxEpoch {
 		return 0, fmt.Errorf("raise the epoch of cluster %s: %d is the last one", cluster, farm.MaxEpoch)
 	}
+	if err := c.inEpoch(ctx, term, cluster, from, from+1); err != nil {
+		return 0, err
+	}
+	return from + 1, nil
+}
+
+// WriteInEpoch puts value into r, a record of the cluster, and makes the epoch
+// to, which is from or one more, in one transaction: there is no epoch without
+// the record that belongs to it. The epoch must be from; the errors are those of
+// [Client.RaiseEpoch].
+func (c *Client) WriteInEpoch(ctx context.Context, term Term, cluster string, from, to farm.Epoch, r Record, value []byte) error {
+	if err := errors.Join(term.check(), farm.CheckName(cluster)); err != nil {
+		return fmt.Errorf("write in epoch: %w", err)
+	}
+	if to != from && to != from+1 || to > farm.MaxEpoch {
+		return fmt.Errorf("write %s in epoch %d of cluster %s: from epoch %d there is no way there", r, to, cluster, from)
+	}
+	if !strings.HasPrefix(r.path, "clusters/"+cluster+"/") {
+		return fmt.Errorf("write %s in epoch %d: it is no record of cluster %s", r, to, cluster)
+	}
+	op, err := c.put(r, value)
+	if err != nil {
+		return err
+	}
+	return c.inEpoch(ctx, term, cluster, from, to, op)
+}
+
+// inEpoch does ops and makes the cluster's epoch to, all if the term lasts and the
+// epoch is from.
+func (c *Client) inEpoch(ctx context.Context, term Term, cluster string, from, to farm.Epoch, ops ...clientv3.Op) error {
+	what := fmt.Sprintf("go from epoch %d of cluster %s to %d", from, cluster, to)
 	key := c.keys.epoch(cluster)
 	unmoved := clientv3.Compare(clientv3.CreateRevision(key), "=", 0)
 	if from > 0 {
 		unmoved = clientv3.Compare(clientv3.Value(key), "=", strconv.FormatUint(uint64(from), 10))
 	}
+	if to != from {
+		ops = append(ops, clientv3.OpPut(key, strconv.FormatUint(uint64(to), 10)))
+	}
 	ctx, cancel := limited(ctx)
 	defer cancel()
-	r, err := c.etcd.Txn(ctx).If(term.guard(), unmoved).
-		Then(clientv3.OpPut(key, strconv.FormatUint(uint64(from)+1, 10))).
+	r, err := c.etcd.Txn(ctx).If(term.guard(), unmoved).Then(ops...).
 		Else(clientv3.OpGet(key), clientv3.OpGet(term.key)).
 		Commit()
-	if err != nil {
-		return 0, c.failed(err, "raise the epoch of cluster %s from %d", cluster, from)
-	}
-	if r.Succeeded {
-		return from + 1, nil
-	}
-	if !term.stands(r.Responses[1].GetResponseRange().Kvs) {
-		return 0, fmt.Errorf("raise the epoch of cluster %s from %d: %w", cluster, from, ErrDeposed)
+	switch {
+	case err != nil:
+		return c.failed(err, "%s", what)
+	case r.Succeeded:
+		return nil
+	case !term.stands(r.Responses[1].GetResponseRange().Kvs):
+		return fmt.Errorf("%s: %w", what, ErrDeposed)
 	}
 	now, err := c.readEpoch(cluster, (*clientv3.GetResponse)(r.Responses[0].GetResponseRange()))
 	if err != nil {
-		return 0, err
+		return err
 	}
-	return 0, &EpochMovedError{Cluster: cluster, Expected: from, Now: now}
+	return &EpochMovedError{Cluster: cluster, Expected: from, Now: now}
 }

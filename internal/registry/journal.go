@@ -140,14 +140,19 @@ func (e Entry) checked() (Entry, error) {
 			return e, fmt.Errorf("field %s: %d bytes; at most %d are kept", key, len(value), maxField)
 		}
 	}
-	if len(e.Text) > maxText {
-		cut := maxText
-		for !utf8.RuneStart(e.Text[cut]) {
-			cut--
-		}
-		e.Text = fmt.Sprintf("%s… (%d more bytes)", e.Text[:cut], len(e.Text)-cut)
-	}
+	e.Text = cut(e.Text, maxText)
 	return e, nil
+}
+
+// cut returns text with what is beyond most bytes counted, not kept.
+func cut(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	for most > 0 && !utf8.RuneStart(text[most]) {
+		most--
+	}
+	return fmt.Sprintf("%s… (%d more bytes)", text[:most], len(text)-most)
 }
 
 // Entries returns the last n entries of all writers, oldest first; all there

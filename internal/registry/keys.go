@@ -5,10 +5,12 @@ import "fmt"
 // The keys of one farm, all below farmhand/FARM/:
 //
 //	members/NAME/session        who is there, as a Member; under the lease that the node renews
-//	health/NAME/...             what a node reports of itself
+//	health/NAME/REPORT          what a node reports of itself, under a name
 //	orders/NAME/...             what a node is asked to do; it may only read them
 //	clusters/CLUSTER/epoch      the epoch of a database cluster, as a decimal number
-//	clusters/CLUSTER/...        what else its nodes have to know, such as the topology
+//	clusters/CLUSTER/...        what else its nodes have to know, such as its assignment
+//	control/NAME                what the scalers keep for each other, such as what the leader sees
+//	operations/NUMBER           what an operator asks of the leader, and how far it is
 //	leader/LEASE                the election of the scaler that decides; the first one's revision is the term
 //	journal/control/TIME-NONCE  events and decisions, as the scalers tell them
 //	journal/nodes/NAME/TIME-NONCE  what the node NAME tells
@@ -16,7 +18,8 @@ import "fmt"
 //	tokens/ID                   a token to join with: its hash and its bounds; under a lease
 //
 // A node writes below members/NAME/, health/NAME/ and journal/nodes/NAME/ and
-// reads members/, clusters/ and orders/NAME/; access.go grants just that.
+// reads members/, clusters/ and orders/NAME/; access.go grants just that. The rest
+// is the scalers', who are the administrator.
 type keys struct{ root string }
 
 func farmKeys(farm string) keys { return keys{"farmhand/" + farm + "/"} }
@@ -25,6 +28,9 @@ func (k keys) members() string                { return k.root + "members/" }
 func (k keys) memberTree(name string) string  { return k.members() + name + "/" }
 func (k keys) session(name string) string     { return k.memberTree(name) + sessionKey }
 func (k keys) healthTree(name string) string  { return k.root + "health/" + name + "/" }
+func (k keys) healthTrees() string            { return k.root + "health/" }
+func (k keys) report(name, of string) string  { return k.healthTree(name) + of }
+func (k keys) operations() string             { return k.root + "operations/" }
 func (k keys) ordersTree(name string) string  { return k.root + "orders/" + name + "/" }
 func (k keys) clusters() string               { return k.root + "clusters/" }
 func (k keys) epoch(cluster string) string    { return k.clusters() + cluster + "/epoch" }

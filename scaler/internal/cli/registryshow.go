@@ -111,25 +111,8 @@ order of the registry. --json prints one JSON object a line, to keep or to searc
 		if err != nil {
 			return err
 		}
-		show := func(e farmregistry.Entry) error { return showEntry(c.OutOrStdout(), e, asJSON) }
 		return d.With(func(client *farmregistry.Client, _ control.Config) error {
-			if follow {
-				return untilSignal(c.Context(), func(ctx context.Context) error {
-					return client.FollowEntries(ctx, int(last), show, func(err error) {
-						_, _ = fmt.Fprintln(c.ErrOrStderr(), "scaler: waiting:", err)
-					})
-				})
-			}
-			entries, err := client.Entries(c.Context(), int(last))
-			if err != nil {
-				return err
-			}
-			for _, e := range entries {
-				if err := show(e); err != nil {
-					return err
-				}
-			}
-			return nil
+			return showEvents(c, client, asJSON, follow, int(last))
 		})
 	}
 	return c
@@ -143,7 +126,7 @@ func showEntry(w io.Writer, e farmregistry.Entry, asJSON bool) error {
 	for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
 		fmt.Fprintf(&fields, " %s=%s", key, e.Fields[key])
 	}
-	_, err := fmt.Fprintf(w, "%s  %-20s %-16s %s%s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), plain(e.Kind), plain(e.Who), plain(e.Text), plain(fields.String()))
+	_, err := fmt.Fprintf(w, "%7d  %s  %-20s %-16s %s%s\n", e.Revision, e.Time.Local().Format("2006-01-02 15:04:05.000"), plain(e.Kind), plain(e.Who), plain(e.Text), plain(fields.String()))
 	return err
 }
 

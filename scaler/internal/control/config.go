@@ -38,7 +38,8 @@ func (m Member) at(port uint16) string { return net.JoinHostPort(m.Address, strc
 type Etcd struct {
 	// Quota is how much it stores at most; then it takes no writes.
 	Quota service.Size `yaml:"quota"`
-	// History is how long old values are kept for watches that fell behind.
+	// History is how long old values are kept for watches that fell behind. Nodes
+	// report twice a second, and every report is kept for so long.
 	History service.Duration `yaml:"history"`
 	// Heartbeat is how often the leader of the members shows that it lives, and
 	// Election how long the others wait for that.
@@ -61,7 +62,7 @@ type External struct {
 func Default() Config {
 	return Config{
 		Etcd: Etcd{
-			Quota: 1 << 30, History: service.Duration(time.Hour),
+			Quota: 1 << 30, History: service.Duration(10 * time.Minute),
 			Heartbeat: service.Duration(100 * time.Millisecond), Election: service.Duration(time.Second),
 			LogLevel: "warn",
 		},

@@ -42,6 +42,7 @@ type ProviderParameters struct{ Local *Local }
 type Local struct {
 	Directory    string  `yaml:"directory" is:"text" about:"where the data is; relative to the directory of this file"`
 	FirstAddress Address `yaml:"first_address" about:"loopback address of the first server; the others get those after it"`
+	Launcher     string  `yaml:"launcher" is:"path?" about:"a program that starts each server, in a namespace or control group of its own, say: LAUNCHER NAME ADDRESS PROGRAM ARGUMENT… and then becomes that program; the addresses need not be loopback ones then; \"\" for none"`
 }
 
 // UnmarshalYAML reads the provider over the defaults of its kind. One whose kind is
@@ -70,8 +71,8 @@ func (v *Provider) check(p *service.Problems, f *Farm) {
 	if !ok {
 		return // as checkKeys says
 	}
-	if l := v.Parameters.Local; l != nil && !l.FirstAddress.IsLoopback() {
-		p.Add("provider.parameters.first_address", "%v is not a loopback address; expected one such as 127.0.10.1", l.FirstAddress)
+	if l := v.Parameters.Local; l != nil && !l.FirstAddress.IsLoopback() && l.Launcher == "" {
+		p.Add("provider.parameters.first_address", "%v is not a loopback address; expected one such as 127.0.10.1, or a launcher", l.FirstAddress)
 	}
 	for name, role := range sorted(f.Roles) {
 		kind.check(p, "roles."+name, &role)

@@ -1,189 +1,291 @@
-// Package provider launches the machines of a farm. The local one makes each
-// instance a sidecar process of this machine with a directory and a loopback
-// address of its own.
-//
-// It launches what it is told to and decides nothing about the farm.
 package provider
 
 import (
+	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
-	"os/user"
 	"path/filepath"
-	"syscall"
+	"slices"
+	"strings"
+	"time"
 
-	"github.com/goccy/go-yaml"
+	"go.uber.org/zap"
 
-	"farmhand/internal/child"
-	"farmhand/internal/report"
+	"farmhand/internal/atomicfile"
+	"farmhand/scaler/internal/farmfile"
 )
 
-// Local launches sidecar processes on this machine.
+// Local makes each instance a sidecar process of this machine with a directory and
+// a loopback address of its own. The processes outlive the scaler; their
+// directories say what there is.
 type Local struct {
-	// Dir is the farm's directory; an instance's is Dir/NAME.
+	Options
+	place place
+}
+
+// Options say where a local farm is.
+type Options struct {
+	// Dir is the farm's directory, an absolute path; an instance's is Dir/NAME.
 	Dir string
-	// Sidecar is the path of the sidecar program.
-	Sidecar string
-	// Accounts go into every new data directory.
-	Accounts Accounts
+	// Programs is the directory of the programs proxy and sidecar.
+	Programs string
+	// First is the first instance's address; the others get those after it.
+	First netip.Addr
+	// Launcher is a program that starts each sidecar, as the farm file says of it;
+	// empty for none.
+	Launcher string
+	// StopLimit is how long an instance may take to stop before it is killed.
+	StopLimit time.Duration
+	Log       *zap.Logger
+	// Tell is told what a person wants to know of an instance; nil for nobody.
+	Tell func(name, text string)
 }
 
-// Accounts name the files with the accounts' passwords.
-type Accounts struct {
-	ReplicationFile, MonitorFile, ApplicationFile string
-	// Application is the application's account and the schema that it owns.
-	Application string
+// DefaultStopLimit is more than a database server needs to write its pages.
+const DefaultStopLimit = time.Minute
+
+// NewLocal makes the farm's directory and its secrets, if they are not there.
+func NewLocal(o Options) (*Local, error) {
+	if !filepath.IsAbs(o.Dir) {
+		return nil, fmt.Errorf("local provider: %q is not an absolute path", o.Dir)
+	}
+	if !o.First.IsLoopback() && o.Launcher == "" {
+		return nil, fmt.Errorf("local provider: %v is not a loopback address", o.First)
+	}
+	if o.StopLimit == 0 {
+		o.StopLimit = DefaultStopLimit
+	}
+	if o.Log == nil {
+		o.Log = zap.NewNop()
+	}
+	if o.Tell == nil {
+		o.Tell = func(string, string) {}
+	}
+	l := &Local{Options: o, place: place{o.Dir}}
+	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+		return nil, fmt.Errorf("make the farm's directory: %w", err)
+	}
+	return l, l.place.writeSecrets()
 }
 
-// The accounts that do not differ between farms.
-const (
-	ReplicationUser = "replicator"
-	MonitorUser     = "farmhand"
-)
-
-// Instance says what one instance is to be.
-type Instance struct {
-	Name     string
-	Address  netip.AddrPort
-	ServerID uint32
-	// Follow is the primary to follow; the zero value makes the instance the
-	// primary.
-	Follow netip.AddrPort
+// record is instance.json.
+type record struct {
+	Name     string            `json:"name"`
+	RoleName string            `json:"role"`
+	Kind     farmfile.RoleKind `json:"kind"`
+	Address  netip.Addr        `json:"address"`
+	Launched time.Time         `json:"launched"`
+	Keep     bool              `json:"keep"`
+	// Terminating says that it is to go; whoever finds it goes on with that.
+	Terminating bool   `json:"terminating,omitempty"`
+	Listen      string `json:"listen,omitempty"`
+	Socket      string `json:"socket,omitempty"`
+	Admin       string `json:"admin,omitempty"`
 }
 
-// Launch starts an instance and calls each for every report of its sidecar,
-// from another goroutine, until that ends. The sidecar stops its server and
-// ends when it gets SIGTERM or when this process dies.
-func (l Local) Launch(i Instance, each func(report.Report)) (*Sidecar, error) {
-	path, err := l.write(i)
-	if err != nil {
-		return nil, fmt.Errorf("launch %s: %w", i.Name, err)
+// Launch is [Provider.Launch].
+func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
+	if err := s.check(); err != nil {
+		return Instance{}, err
 	}
-	logs, err := os.OpenFile(filepath.Join(l.Dir, i.Name, "sidecar.log"), os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
+	r, err := l.reserve(ctx, s)
 	if err != nil {
-		return nil, fmt.Errorf("launch %s: %w", i.Name, err)
+		return Instance{}, fmt.Errorf("launch %s: %w", s.Name, err)
 	}
-	defer func() { _ = logs.Close() }() // the child has its own descriptor
-	// Not cmd.StdoutPipe: the process's end must not cut off what it said last.
-	read, write, err := os.Pipe()
+	if err := l.start(ctx, r); err != nil {
+		// It is on record: who keeps the instances running tries again.
+		return Instance{}, fmt.Errorf("launch %s: %w", s.Name, err)
+	}
+	return l.instance(r)
+}
+
+// reserve gives the instance its address and writes its files, the record last:
+// from then on there is an instance.
+func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
+	lock, err := hold(ctx, filepath.Join(l.Dir, "addresses.lock"))
 	if err != nil {
-		return nil, fmt.Errorf("launch %s: %w", i.Name, err)
+		return record{}, err
 	}
-	cmd := exec.Command(l.Sidecar, "run", path)
-	cmd.Stdout, cmd.Stderr = write, logs
-	sidecar, err := child.Start(cmd, syscall.SIGTERM)
-	_ = write.Close() // the child's copy stays
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	others, err := l.records()
 	if err != nil {
-		_ = read.Close()
-		return nil, fmt.Errorf("launch %s: %w", i.Name, err)
+		return record{}, err
 	}
-	launched := &Sidecar{Child: sidecar, heard: make(chan struct{})}
-	go func() {
-		defer close(launched.heard)
-		if err := report.Read(read, each); err != nil {
-			each(report.Report{Name: i.Name, Address: i.Address.String(), State: report.Failed, Detail: err.Error()})
+	taken := map[netip.Addr]bool{}
+	for _, other := range others {
+		if other.Name == s.Name {
+			return record{}, ErrExists
 		}
-		_ = read.Close()
-	}()
-	return launched, nil
-}
-
-// Sidecar is a launched instance.
-type Sidecar struct {
-	*child.Child
-	heard chan struct{}
-}
-
-// Done is closed when the sidecar has ended and its last report was passed on.
-func (s *Sidecar) Done() <-chan struct{} { return s.heard }
-
-// LogFile is where an instance's sidecar logs.
-func (l Local) LogFile(name string) string { return filepath.Join(l.Dir, name, "sidecar.log") }
-
-// Socket is the unix socket of an instance's database server.
-func (l Local) Socket(name string) string {
-	path := filepath.Join(l.Dir, name, "mysql", "mysql.sock")
-	// sockaddr_un holds 107 bytes. The directory's own path may be long; the
-	// temporary one is short, and the name stays the same between runs.
-	if len(path) > 107 {
-		return filepath.Join(os.TempDir(), fmt.Sprintf("farmhand-%08x-%s.sock", hash(l.Dir), name))
+		taken[other.Address] = true
 	}
-	return path
+	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep}
+	for r.Address = l.First; taken[r.Address]; r.Address = r.Address.Next() {
+	}
+	if !l.fits(r.Address) {
+		return record{}, fmt.Errorf("there is no address left after %v", l.First)
+	}
+	if err := l.listens(s, &r, others); err != nil {
+		return record{}, err
+	}
+	// What an attempt that was cut short has left is not an instance's.
+	if err := os.RemoveAll(filepath.Join(l.Dir, s.Name)); err != nil {
+		return record{}, err
+	}
+	if err := os.MkdirAll(filepath.Join(l.Dir, s.Name), 0o755); err != nil {
+		return record{}, err
+	}
+	if err := l.write(s, &r); err != nil {
+		return record{}, err
+	}
+	return r, l.save(r)
 }
 
-// hash is FNV-1a.
-func hash(text string) uint32 {
-	h := uint32(2166136261)
-	for i := range len(text) {
-		h = (h ^ uint32(text[i])) * 16777619
-	}
-	return h
+// fits reports whether an instance can have the address: one of this machine's
+// loopback, or one that the launcher provides for.
+func (l *Local) fits(a netip.Addr) bool {
+	return a.IsValid() && (a.IsLoopback() || l.Launcher != "")
 }
 
-// write writes the sidecar's configuration.
-func (l Local) write(i Instance) (string, error) {
-	dir := filepath.Join(l.Dir, i.Name)
-	if err := os.MkdirAll(dir, 0o755); err != nil {
-		return "", err
-	}
-	account, err := serverAccount(dir)
+func (l *Local) save(r record) error {
+	text, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
-		return "", err
+		return err
 	}
-	follow := ""
-	if i.Follow.IsValid() {
-		follow = i.Follow.String()
-	}
-	type m = map[string]any
-	text, err := yaml.Marshal(m{
-		"role": "mysql",
-		"name": i.Name,
-		"mysql": m{
-			"directory": filepath.Join(dir, "mysql"),
-			"listen":    i.Address.String(),
-			"socket":    l.Socket(i.Name),
-			"server_id": i.ServerID,
-			"follow":    follow,
-			"run_as":    account,
-			"accounts": m{
-				"replication": m{"user": ReplicationUser, "password_file": l.Accounts.ReplicationFile},
-				"monitor":     m{"user": MonitorUser, "password_file": l.Accounts.MonitorFile},
-				"application": m{"user": l.Accounts.Application, "password_file": l.Accounts.ApplicationFile, "schema": l.Accounts.Application},
-			},
-		},
-	})
-	if err != nil {
-		return "", fmt.Errorf("sidecar configuration: %w", err)
-	}
-	path := filepath.Join(dir, "sidecar.yaml")
-	if err := os.WriteFile(path, text, 0o644); err != nil {
-		return "", err
-	}
-	return path, nil
+	return atomicfile.Write(l.place.record(r.Name), append(text, '\n'), 0o644, nil)
 }
 
-// serverAccount is the system account for a server below dir: "mysql" when we
-// are root and it can reach dir, else our own ("").
-func serverAccount(dir string) (string, error) {
-	const name = "mysql"
-	if os.Geteuid() != 0 {
-		return "", nil
+// read returns the record of an instance; fs.ErrNotExist if there is none.
+func (l *Local) read(name string) (record, error) {
+	text, err := os.ReadFile(l.place.record(name))
+	if err != nil {
+		return record{}, err
 	}
-	if _, err := user.Lookup(name); err != nil {
-		return "", nil // the package makes it; without it root runs the server
+	var r record
+	if err := json.Unmarshal(text, &r); err != nil || r.Name != name {
+		return record{}, fmt.Errorf("%s is not an instance's record: %w", l.place.record(name), err)
 	}
-	for at := dir; ; at = filepath.Dir(at) {
-		info, err := os.Stat(at)
+	return r, nil
+}
+
+// records are those of all instances, by name.
+func (l *Local) records() ([]record, error) {
+	entries, err := os.ReadDir(l.Dir)
+	if err != nil {
+		return nil, err
+	}
+	var list []record
+	for _, e := range entries {
+		if !e.IsDir() {
+			continue
+		}
+		r, err := l.read(e.Name())
+		if errors.Is(err, fs.ErrNotExist) {
+			continue // the control node's directory, or an instance that goes just now
+		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		if info.Mode()&0o001 == 0 {
-			return "", nil // as in a home directory that is closed to others
-		}
-		if at == filepath.Dir(at) {
-			return name, nil
+		list = append(list, r)
+	}
+	slices.SortFunc(list, func(a, b record) int { return strings.Compare(a.Name, b.Name) })
+	return list, nil
+}
+
+// List is [Provider.List].
+func (l *Local) List(context.Context) ([]Instance, error) {
+	records, err := l.records()
+	if err != nil {
+		return nil, fmt.Errorf("list instances: %w", err)
+	}
+	list := make([]Instance, len(records))
+	for n, r := range records {
+		if list[n], err = l.instance(r); err != nil {
+			return nil, fmt.Errorf("list instances: %w", err)
 		}
 	}
+	return list, nil
+}
+
+func (l *Local) instance(r record) (Instance, error) {
+	i := Instance{
+		Name: r.Name, RoleName: r.RoleName, Kind: r.Kind, Address: r.Address, Launched: r.Launched,
+		State: Stopped, Listen: r.Listen, Socket: r.Socket, Log: l.place.log(r.Name),
+	}
+	sidecar, err := l.sidecar(r.Name)
+	if err != nil {
+		return Instance{}, err
+	}
+	if sidecar != nil {
+		i.State, i.PID = Running, sidecar.PID
+		if err := sidecar.Close(); err != nil {
+			return Instance{}, err
+		}
+	}
+	if r.Terminating {
+		i.State = Terminating
+	}
+	return i, nil
+}
+
+// Terminate is [Provider.Terminate].
+func (l *Local) Terminate(ctx context.Context, name string) (err error) {
+	r, err := l.read(name)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("terminate %s: %w", name, err)
+	}
+	r.Terminating = true
+	if err := l.save(r); err != nil {
+		return fmt.Errorf("terminate %s: %w", name, err)
+	}
+	l.Tell(name, "is terminated")
+	err = l.end(ctx, name, l.StopLimit)
+	if err == nil {
+		err = l.remove(r)
+	}
+	if _, gone := l.read(name); errors.Is(gone, fs.ErrNotExist) {
+		return nil // somebody else was quicker, or we were
+	}
+	if err != nil {
+		return fmt.Errorf("terminate %s: %w", name, err)
+	}
+	l.Tell(name, "is gone")
+	return nil
+}
+
+// remove removes the instance's directory; its record last, so that what was cut
+// short is gone on with.
+func (l *Local) remove(r record) error {
+	dir := filepath.Join(l.Dir, r.Name)
+	if data := l.place.mysql(r.Name); r.Keep {
+		kept := filepath.Join(l.Dir, "kept", r.Name)
+		err := os.MkdirAll(filepath.Dir(kept), 0o755)
+		if _, there := os.Stat(kept); err == nil && there == nil { // of an earlier instance of that name
+			kept += "-" + r.Launched.Format("20060102T150405")
+		}
+		if err == nil {
+			err = os.Rename(data, kept)
+		}
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("keep its data: %w", err)
+		}
+	}
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if path := filepath.Join(dir, e.Name()); path != l.place.record(r.Name) {
+			if err := os.RemoveAll(path); err != nil {
+				return err
+			}
+		}
+	}
+	return os.RemoveAll(dir)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/registry"
 	"farmhand/internal/service"
 )
 
@@ -24,8 +25,10 @@ type Config struct {
 	// State is the directory of the sidecar's own files: the spool of events, the
 	// journal, what was seen of the membership.
 	State string `yaml:"state"`
-	MySQL MySQL  `yaml:"mysql"`
-	Web   Web    `yaml:"web"`
+	// Farm is how the node belongs to a farm with a registry.
+	Farm  Farm  `yaml:"farm"`
+	MySQL MySQL `yaml:"mysql"`
+	Web   Web   `yaml:"web"`
 	// Membership is what the role "web" lives on.
 	Membership Membership        `yaml:"membership"`
 	Hooks      Hooks             `yaml:"hooks"`
@@ -87,6 +90,7 @@ type Application struct {
 func Default() Config {
 	return Config{
 		State:      DefaultState,
+		Farm:       defaultFarm(),
 		Web:        defaultWeb(),
 		Membership: defaultMembership(),
 		Hooks:      defaultHooks(),
@@ -119,10 +123,17 @@ func (c *Config) Validate() service.Problems {
 		p.Add("name", "%v", err)
 	}
 	absolute(&p, "state", c.State)
+	p.Join(c.Farm.validate("farm"))
+	if c.InFarm() && c.Farm.Name == "" && registry.CheckNodeName(c.Name) != nil {
+		p.Add("name", "%q is not possible in a farm", c.Name)
+	}
 	// What is said of a role that the node does not have is not looked at.
 	if c.Role == "web" {
 		p.Join(c.Web.validate("web"))
 		p.Join(c.Membership.validate("membership"))
+		if c.Membership.Source == "registry" && !c.InFarm() {
+			p.Add("membership.source", "the registry is that of a farm, and the section farm has no directory")
+		}
 	} else {
 		p.Join(c.MySQL.validate())
 	}

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -109,7 +108,7 @@ func readAccount(a config.Account) (dbserver.Account, error) {
 // Run holds the directory and keeps a server running on it: a server that ends
 // is started again, after a wait that grows.
 func (m *mysql) Run(finish, now context.Context) error {
-	unlock, err := m.hold(finish)
+	unlock, err := dbserver.Lock(finish, m.server.Dir)
 	if err != nil {
 		return err
 	}
@@ -143,34 +142,6 @@ func (m *mysql) Run(finish, now context.Context) error {
 		case <-finish.Done():
 			timer.Stop()
 			return m.report(report.Report{State: report.Stopped})
-		}
-	}
-}
-
-// hold takes the directory for this process alone. A sidecar that was just
-// killed may still be waited for by the kernel, so it is tried for a while.
-func (m *mysql) hold(ctx context.Context) (unlock func(), err error) {
-	if err := os.MkdirAll(m.server.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the server's directory: %w", err)
-	}
-	path := filepath.Join(m.server.Dir, "lock")
-	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the server's directory: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = lock.Close() }, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another sidecar works on %s: lock %s: %w", m.server.Dir, path, err), lock.Close())
-		case <-tick.C:
 		}
 	}
 }

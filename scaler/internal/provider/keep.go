@@ -1,0 +1,116 @@
+package provider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/child"
+)
+
+func zapName(name string) zap.Field { return zap.String("instance", name) }
+
+// rescan is how often the directory is looked at for instances that another
+// scaler has launched.
+const rescan = time.Second
+
+// Keep starts the sidecars that have ended, at once and with growing waits, and goes
+// on with terminations that were cut short, until ctx ends. The instances run on
+// then. Of several scalers on one machine, one does that at a time.
+func (l *Local) Keep(ctx context.Context) (err error) {
+	lock, err := hold(ctx, filepath.Join(l.Dir, "keeper.lock"))
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, lock.Close()) }()
+	var keepers sync.WaitGroup
+	defer keepers.Wait()
+	var mu sync.Mutex
+	kept := map[string]bool{}
+	tick := time.NewTicker(rescan)
+	defer tick.Stop()
+	for {
+		records, err := l.records()
+		if err != nil {
+			l.Log.Error("instances cannot be listed", zap.Error(err))
+		}
+		for _, r := range records {
+			mu.Lock()
+			begin := !kept[r.Name]
+			kept[r.Name] = true
+			mu.Unlock()
+			if begin {
+				keepers.Go(func() {
+					l.keep(ctx, r)
+					mu.Lock()
+					defer mu.Unlock()
+					delete(kept, r.Name)
+				})
+			}
+		}
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// keep keeps one instance running until it is gone or ctx ends.
+func (l *Local) keep(ctx context.Context, r record) {
+	var backoff child.Backoff
+	for ctx.Err() == nil {
+		now, err := l.read(r.Name)
+		if errors.Is(err, fs.ErrNotExist) {
+			return
+		}
+		began := time.Now()
+		switch {
+		case err != nil:
+		case now.Terminating:
+			if err = l.Terminate(ctx, r.Name); err == nil {
+				return
+			}
+		default:
+			err = l.run(ctx, r)
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		if now, rerr := l.read(r.Name); rerr == nil && now.Terminating && err == nil || errors.Is(rerr, fs.ErrNotExist) {
+			continue // it ended because it is to go
+		}
+		wait := backoff.Next(time.Since(began))
+		l.Log.Warn("sidecar ended", zapName(r.Name), zap.Error(err), zap.Duration("again_in", wait))
+		l.Tell(r.Name, fmt.Sprintf("its sidecar ended (%v), starts again in %v; see %s", text(err), wait, l.place.log(r.Name)))
+		select {
+		case <-time.After(wait):
+		case <-ctx.Done():
+		}
+	}
+}
+
+func text(err error) string {
+	if err == nil {
+		return "unasked"
+	}
+	return err.Error()
+}
+
+// run starts the sidecar, if it does not run, and returns when it has ended.
+func (l *Local) run(ctx context.Context, r record) error {
+	if err := l.start(ctx, r); err != nil {
+		return err
+	}
+	sidecar, err := l.sidecar(r.Name)
+	if err != nil || sidecar == nil {
+		return err
+	}
+	return errors.Join(sidecar.Await(ctx), sidecar.Close())
+}

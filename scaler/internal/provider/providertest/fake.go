@@ -1,0 +1,76 @@
+package providertest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"farmhand/scaler/internal/provider"
+)
+
+// Fake is a provider of instances that are only thought of.
+type Fake struct {
+	// Launched and Terminated are called, if they are not nil, after an instance has
+	// come, with what it was launched as, and before one goes.
+	Launched   func(provider.Spec, provider.Instance)
+	Terminated func(name string)
+
+	mu        sync.Mutex
+	instances map[string]provider.Instance
+}
+
+var _ provider.Provider = (*Fake)(nil)
+
+// Launch is [provider.Provider.Launch].
+func (f *Fake) Launch(_ context.Context, s provider.Spec) (provider.Instance, error) {
+	if _, ok := provider.Number(s.RoleName, s.Name); !ok || s.Token == "" {
+		return provider.Instance{}, errors.New("fake provider: that is no spec")
+	}
+	i, err := f.add(s)
+	if err == nil && f.Launched != nil {
+		f.Launched(s, i)
+	}
+	return i, err
+}
+
+func (f *Fake) add(s provider.Spec) (provider.Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, there := f.instances[s.Name]; there {
+		return provider.Instance{}, fmt.Errorf("launch %s: %w", s.Name, provider.ErrExists)
+	}
+	i := provider.Instance{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now(), State: provider.Running}
+	i.Address = netip.AddrFrom4([4]byte{127, 0, 10, 1})
+	for slices.ContainsFunc(slices.Collect(maps.Values(f.instances)), func(o provider.Instance) bool { return o.Address == i.Address }) {
+		i.Address = i.Address.Next()
+	}
+	if f.instances == nil {
+		f.instances = map[string]provider.Instance{}
+	}
+	f.instances[s.Name] = i
+	return i, nil
+}
+
+// List is [provider.Provider.List].
+func (f *Fake) List(context.Context) ([]provider.Instance, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.SortedFunc(maps.Values(f.instances), func(a, b provider.Instance) int { return strings.Compare(a.Name, b.Name) }), nil
+}
+
+// Terminate is [provider.Provider.Terminate].
+func (f *Fake) Terminate(_ context.Context, name string) error {
+	if f.Terminated != nil {
+		f.Terminated(name)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	delete(f.instances, name)
+	return nil
+}
