@@ -215,6 +215,14 @@ func TestServerIsAdopted(t *testing.T) {
 		}
 		return s
 	}
+	t.Cleanup(func() { // what a test that fails leaves
+		if s, _, err := dbserver.Adopt(inst, c); err != nil {
+			t.Error(err)
+		} else if s != nil {
+			s.Kill()
+			s.Release()
+		}
+	})
 	adopt(dbserver.Nothing)
 	pid, killOwner := owned(t, dir, c, "outlives")
 	killOwner()

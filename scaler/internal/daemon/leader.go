@@ -61,7 +61,7 @@ type leader struct {
 	uncertain   bool                // it is not known whether the last assignment was written
 	said        map[string]string   // the last word on each operation
 	shown       time.Time
-	shownSerial uint64
+	shownSerial uint64 // of the assignment that was shown
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.

@@ -120,7 +120,7 @@ func (a *Agent) Run(finish, now context.Context) (err error) {
 	group.Go("lease", a.guard)
 	group.Go("history", a.compareHistory)
 	if a.o.Giving != nil {
-		group.Go("clone", a.give)
+		group.Go("clone", a.keepGiving)
 	}
 	group.Go("server", func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)

@@ -88,6 +88,12 @@ func (a *Agent) obey(o *order) {
 		if o.part.Task != cluster.Clone {
 			p.copied = false
 		}
+		switch o.part.Task {
+		case cluster.Lead, cluster.Yield:
+			p.deposed = false
+		case cluster.Hold, cluster.Follow, cluster.Clone:
+			p.deposed = p.deposed || p.process == cluster.Running && (p.lead != nil || p.order.task() == cluster.Lead)
+		}
 		if o.part.Task != cluster.Lead && p.lead != nil {
 			a.endLead()
 			p.lead = nil
@@ -119,7 +125,7 @@ func (a *Agent) loop(ctx context.Context) {
 			continue
 		}
 		again := askAgain
-		if !errors.Is(err, errWait) {
+		if !errors.Is(err, errWait) && !errors.Is(err, errNoLease) {
 			if !sameWork(failed, p.order) {
 				failures = 0
 			}

@@ -55,7 +55,7 @@ func (a *Agent) hasServer(server *dbserver.Server) {
 	life, end := context.WithCancel(context.Background())
 	a.history.setIntact(false)
 	a.change(func(p *picture) {
-		p.process, p.server, p.life, p.asked, p.carried, p.detail = cluster.Running, server, life, false, nil, ""
+		p.process, p.server, p.life, p.asked, p.carried, p.deposed, p.detail = cluster.Running, server, life, false, nil, false, ""
 	})
 	a.watches.Go(func() {
 		<-server.Done()
