@@ -61,6 +61,7 @@ type leader struct {
 	uncertain   bool                // it is not known whether the last assignment was written
 	said        map[string]string   // the last word on each operation
 	shown       time.Time
+	shownSerial uint64 // of the assignment that was shown
 	shownSerial uint64
 }
 
