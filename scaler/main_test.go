@@ -402,6 +402,12 @@ func TestAnotherServerTakesTheWrites(t *testing.T) {
 	if _, err := db.Exec("CREATE TABLE kept (i INT)"); err != nil {
 		t.Fatal(err)
 	}
+	if out := output(t, "switchover", "--dry-run", "--local", l.dir); !strings.Contains(out, "would ask scaler-1: switchover to the best replica") || !strings.Contains(out, "db1 leads") {
+		t.Errorf("switchover --dry-run: %s", out)
+	}
+	if out, err := scaler("switchover", "--local", l.dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "--yes") {
+		t.Errorf("switchover without a person to ask: %v, %s", err, out)
+	}
 	if out := output(t, "switchover", "--to", "db2", "--yes", "--local", l.dir); !strings.Contains(out, "done: db2 is the primary") {
 		t.Errorf("switchover: %s", out)
 	}
@@ -421,9 +427,69 @@ func TestAnotherServerTakesTheWrites(t *testing.T) {
 	if _, err := db.Exec("INSERT INTO kept VALUES (2)"); err != nil {
 		t.Error(err)
 	}
-	if out := output(t, "why", "--local", l.dir); !strings.Contains(out, "failover") {
-		t.Errorf("why: %s", out)
+	for what, want := range map[string]string{
+		"why": "failover", "plan": "role db: 3 there, 3 wanted", "operations": "switchover db2", "events": "new-primary", "logs db1": "task carried out", "apply --dry-run": "nothing changes",
+	} {
+		if out := output(t, append(strings.Fields(what), "--local", l.dir)...); !strings.Contains(out, want) {
+			t.Errorf("%s has no %q:\n%s", what, want, out)
+		}
 	}
+}
+
+func TestAServerMoreAndOneLess(t *testing.T) {
+	l := newLocal(t)
+	l.start(t)
+	l.await(t, "farm ready")
+	if out := output(t, "scale", "db", "4", "--local", l.dir); !strings.Contains(out, "done: db has 4 servers") {
+		t.Errorf("scale: %s", out)
+	}
+	n := l.status(t).node(t, "db4")
+	if !n.Database.Answers || n.Database.Replication == nil {
+		t.Errorf("the new server is %+v", n.Database)
+	}
+	gone := farmtest.Watch(t, n.process())
+	if out := output(t, "terminate", "db4", "--shrink", "--yes", "--local", l.dir); !strings.Contains(out, "done: db4 is gone") {
+		t.Errorf("terminate: %s", out)
+	}
+	gone.AwaitEnd(t)
+	if _, err := os.Stat(filepath.Join(l.dir, "kept", "db4")); err != nil {
+		t.Errorf("its data, which the farm file has kept: %v", err)
+	}
+	if out := output(t, "scale", "db", "file", "--local", l.dir); !strings.Contains(out, "done") {
+		t.Errorf("scale file: %s", out)
+	}
+}
+
+// TestScalerRunTellsSystemd when it is ready, and then that its loop goes round.
+func TestScalerRunTellsSystemd(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "control")
+	first := farmtest.FreePort(t)
+	ports := fmt.Sprintf("%d,%d,%d", first.Port(), farmtest.FreePort(t).Port(), farmtest.FreePort(t).Port())
+	output(t, "registry", "init", dir, "--member", "a="+first.Addr().String(), "--ports", ports)
+	path := filepath.Join(farmtest.ShortDir(t), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	cmd := scaler("run", dir)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=300000")
+	p := startProcess(t, cmd)
+	p.line(t, "ready line", begins("registry ready: farm farm, member a"))
+	if err := socket.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1000)
+	for missing := []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"}; len(missing) > 0; {
+		n, err := socket.Read(buf)
+		if err != nil {
+			t.Fatalf("no %s: %v", missing[0], err)
+		}
+		if strings.Contains(string(buf[:n]), missing[0]) {
+			missing = missing[1:]
+		}
+	}
+	p.stop(t)
 }
 
 func TestTakenPortsAreNamed(t *testing.T) {

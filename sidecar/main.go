@@ -36,7 +36,10 @@ or Ctrl-C (a second one: at once).
 
 Role "mysql": it makes the data directory when there is none, starts the database
 server on it, makes it the primary or a follower of the primary that the
-configuration names, starts it again when it ends, and stops it cleanly.
+configuration names, starts it again when it ends, and stops it cleanly. With
+mysql.cluster it is the farm's: what the server is to do stands in the cluster's
+assignment in the registry, and the server goes on running if the sidecar is killed
+(docs/DATABASE-NODES.md).
 
 Role "web": from the membership, which is in a file that it follows, in DNS or in
 the farm's registry, it
@@ -135,9 +138,13 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	// Who launched us may be gone while the server is still to be stopped: then
 	// a report is an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
+	tell, err := underSystemd(func(r report.Report) error { return report.Write(out, r) }, log)
+	if err != nil {
+		return err
+	}
 	tools := role.Tools{
 		Log:    log,
-		Report: func(r report.Report) error { return report.Write(out, r) },
+		Report: tell,
 		Event:  func(farm.Event) error { return nil }, // nobody wants to know
 		Output: logs,
 	}

@@ -76,7 +76,8 @@ type Server struct {
 	Name string `json:"name"`
 	// Address is the database server's host:port.
 	Address string `json:"address"`
-	// ID is its server_id, unique in the cluster for ever.
+	// ID is its server_id. It is unique in the cluster for ever, and one that failed
+	// as the primary gets another.
 	ID   uint32 `json:"id"`
 	Task Task   `json:"task"`
 	// Source is the name of the server that is followed or copied.

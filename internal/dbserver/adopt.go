@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"sync"
 	"syscall"
-	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -37,8 +37,8 @@ const (
 )
 
 // Adopt returns the server that an earlier run of this program started on the
-// directory, if that still runs. Whether it answers is for the caller to see. A
-// server that is let go of must be released, or its end be awaited.
+// directory, if that still runs. Whether it answers is for the caller to see. It
+// must be released when it is not needed any more, also after its end.
 func Adopt(inst Install, c Config) (*Server, Found, error) {
 	c = c.withDefaults()
 	if err := c.validate(); err != nil {
@@ -53,7 +53,7 @@ func Adopt(inst Install, c Config) (*Server, Found, error) {
 	}
 	// The descriptor is taken before the identity is compared, so what is
 	// watched and signalled is what was compared.
-	fd, err := unix.PidfdOpen(was.PID, unix.PIDFD_NONBLOCK)
+	fd, err := unix.PidfdOpen(was.PID, 0)
 	if errors.Is(err, unix.ESRCH) {
 		return nil, Dead, nil
 	}
@@ -71,44 +71,51 @@ func Adopt(inst Install, c Config) (*Server, Found, error) {
 	if err != nil {
 		return nil, Nothing, errors.Join(fmt.Errorf("adopt server in %s: %w", c.Dir, err), unix.Close(fd))
 	}
-	s := &Server{inst: inst, config: c, secret: string(secret), child: adopt(was.PID, fd)}
-	return s, Alive, nil
+	process, err := adopt(was.PID, fd)
+	if err != nil {
+		return nil, Nothing, errors.Join(fmt.Errorf("adopt server in %s: %w", c.Dir, err), unix.Close(fd))
+	}
+	return &Server{inst: inst, config: c, secret: string(secret), child: process}, Alive, nil
 }
 
 // adopted is a process that is nobody's child here. It is watched until it ends
 // or is released.
 type adopted struct {
 	pid      int
-	fd       *os.File
+	mu       sync.Mutex    // a descriptor that is closed can become another one's
+	fd       int           // of the process; -1 after the release
+	release  *os.File      // closed to let go of it
 	done     chan struct{} // closed at the process's end
 	released chan struct{} // closed when nobody watches any more
 }
 
-func adopt(pid, fd int) *adopted {
-	a := &adopted{pid: pid, fd: os.NewFile(uintptr(fd), "pidfd"), done: make(chan struct{}), released: make(chan struct{})}
-	go a.watch()
-	return a
+// adopt takes fd over.
+func adopt(pid, fd int) (*adopted, error) {
+	wait, release, err := os.Pipe()
+	if err != nil {
+		return nil, err
+	}
+	a := &adopted{pid: pid, fd: fd, release: release, done: make(chan struct{}), released: make(chan struct{})}
+	go a.watch(wait)
+	return a, nil
 }
 
-func (a *adopted) watch() {
+// watch holds an OS thread: not every kernel lets a pidfd into an epoll set, which
+// is what the runtime would wait with.
+func (a *adopted) watch(wait *os.File) {
 	defer close(a.released)
-	ended := false
-	raw, err := a.fd.SyscallConn()
-	if err == nil {
-		// The descriptor becomes readable at the end (pidfd_open(2)), which wakes the
-		// runtime's poller.
-		err = raw.Read(func(fd uintptr) bool {
-			ended = hasEnded(int(fd))
-			return ended
-		})
-	}
-	for err != nil && !ended && !errors.Is(err, os.ErrClosed) {
-		// The poller does not take the descriptor.
-		time.Sleep(5 * time.Millisecond)
-		ended = errors.Is(unix.Kill(a.pid, 0), unix.ESRCH)
-	}
-	if ended {
-		close(a.done)
+	defer func() { _ = wait.Close() }() // nothing is read
+	for {
+		// The first becomes readable at the process's end (pidfd_open(2)), the second
+		// reports that the pipe's other end is closed.
+		fds := []unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLIN}, {Fd: int32(wait.Fd()), Events: unix.POLLIN}}
+		if _, err := unix.Poll(fds, -1); err != nil {
+			continue // interrupted by a signal; the descriptors are good
+		}
+		if fds[0].Revents != 0 {
+			close(a.done)
+		}
+		return
 	}
 }
 
@@ -131,20 +138,26 @@ func (a *adopted) Err() error {
 func (a *adopted) Ended() error { return a.Err() }
 
 func (a *adopted) Signal(sig syscall.Signal) bool {
-	sent := false
-	raw, err := a.fd.SyscallConn()
-	if err == nil {
-		err = raw.Control(func(fd uintptr) { sent = unix.PidfdSendSignal(int(fd), sig, nil, 0) == nil })
+	select {
+	case <-a.done:
+		return false // it may not be reaped yet
+	default:
 	}
-	return err == nil && sent
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return unix.PidfdSendSignal(a.fd, sig, nil, 0) == nil
 }
 
-// Release lets the process be: it is not watched any more and goes on. Of the
-// server nothing else may be called after it. It does nothing to a child, whose
-// end must be awaited.
+// Release lets go of a process that was adopted: it is not watched any more. Of the
+// server nothing else may be called after it. It does nothing to a child, whose end
+// must be awaited.
 func (s *Server) Release() {
 	if a, ok := s.child.(*adopted); ok {
-		_ = a.fd.Close() // was only watched
+		_ = a.release.Close() // nothing was written
 		<-a.released
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		_ = unix.Close(a.fd) // it was only watched
+		a.fd = -1
 	}
 }

@@ -87,8 +87,8 @@ func DropIncoming(c Config) error {
 
 // Settle runs a server on the copied data of c for as long as do takes, after
 // giving its administrator the password of admin.secret: copied data has that
-// of where it comes from. The server has no network, its socket is in a
-// directory of its own, and it logs nothing to a binlog. It shows that the data
+// of where it comes from. The server has no network, its socket is where nobody
+// looks for it, and it logs nothing to a binlog. It shows that the data
 // can be started from.
 func Settle(ctx context.Context, inst Install, c Config, do func(context.Context, *mysqladmin.Conn) error) (err error) {
 	c = c.withDefaults()
@@ -96,19 +96,24 @@ func Settle(ctx context.Context, inst Install, c Config, do func(context.Context
 	if err != nil {
 		return fmt.Errorf("read the administrator's password: %w", err)
 	}
-	// The path of c.Dir may be too long for a socket.
-	place, err := os.MkdirTemp("", "farmhand")
-	if err != nil {
-		return fmt.Errorf("make a place for a socket: %w", err)
+	// There the server's socket goes away with the rest, unless the path is too long.
+	c.Socket = filepath.Join(c.Dir, "s")
+	if len(c.Socket) > sunPathMax {
+		var place string
+		if place, err = os.MkdirTemp("", "farmhand"); err != nil {
+			return fmt.Errorf("make a place for a socket: %w", err)
+		}
+		defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
+		if err := c.own(place); err != nil {
+			return err
+		}
+		c.Socket = filepath.Join(place, "s")
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(place)) }()
-	if err := c.own(place); err != nil {
-		return err
-	}
-	c.Socket = filepath.Join(place, "s")
 	c.ParentDeath = syscall.SIGKILL
 	c.ReadOnly = false // it also holds for what the file below does
-	script := filepath.Join(place, "init.sql")
+	// Of a process that is killed it stays where the next attempt removes it.
+	script := filepath.Join(c.Dir, "init.sql")
+	defer func() { err = errors.Join(err, os.Remove(script)) }()
 	if err := os.WriteFile(script, []byte(adminStatement(inst.Flavor, string(secret))+";\n"), 0o600); err != nil {
 		return fmt.Errorf("write first statements: %w", err)
 	}

@@ -35,6 +35,7 @@ type chaosFarm struct {
 	ended   chan struct{}
 	output  tail
 	proxy   string // host:port
+	frozen  []int  // pids that were told to stop
 }
 
 // status is of scaler status --json what the tests look at.
@@ -93,7 +94,7 @@ roles:
     count: 1
     parameters:
       database: db
-      proxy: {tcp: "0.0.0.0:3306", unix: "", admin: "0.0.0.0:9104"}
+      proxy: {tcp: "127.0.0.1:3306", unix: "", admin: "127.0.0.1:9104"}
 policies:
   failover: {deadline: 30s, quiet: 1s}
 `
@@ -181,6 +182,9 @@ func (f *chaosFarm) stop() {
 	if f.scaler == nil || f.scaler.Process == nil {
 		return
 	}
+	for _, pid := range f.frozen {
+		_ = syscall.Kill(pid, syscall.SIGCONT) // it may be gone
+	}
 	if _, err := f.run("down"); err != nil {
 		f.t.Logf("scaler down: %v", err)
 	}
@@ -200,7 +204,7 @@ func (f *chaosFarm) keep() {
 		return
 	}
 	to := filepath.Join(*out, strings.ReplaceAll(f.t.Name(), "/", "_"))
-	if err := exec.Command("sh", "-c", fmt.Sprintf("mkdir -p '%s' && cd '%s' && cp --parents $(find . -name '*.log' -o -name '*.yaml' -o -name '*.json') '%s'", to, f.dir, to)).Run(); err != nil {
+	if err := exec.Command("sh", "-c", fmt.Sprintf("rm -rf '%[1]s'; mkdir -p '%[1]s' && cd '%[2]s' && cp --parents $(find . -name '*.log' -o -name '*.yaml' -o -name '*.json') '%[1]s'", to, f.dir)).Run(); err != nil {
 		f.t.Logf("keep the logs: %v", err)
 	}
 	f.t.Logf("logs are in %s", to)
@@ -331,6 +335,9 @@ func (f *chaosFarm) database(s server) *sql.DB {
 // kill sends signals to a server's process, or to all of its node.
 func (f *chaosFarm) kill(sig syscall.Signal, pids ...int) {
 	f.t.Helper()
+	if sig == syscall.SIGSTOP {
+		f.frozen = append(f.frozen, pids...)
+	}
 	for _, pid := range pids {
 		if err := syscall.Kill(pid, sig); err != nil && !errors.Is(err, syscall.ESRCH) {
 			f.t.Errorf("%v to %d: %v", sig, pid, err)

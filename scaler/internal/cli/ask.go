@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	farmregistry "farmhand/internal/registry"
 	"farmhand/scaler/internal/daemon"
@@ -94,7 +95,7 @@ func dryRun(w io.Writer, v *daemon.View, leads, what string) error {
 
 // confirm asks a person at the terminal.
 func confirm(c *cobra.Command, what string) error {
-	if info, err := os.Stdin.Stat(); c.InOrStdin() == os.Stdin && (err != nil || info.Mode()&os.ModeCharDevice == 0) {
+	if _, err := unix.IoctlGetTermios(int(os.Stdin.Fd()), unix.TCGETS); c.InOrStdin() == os.Stdin && err != nil {
 		return fmt.Errorf("%s: nobody is there to be asked; --yes does it without, --dry-run says what is seen", what)
 	}
 	if _, err := fmt.Fprintf(c.ErrOrStderr(), "%s. Go on? [yes/no] ", what); err != nil {

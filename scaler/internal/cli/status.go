@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -18,6 +19,7 @@ import (
 	farmregistry "farmhand/internal/registry"
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/localfarm"
 	"farmhand/scaler/internal/provider"
 )
 
@@ -62,7 +64,7 @@ is being done; the last decisions. What is not known is "?".`,
 			}
 			return table(out, s, time.Now())
 		}
-		return w.with(func(client *farmregistry.Client) error {
+		err := w.with(func(client *farmregistry.Client) error {
 			if !*watch {
 				v, err := daemon.Viewed(c.Context(), client)
 				if err != nil {
@@ -93,8 +95,35 @@ is being done; the last decisions. What is not known is "?".`,
 				})
 			})
 		})
+		if errors.Is(err, farmregistry.ErrUnavailable) && *w.local != "" && !*asJSON {
+			err = errors.Join(w.processes(c.Context(), out), err)
+		}
+		return err
 	}
 	return c
+}
+
+// processes shows what can be seen of a farm on this machine without its registry:
+// which instances run.
+func (w where) processes(ctx context.Context, out io.Writer) error {
+	d, err := w.dir()
+	if err != nil {
+		return err
+	}
+	found, err := instancesIn(localfarm.Dir{Path: filepath.Dir(d.Path)})
+	if err != nil || found == nil {
+		return err
+	}
+	list, err := found.List(ctx)
+	if err != nil {
+		return err
+	}
+	t := tabwriter.NewWriter(out, 0, 0, 2, ' ', 0)
+	_, _ = fmt.Fprintln(t, "SERVER\tKIND\tADDRESS\tSIDECAR\tPID\tTASK\tSTATE") // Flush says what went wrong
+	for _, i := range list {
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%v\t%s\t%s\t?\t?\n", i.Name, i.Kind, i.Address, i.State, pid(i.PID))
+	}
+	return t.Flush()
 }
 
 // lastDecisions is how many are shown, and lookBack how many entries are looked
@@ -259,7 +288,7 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	} else {
 		columns[2] = strings.TrimSpace(n.Listen + " " + n.Socket)
 		if r := n.Web; r != nil && fresh {
-			columns[6], columns[7], detail = strconv.FormatUint(r.Epoch, 10), pid(r.PID), r.Detail
+			columns[6], columns[7], detail = strconv.FormatUint(uint64(r.Epoch), 10), pid(r.PID), r.Detail
 			if r.State != "" {
 				columns[4] = r.State
 			}

@@ -3,6 +3,7 @@ package daemon
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -71,6 +72,14 @@ func (l *leader) steer(ctx context.Context, m *moment) error {
 	}
 	l.aim(m.assignment)
 	request, operation := l.request(m)
+	if operation != nil {
+		if a, over := l.overtaken(m, operation); over {
+			if err := l.answer(ctx, m, *operation, a); err != nil {
+				return err
+			}
+			request, operation = nil, nil
+		}
+	}
 	step := steer.Next(l.view(m, request), steerPolicy(l.farm, l.database), m.now)
 	l.reasons = step.Reasons
 	if step.Assignment != nil {
@@ -83,7 +92,7 @@ func (l *leader) steer(ctx context.Context, m *moment) error {
 		poke(l.wake)
 	}
 	if operation != nil {
-		return l.answer(ctx, *operation, answer{done: step.Answer.Done, refused: step.Answer.Refused, text: step.Answer.Text})
+		return l.answer(ctx, m, *operation, answer{done: step.Answer.Done, refused: step.Answer.Refused, text: step.Answer.Text})
 	}
 	return nil
 }
@@ -159,9 +168,9 @@ func (l *leader) assign(ctx context.Context, was *cluster.Assignment, step steer
 func (l *leader) event(e farm.Event) {
 	fields := cloned(e.Fields)
 	fields["host"], fields["role"], fields["address"] = e.Host.Name, e.Host.Role, e.Host.Address
-	text := e.Host.Name
+	text := fmt.Sprintf("%s: %s, %s at %s", e.Kind, e.Host.Name, e.Host.Role, e.Host.Address)
 	if reason := e.Fields["reason"]; reason != "" {
-		text += ": " + reason
+		text += " (" + reason + ")"
 	}
 	l.journal.put(registry.Entry{Time: e.Time, Kind: string(e.Kind), Text: text, Fields: fields})
 }
@@ -178,4 +187,26 @@ func (l *leader) request(m *moment) (*steer.Request, *registry.Operation) {
 	return &steer.Request{
 		Kind: steer.Kind(o.Kind), To: o.Args["to"], Force: o.Args["force"] == "true", AllowLoss: o.Args["allow_loss"] == "true",
 	}, &o
+}
+
+// requestLimit is how long a change of primary that a person asked for may wait to
+// be begun: later it would come as a surprise.
+const requestLimit = 2 * time.Minute
+
+// overtaken ends a request that is not to be begun any more: its time is over, or
+// the leader before this one has begun it, and it may be done.
+func (l *leader) overtaken(m *moment, o *registry.Operation) (answer, bool) {
+	if m.assignment == nil || m.assignment.Phase != cluster.Steady || o.Kind != string(steer.Switchover) && o.Kind != string(steer.Failover) {
+		return answer{}, false
+	}
+	_, ours := l.said[o.ID]
+	switch to := o.Args["to"]; {
+	case o.State == registry.OperationRunning && !ours && to != "" && to == m.assignment.Primary:
+		return finished("%s is the primary", to), true
+	case o.State == registry.OperationRunning && !ours:
+		return refused("another scaler leads now, and nothing goes on; %s is the primary; ask again if that is not what was wanted", m.assignment.Primary), true
+	case m.now.Sub(o.Asked) > requestLimit:
+		return refused("it could not be begun within %v", requestLimit), true
+	}
+	return answer{}, false
 }

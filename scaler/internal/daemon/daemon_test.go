@@ -278,7 +278,7 @@ func TestAnotherScalerTakesOver(t *testing.T) {
 	if v.Leader == "c" { // whom with asks
 		f.dirs = f.dirs[:2]
 	}
-	v = f.await("that another leads", func(v *View) bool { return v.Leader != first && serving(4)(v) && v.Roles["db"].Pinned == 4 })
+	f.await("that another leads", func(v *View) bool { return v.Leader != first && serving(4)(v) && v.Roles["db"].Pinned == 4 })
 	if o := f.ask("switchover", nil); o.State != registry.OperationDone {
 		t.Errorf("switchover in the second term: %+v", o)
 	}

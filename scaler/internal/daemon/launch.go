@@ -37,7 +37,7 @@ func (l *leader) launch(role, why string) {
 		return there || known || l.banned[name] || doing[name] != ""
 	})
 	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role)}
-	l.errands.do(name, role, launching+role, func(ctx context.Context) error {
+	l.errands.doInTurn(name, role, launching+role, func(ctx context.Context) error {
 		err := l.launchNow(ctx, spec, why)
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("launch failed", zap.String("instance", name), zap.Error(err))

@@ -46,21 +46,23 @@ type leader struct {
 	wake    chan struct{} // one slot
 	began   time.Time
 
-	memory    memory
-	kept      []byte // the memory as the registry has it
-	instances []provider.Instance
-	listed    time.Time
-	errands   *errands
-	doing     map[string]string // what they do, as of before the instances were listed
-	banned    map[string]bool   // names that nodes have or had until lately
-	readyAt   map[string]time.Time
-	measured  *measured
-	sized     time.Time
-	roles     map[string]RoleView // as the last decisions have them
-	reasons   []string            // of the last step of the database cluster
-	uncertain bool                // it is not known whether the last assignment was written
-	said      map[string]string   // the last word on each operation
-	shown     time.Time
+	memory      memory
+	kept        []byte // the memory as the registry has it
+	instances   []provider.Instance
+	listed      time.Time
+	errands     *errands
+	doing       map[string]string // what they do, as of before the instances were listed
+	banned      map[string]bool   // names that nodes have or had until lately
+	readyAt     map[string]time.Time
+	measured    *measured
+	sized       time.Time
+	roles       map[string]RoleView // as the last decisions have them
+	reasons     []string            // of the last step of the database cluster
+	uncertain   bool                // it is not known whether the last assignment was written
+	said        map[string]string   // the last word on each operation
+	shown       time.Time
+	shownSerial uint64 // of the assignment that was shown
+	shownSerial uint64
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.
@@ -145,7 +147,7 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.remember(ctx); err != nil {
 		return err
 	}
-	return l.show(ctx, &m)
+	return l.show(ctx, &m, false)
 }
 
 // list asks the provider for its instances, now and then and after each change.
@@ -154,8 +156,13 @@ func (l *leader) list(ctx context.Context, now time.Time) error {
 		return nil
 	}
 	instances, err := l.provider.List(ctx)
-	if err != nil {
+	if err != nil && l.listed.IsZero() {
 		return err
+	}
+	if err != nil {
+		// A primary is replaced all the same, by what was known last.
+		l.log.Error("instances cannot be listed", zap.Error(err))
+		return nil
 	}
 	l.instances, l.listed = instances, now
 	return nil
@@ -235,6 +242,7 @@ type errands struct {
 	after map[string]time.Time // when to try again, by instance or role
 	why   map[string]string    // the last failure, by instance or role
 	dirty bool
+	last  chan struct{} // closed when the last launch has ended, for which the next one waits
 
 	done sync.WaitGroup
 }
@@ -251,6 +259,27 @@ const retry = 10 * time.Second
 func (e *errands) do(name, topic, what string, do func(ctx context.Context) error) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	return e.begin(name, topic, what, do)
+}
+
+// doInTurn is do after the errand before it: instances are launched in the order of
+// their names, one by one.
+func (e *errands) doInTurn(name, topic, what string, do func(ctx context.Context) error) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before, mine := e.last, make(chan struct{})
+	if e.begin(name, topic, what, func(ctx context.Context) error {
+		defer close(mine)
+		if before != nil {
+			<-before // which ends with ctx, too
+		}
+		return do(ctx)
+	}) {
+		e.last = mine
+	}
+}
+
+func (e *errands) begin(name, topic, what string, do func(ctx context.Context) error) bool {
 	now := time.Now()
 	if e.under[name] != "" || now.Before(e.after[name]) || now.Before(e.after[topic]) {
 		return false

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"path/filepath"
 	"sync"
 	"testing"
@@ -150,7 +149,8 @@ func (n *nodes) report(s provider.Spec, i provider.Instance, a *cluster.Assignme
 		if a != nil {
 			serial = a.Serial
 		}
-		return webReportName, fmt.Appendf(nil, `{"state":"running","pid":7,"serial":%d}`, serial), nil
+		data, err := (&cluster.WebReport{Name: s.Name, State: "running", PID: 7, Serial: serial}).Encode()
+		return cluster.WebReportName, data, err
 	}
 	zero := time.Duration(0)
 	r := &cluster.Report{

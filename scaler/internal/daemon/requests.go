@@ -65,7 +65,7 @@ func (l *leader) requests(ctx context.Context, m *moment) error {
 		if ok {
 			a = do(l, m, o, o.State == registry.OperationRunning)
 		}
-		if err := l.answer(ctx, o, a); err != nil {
+		if err := l.answer(ctx, m, o, a); err != nil {
 			return err
 		}
 	}
@@ -73,7 +73,7 @@ func (l *leader) requests(ctx context.Context, m *moment) error {
 }
 
 // answer writes how an operation stands, if that is news.
-func (l *leader) answer(ctx context.Context, o registry.Operation, a answer) error {
+func (l *leader) answer(ctx context.Context, m *moment, o registry.Operation, a answer) error {
 	if !a.done && !a.refused && o.State == registry.OperationRunning && (a.text == "" || a.text == l.said[o.ID]) {
 		return nil
 	}
@@ -91,6 +91,11 @@ func (l *leader) answer(ctx context.Context, o registry.Operation, a answer) err
 	// What it has brought about must not be forgotten while it counts as done.
 	if err := l.remember(ctx); err != nil {
 		return err
+	}
+	if o.HasEnded() { // who hears of it finds it so
+		if err := l.show(ctx, m, true); err != nil {
+			return err
+		}
 	}
 	err := l.client.UpdateOperation(ctx, l.term, o)
 	if errors.Is(err, registry.ErrOperationEnded) {
@@ -218,7 +223,10 @@ func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
 
 func (l *leader) leavingText(m *moment, name string) string {
 	s, known := m.assignment.Server(name)
+	_, there := l.instance(name)
 	switch {
+	case !there:
+		return name + " is stopped, and its rights are taken away"
 	case l.errands.doing()[name] != "":
 		return name + " is being terminated"
 	case l.errands.failure(name) != "":

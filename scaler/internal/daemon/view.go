@@ -47,20 +47,11 @@ type NodeView struct {
 	// nobody knows.
 	Age *float64 `json:"age_seconds,omitempty"`
 	// Database is a database server's last report, Web a web node's.
-	Database *cluster.Report `json:"database,omitempty"`
-	Web      *WebView        `json:"web,omitempty"`
-	Leaving  string          `json:"leaving,omitempty"` // why it is to go; empty if it is not
+	Database *cluster.Report    `json:"database,omitempty"`
+	Web      *cluster.WebReport `json:"web,omitempty"`
+	Leaving  string             `json:"leaving,omitempty"` // why it is to go; empty if it is not
 	// State is what it counts as for the size of its role.
 	Size string `json:"counts_as"`
-}
-
-// WebView is a web node as it says itself.
-type WebView struct {
-	PID    int    `json:"pid,omitempty"` // of the proxy
-	Epoch  uint64 `json:"epoch"`
-	Serial uint64 `json:"serial"`
-	State  string `json:"state,omitempty"`
-	Detail string `json:"detail,omitempty"`
 }
 
 // RoleView is the size of a role.
@@ -104,12 +95,17 @@ func WatchView(ctx context.Context, client *registry.Client, tell func(v *View, 
 	})
 }
 
-// show writes what is seen and thought, now and then.
-func (l *leader) show(ctx context.Context, m *moment) error {
-	if m.now.Sub(l.shown) < viewPace {
+// show writes what is seen and thought, now and then and when the assignment is
+// another one.
+func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
+	serial := uint64(0)
+	if m.assignment != nil {
+		serial = m.assignment.Serial
+	}
+	if !atOnce && serial == l.shownSerial && m.now.Sub(l.shown) < viewPace {
 		return nil
 	}
-	l.shown = m.now
+	l.shown, l.shownSerial = m.now, serial
 	policy := steerPolicy(l.farm, l.database)
 	v := View{
 		Time: m.now.UTC(), Term: l.term.Number, Leader: l.term.Leader, Farm: l.farm.Name, Cluster: l.database, Paused: l.memory.Paused,
@@ -129,8 +125,9 @@ func (l *leader) show(ctx context.Context, m *moment) error {
 			n.Database, age = &short, old
 		}
 		if web, ok := m.webs[i.Name]; ok {
-			r := web.report
-			n.Web, age = &WebView{PID: r.PID, Epoch: r.Epoch, Serial: r.Serial, State: r.State, Detail: r.Detail}, web.age(m.now)
+			short := *web.report
+			short.Load = nil
+			n.Web, age = &short, web.age(m.now)
 		}
 		if age < longAgo {
 			seconds := age.Seconds()

@@ -2,7 +2,6 @@ package daemon
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -33,19 +32,6 @@ func (a arrived[R]) age(now time.Time) time.Duration {
 	return now.Sub(a.at)
 }
 
-// webReport is what a web node says of itself.
-type webReport struct {
-	PID    int                `json:"pid"` // of its proxy
-	Epoch  uint64             `json:"epoch"`
-	Serial uint64             `json:"serial"` // of the assignment that its topology file is from
-	State  string             `json:"state"`
-	Detail string             `json:"detail"`
-	Load   map[string]float64 `json:"load"`
-}
-
-// webReportName is the name of that among what a node reports.
-const webReportName = "web"
-
 // world is what a leader sees of the farm by the registry. Watchers write it, and
 // each change wakes the leader.
 type world struct {
@@ -55,9 +41,10 @@ type world struct {
 	missing    map[string]error // what is not known, or may be old, and why
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
-	webs       map[string]arrived[*webReport]
+	webs       map[string]arrived[*cluster.WebReport]
 	assignment *cluster.Assignment
 	operations []registry.Operation
+	known      time.Time // since when nothing is missing; zero if something is
 }
 
 // What is watched.
@@ -76,7 +63,7 @@ func newWorld(wake func()) *world {
 		missing: map[string]error{
 			watchedMembers: errNotYet, watchedReports: errNotYet, watchedAssignment: errNotYet, watchedOperations: errNotYet,
 		},
-		databases: map[string]arrived[*cluster.Report]{}, webs: map[string]arrived[*webReport]{},
+		databases: map[string]arrived[*cluster.Report]{}, webs: map[string]arrived[*cluster.WebReport]{},
 	}
 }
 
@@ -87,9 +74,9 @@ func (w *world) change(watched string, lost error, change func() error) error {
 		lost = change()
 	}
 	if lost != nil {
-		w.missing[watched] = lost
-	} else {
-		delete(w.missing, watched)
+		w.missing[watched], w.known = lost, time.Time{}
+	} else if delete(w.missing, watched); len(w.missing) == 0 && w.known.IsZero() {
+		w.known = time.Now()
 	}
 	w.mu.Unlock()
 	w.wake()
@@ -148,13 +135,13 @@ func (w *world) take(r registry.Reported, at time.Time) {
 			return
 		}
 		w.databases[r.Node] = arrived[*cluster.Report]{report, at}
-	case webReportName:
-		report := &webReport{}
-		if r.Gone || json.Unmarshal(r.Data, report) != nil {
+	case cluster.WebReportName:
+		report, err := cluster.DecodeWebReport(r.Data)
+		if r.Gone || err != nil || report.Name != r.Node {
 			delete(w.webs, r.Node)
 			return
 		}
-		w.webs[r.Node] = arrived[*webReport]{report, at}
+		w.webs[r.Node] = arrived[*cluster.WebReport]{report, at}
 	}
 }
 
@@ -187,7 +174,7 @@ type moment struct {
 	now        time.Time
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
-	webs       map[string]arrived[*webReport]
+	webs       map[string]arrived[*cluster.WebReport]
 	assignment *cluster.Assignment
 	operations []registry.Operation
 }
@@ -207,7 +194,23 @@ func (w *world) look(now time.Time) (moment, error) {
 	if len(texts) > 0 {
 		return m, fmt.Errorf("nothing is decided: %s", strings.Join(texts, "; "))
 	}
+	if old := m.unheard(); len(old) > 0 && now.Sub(w.known) < silent {
+		return m, fmt.Errorf("nothing is decided: listening for %s", strings.Join(old, ", "))
+	}
 	return m, nil
+}
+
+// unheard are the servers of the assignment of which a report is known, and not how
+// old it is. That is no silence yet: they have hardly had the time to speak.
+func (m *moment) unheard() []string {
+	var names []string
+	for name, a := range m.databases {
+		if _, known := m.assignment.Server(name); known && a.at.IsZero() {
+			names = append(names, name)
+		}
+	}
+	slices.Sort(names)
+	return names
 }
 
 // operation returns the oldest operation of one of the kinds that has not ended.

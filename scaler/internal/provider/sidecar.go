@@ -88,22 +88,8 @@ func (l *Local) webConfig(s Spec, r *record) mapping {
 	}
 	return mapping{
 		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates,
-		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": reached(r.Admin)},
+		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
 	}
-}
-
-// reached is where the node itself reaches what listens on place: one that listens
-// everywhere is at its loopback address, too.
-func reached(place string) string {
-	at, err := netip.ParseAddrPort(place)
-	if err != nil || !at.Addr().IsUnspecified() {
-		return place
-	}
-	loopback := netip.AddrFrom4([4]byte{127, 0, 0, 1})
-	if at.Addr().Is6() {
-		loopback = netip.IPv6Loopback()
-	}
-	return netip.AddrPortFrom(loopback, at.Port()).String()
 }
 
 // writeProxy writes what differs from the proxy's defaults.
@@ -140,6 +126,16 @@ func (l *Local) listens(s Spec, r *record, others []record) error {
 	}
 	asked := s.Role.Parameters.Web.Proxy
 	r.Listen, r.Socket, r.Admin = asked.TCP, asked.Unix, asked.Admin
+	if l.Launcher != "" {
+		// On a network of its own: there is no other who has its places, and nobody reaches
+		// it but at its address.
+		for _, place := range []*string{&r.Listen, &r.Admin} {
+			if at, err := netip.ParseAddrPort(*place); err == nil {
+				*place = netip.AddrPortFrom(r.Address, at.Port()).String()
+			}
+		}
+		return nil
+	}
 	for _, other := range others {
 		if other.Kind != farmfile.WebKind {
 			continue

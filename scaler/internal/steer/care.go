@@ -227,9 +227,13 @@ func (s *state) mend(leader cluster.Server) {
 // where there is none. One copies at a time from each.
 func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	busy := map[string]bool{}
-	for _, server := range s.Assignment.Servers {
-		if now := s.current(server.Name); now.Task == cluster.Clone {
-			busy[now.Source] = true
+	sofar := s.Assignment
+	if s.step.Assignment != nil {
+		sofar = s.step.Assignment
+	}
+	for _, server := range sofar.Servers {
+		if server.Task == cluster.Clone {
+			busy[server.Source] = true
 		}
 	}
 	var replicas, free []string

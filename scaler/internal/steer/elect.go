@@ -125,6 +125,10 @@ func (s *state) startElection(why string, from cluster.Server) {
 		switch {
 		case server.Name == from.Name:
 			server.Task, server.Source, server.State, server.Weight, server.Acknowledges = cluster.Fence, "", "", 0, false
+			// What it gives up when it is started again, others have under its id; a
+			// server takes no transactions of its own id from others.
+			server.ID = a.NextID
+			a.NextID++
 		case server.Task == cluster.Follow, server.Task == cluster.Hold, server.Task == cluster.Yield, server.Task == cluster.Lead:
 			server.Task, server.Source = cluster.Hold, ""
 		}

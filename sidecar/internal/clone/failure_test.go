@@ -81,49 +81,53 @@ func at(j *clone.Joiner, bytes int64, do func()) {
 	}
 }
 
-func TestABrokenLinkLeavesTheOldData(t *testing.T) {
+// TestWhatFailsLeavesTheOldData disturbs one copy after the other.
+func TestWhatFailsLeavesTheOldData(t *testing.T) {
 	eachFlavor(t, func(t *testing.T, w *world) {
-		d, b := w.pair(t, func(d *clone.Donor) { d.Rate = slow })
-		link := farmtest.NewLink(t, d.address)
-		j := b.joiner(d)
-		j.Address = link.Addr()
-		at(&j, 2<<20, link.Reset)
-		if _, err := clone.Fetch(t.Context(), j); err == nil {
-			t.Fatal("a copy through a link that broke was whole")
+		mariadb := w.inst.Flavor == farm.MariaDB
+		stall := 4 * time.Second
+		if !mariadb {
+			stall = 20 * time.Second // the joiner makes a server first
 		}
-		b.clean(t)
-		if g := <-d.given; g.Err == nil {
-			t.Errorf("the donor believes that it gave everything: %+v", g)
+		d, b := w.pair(t, func(d *clone.Donor) { d.Rate, d.Stall = slow, stall })
+		for _, c := range []struct {
+			what    string
+			disturb func(t *testing.T, link *farmtest.Link)
+			says    string
+		}{
+			{"the link breaks", func(_ *testing.T, link *farmtest.Link) { link.Reset() }, "db1 at 127."},
+			{"the link is silent", func(_ *testing.T, link *farmtest.Link) { link.Stall() }, fmt.Sprintf("nothing came in for %v", stall)},
+			{"the donor fails after the first bytes", func(t *testing.T, _ *farmtest.Link) {
+				if mariadb {
+					killChild(t, "mariadb-backup")
+					return
+				}
+				for _, id := range d.rows(t, "SELECT id AS v FROM information_schema.processlist WHERE user='farmhand_clone'") {
+					d.exec(t, "KILL "+id)
+				}
+			}, map[bool]string{true: "the donor failed: run mariadb-backup: signal: killed", false: "CLONE INSTANCE"}[mariadb]},
+		} {
+			t.Run(c.what, func(t *testing.T) {
+				link := farmtest.NewLink(t, d.address)
+				j := b.joiner(d)
+				j.Address, j.Stall = link.Addr(), stall
+				at(&j, 2<<20, func() { c.disturb(t, link) })
+				var err error
+				farmtest.Eventually(t, "the donor is free", func() error {
+					if _, err = clone.Fetch(t.Context(), j); errors.Is(err, clone.ErrBusy) {
+						return err
+					}
+					return nil
+				})
+				if err == nil || !strings.Contains(err.Error(), c.says) {
+					t.Errorf("not %q, but: %v", c.says, err)
+				}
+				if g := <-d.given; g.Err == nil {
+					t.Errorf("the donor believes that it gave everything: %+v", g)
+				}
+				b.clean(t)
+			})
 		}
-		b.untouched(t, d)
-	})
-}
-
-// TestADonorThatFailsLateIsHeard makes the donor's side fail after the first bytes.
-func TestADonorThatFailsLateIsHeard(t *testing.T) {
-	eachFlavor(t, func(t *testing.T, w *world) {
-		d, b := w.pair(t, func(d *clone.Donor) { d.Rate = slow })
-		j := b.joiner(d)
-		at(&j, 2<<20, func() {
-			if w.inst.Flavor == farm.MariaDB {
-				killChild(t, "mariadb-backup")
-				return
-			}
-			for _, row := range d.rows(t, "SELECT id AS v FROM information_schema.processlist WHERE user='farmhand_clone'") {
-				d.exec(t, "KILL "+row)
-			}
-		})
-		_, err := clone.Fetch(t.Context(), j)
-		if err == nil {
-			t.Fatal("the copy was whole")
-		}
-		if want := "the donor failed: run mariadb-backup: signal: killed"; w.inst.Flavor == farm.MariaDB && !strings.Contains(err.Error(), want) {
-			t.Errorf("not %q, but: %v", want, err)
-		}
-		if g := <-d.given; g.Err == nil {
-			t.Errorf("the donor believes that it gave everything: %+v", g)
-		}
-		b.clean(t)
 		b.untouched(t, d)
 	})
 }
@@ -247,29 +251,6 @@ func TestADonorRefuses(t *testing.T) {
 		})
 		b.clean(t)
 		c.clean(t)
-		d.nobodyLeft(t)
-	})
-}
-
-// TestASilentLinkIsGivenUp: neither side waits for ever for a peer that is silent.
-func TestASilentLinkIsGivenUp(t *testing.T) {
-	eachFlavor(t, func(t *testing.T, w *world) {
-		stall := 4 * time.Second
-		if w.inst.Flavor == farm.MySQL {
-			stall = 20 * time.Second // the joiner makes a server first
-		}
-		d, b := w.pair(t, func(d *clone.Donor) { d.Rate, d.Stall = slow, stall })
-		link := farmtest.NewLink(t, d.address)
-		j := b.joiner(d)
-		j.Address, j.Stall = link.Addr(), stall
-		at(&j, 2<<20, link.Stall)
-		if _, err := clone.Fetch(t.Context(), j); err == nil || !strings.Contains(err.Error(), fmt.Sprintf("nothing came in for %v", stall)) {
-			t.Errorf("%v", err)
-		}
-		if g := <-d.given; g.Err == nil {
-			t.Errorf("the donor believes that it gave everything: %+v", g)
-		}
-		b.clean(t)
 		d.nobodyLeft(t)
 	})
 }

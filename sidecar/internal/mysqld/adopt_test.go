@@ -110,6 +110,16 @@ func TestTheServerOutlivesItsSidecar(t *testing.T) {
 	seed(t, db1.inst, db1.server.Dir)
 	dir := folder(farmtest.ShortDir(t))
 	o := db1.options()
+	t.Cleanup(func() { // what a test that fails leaves
+		c := db1.server
+		c.ServerID = 1
+		if s, _, err := dbserver.Adopt(db1.inst, c); err != nil {
+			t.Error(err)
+		} else if s != nil {
+			s.Kill()
+			s.Release()
+		}
+	})
 	data, err := json.Marshal(told{o.Name, o.Cluster, o.Server, o.Replication, o.Monitor})
 	if err != nil {
 		t.Fatal(err)

@@ -96,8 +96,9 @@ func New(o Options) (*Agent, error) {
 }
 
 // Run carries out what the assignment says until finish ends, then shuts the
-// server down, which the end of now cuts short. The directory is this process's
-// alone meanwhile.
+// server down, which the end of now cuts short; if finish ended because the farm
+// has expelled the node ([registry.ErrDenied]), it kills the server. The directory
+// is this process's alone meanwhile.
 func (a *Agent) Run(finish, now context.Context) (err error) {
 	unlock, err := dbserver.Lock(finish, a.o.Server.Dir)
 	if err != nil {
@@ -119,13 +120,13 @@ func (a *Agent) Run(finish, now context.Context) (err error) {
 	group.Go("lease", a.guard)
 	group.Go("history", a.compareHistory)
 	if a.o.Giving != nil {
-		group.Go("clone", a.give)
+		group.Go("clone", a.keepGiving)
 	}
 	group.Go("server", func(ctx context.Context) error {
 		ctx, cancel := context.WithCancelCause(ctx)
 		defer context.AfterFunc(finish, func() { cancel(context.Cause(finish)) })()
-		err := a.loop(ctx)
-		err = errors.Join(err, a.shutDown(now))
+		a.loop(ctx)
+		err := a.shutDown(finish, now)
 		group.Stop(errors.New("the server is shut down"))
 		cancel(nil)
 		return err

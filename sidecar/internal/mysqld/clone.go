@@ -19,7 +19,21 @@ type Giving struct {
 	Files  pki.Files // the node's
 }
 
-// give gives the server's data to those that the assignment has copy it.
+// keepGiving gives the server's data to those that the assignment has copy it. That
+// it cannot be given is no reason to stop the server.
+func (a *Agent) keepGiving(ctx context.Context) error {
+	for {
+		err := a.give(ctx)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		a.o.Log.Error("data cannot be given to others; tried again", zap.Error(err), zap.Duration("after", retryMost))
+		if err := pause(ctx, retryMost); err != nil {
+			return err
+		}
+	}
+}
+
 func (a *Agent) give(ctx context.Context) error {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", a.o.Giving.Listen)
 	if err != nil {

@@ -109,3 +109,22 @@ func TestACopyIsForWhomTheAssignmentNames(t *testing.T) {
 	w.assign(false, part{"db1", cluster.Lead, "", false}, part{"db2", cluster.Clone, "db3", true}, part{"db3", cluster.Retire, "", false})
 	db2.await("it says whom it found", func(r *cluster.Report) bool { return strings.Contains(r.Detail, "there is the node db1") })
 }
+
+// TestAnEmptyServerIsCopied from a primary.
+func TestAnEmptyServerIsCopied(t *testing.T) {
+	eachFlavor(t, func(t *testing.T, flavor farm.Flavor) {
+		w := newWorld(t, flavor, "db1", "db2")
+		certify(t, w)
+		db1, db2 := w.nodes["db1"], w.nodes["db2"]
+		db1.start(true)
+		db2.start(false)
+		w.assign(false, part{"db1", cluster.Lead, "", false}, part{"db2", cluster.Clone, "db1", true})
+		db1.done()
+		db1.admin("CREATE TABLE app.t (n INT PRIMARY KEY)", "INSERT INTO app.t VALUES (1)")
+		db2.done()
+		db2.awaitRows(1)
+		w.assign(true, part{"db1", cluster.Lead, "", false}, part{"db2", cluster.Follow, "db1", true})
+		db2.done()
+		db2.await("it is intact", func(r *cluster.Report) bool { return r.Intact && r.Errant == "" })
+	})
+}

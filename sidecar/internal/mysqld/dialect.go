@@ -35,7 +35,7 @@ type dialect struct {
 	startBoth, stopBoth         string
 	forget                      string // of the source
 	semiSync, acknowledge       func(on bool) string
-	adoptOwn                    []string // makes what the server wrote itself part of the position that it follows from
+	adoptOwn                    func(executed gtid.Position) []string // makes what the server wrote itself part of the position that it follows from
 	changeSource                func(host, port, user, password string) string
 	receivers                   string                    // query: whose ids are in column server_id
 	serverID                    string                    // that column

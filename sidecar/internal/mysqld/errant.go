@@ -72,7 +72,7 @@ func (a *Agent) compareHistory(ctx context.Context) error {
 			err = a.compare(ctx, p)
 		}
 		said := ""
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && p.life.Err() == nil {
 			said = err.Error()
 		}
 		if said != "" && said != last {

@@ -65,7 +65,7 @@ func (a *Agent) changeSource(ctx context.Context, p picture, f facts) error {
 	}
 	statements := []string{a.dialect.stopBoth}
 	if f.channel == nil && f.own {
-		statements = append(statements, a.dialect.adoptOwn...)
+		statements = append(statements, a.dialect.adoptOwn(f.executed)...)
 	}
 	return a.exec(ctx, p, append(statements,
 		a.dialect.changeSource(host, port, a.o.Replication.User, a.o.Replication.Password),

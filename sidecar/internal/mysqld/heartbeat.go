@@ -9,6 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/mysqladmin"
 	"farmhand/internal/service"
@@ -71,7 +72,7 @@ func (a *Agent) keepBeating(ctx context.Context) error {
 	for {
 		if p := a.look(); p.lead != nil && p.server != nil {
 			err := a.beatWhileItLeads(ctx, p)
-			if err != nil && p.lead.Err() == nil && (last == nil || last.Error() != err.Error()) {
+			if err != nil && p.lead.Err() == nil && ctx.Err() == nil && !ended(p.server) && (last == nil || last.Error() != err.Error()) {
 				a.o.Log.Warn("heartbeat not written", zap.Error(err))
 			}
 			last = err
@@ -79,6 +80,15 @@ func (a *Agent) keepBeating(ctx context.Context) error {
 		if err := pause(ctx, beatEvery/5); err != nil {
 			return err
 		}
+	}
+}
+
+func ended(server *dbserver.Server) bool {
+	select {
+	case <-server.Done():
+		return true
+	default:
+		return false
 	}
 }
 

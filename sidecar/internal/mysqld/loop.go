@@ -88,6 +88,12 @@ func (a *Agent) obey(o *order) {
 		if o.part.Task != cluster.Clone {
 			p.copied = false
 		}
+		switch o.part.Task {
+		case cluster.Lead, cluster.Yield:
+			p.deposed = false
+		case cluster.Hold, cluster.Follow, cluster.Clone:
+			p.deposed = p.deposed || p.process == cluster.Running && (p.lead != nil || p.order.task() == cluster.Lead)
+		}
 		if o.part.Task != cluster.Lead && p.lead != nil {
 			a.endLead()
 			p.lead = nil
@@ -100,7 +106,7 @@ func (a *Agent) obey(o *order) {
 }
 
 // loop does what next says until ctx ends.
-func (a *Agent) loop(ctx context.Context) error {
+func (a *Agent) loop(ctx context.Context) {
 	failures := 0
 	var failed *order
 	for ctx.Err() == nil {
@@ -119,7 +125,7 @@ func (a *Agent) loop(ctx context.Context) error {
 			continue
 		}
 		again := askAgain
-		if !errors.Is(err, errWait) {
+		if !errors.Is(err, errWait) && !errors.Is(err, errNoLease) {
 			if !sameWork(failed, p.order) {
 				failures = 0
 			}
@@ -137,7 +143,6 @@ func (a *Agent) loop(ctx context.Context) error {
 			}
 		})
 	}
-	return nil
 }
 
 func (a *Agent) rest(ctx context.Context, wait time.Duration) {

@@ -43,7 +43,10 @@ var mariaDB = dialect{
 	forget:      "RESET SLAVE ALL",
 	semiSync:    func(on bool) string { return "SET GLOBAL rpl_semi_sync_master_enabled=" + onOff(on) },
 	acknowledge: func(on bool) string { return "SET GLOBAL rpl_semi_sync_slave_enabled=" + onOff(on) },
-	adoptOwn:    []string{"SET GLOBAL gtid_slave_pos=@@GLOBAL.gtid_current_pos"},
+	// Not gtid_current_pos: that knows what was written under the present server id only.
+	adoptOwn: func(executed gtid.Position) []string {
+		return []string{"SET GLOBAL gtid_slave_pos='" + executed.String() + "'"}
+	},
 	changeSource: func(host, port, user, password string) string {
 		return "CHANGE MASTER TO MASTER_HOST=" + quote(host) + ", MASTER_PORT=" + port + ", MASTER_USER=" + quote(user) + ", MASTER_PASSWORD=" + quote(password) +
 			", MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1, MASTER_DELAY=0"
@@ -91,7 +94,7 @@ func mariaDBFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 
 // mariaDBState is what does not concern the replication's threads.
 func mariaDBState(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
-	rows, err := conn.Query(ctx, "SELECT @@read_only AS ro, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS applied, @@gtid_current_pos AS now,"+
+	rows, err := conn.Query(ctx, "SELECT @@read_only AS ro, @@gtid_binlog_pos AS logged, @@gtid_slave_pos AS applied,"+
 		" @@rpl_semi_sync_master_enabled AS waits,"+
 		" (SELECT VARIABLE_VALUE FROM information_schema.GLOBAL_STATUS WHERE VARIABLE_NAME='RPL_SEMI_SYNC_SLAVE_STATUS') AS acknowledges")
 	if err != nil {
@@ -100,17 +103,17 @@ func mariaDBState(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 	if len(rows) != 1 {
 		return facts{}, fmt.Errorf("ask the server for its state: %d rows", len(rows))
 	}
-	var positions [3]gtid.Position
-	for i, column := range []string{"logged", "applied", "now"} {
+	var positions [2]gtid.Position
+	for i, column := range []string{"logged", "applied"} {
 		if positions[i], err = gtid.Parse(farm.MariaDB, rows[0].String(column)); err != nil {
 			return facts{}, err
 		}
 	}
-	logged, applied, current := positions[0], positions[1], positions[2]
+	logged, applied := positions[0], positions[1]
 	executed := applied.Merge(logged)
 	return facts{
 		readOnly: isOn(rows[0].String("ro")), semiSync: isOn(rows[0].String("waits")), acknowledges: isOn(rows[0].String("acknowledges")),
-		executed: executed, received: executed, own: !applied.Contains(current),
+		executed: executed, received: executed, own: !applied.Contains(logged),
 	}, nil
 }
 

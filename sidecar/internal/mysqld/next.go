@@ -28,6 +28,9 @@ const (
 	// leadAgain is for how long a primary that has crashed leaves its place to
 	// others. Longer than a failover takes, shorter than people wait.
 	leadAgain = 5 * time.Second
+	// tellFirst is how long a process that has crashed waits, before it is started
+	// again, for a report of that to be sent.
+	tellFirst = 300 * time.Millisecond
 	// verifyEvery is how often what is carried out is looked at again.
 	verifyEvery = time.Second
 )
@@ -65,6 +68,8 @@ func next(p picture, now time.Time) (step, time.Duration) {
 		}
 	}
 	switch {
+	case alive && p.deposed:
+		return kill, 0 // as Fence: started again it gives up what nobody has acknowledged
 	case alive && sameWork(p.carried, p.order):
 		if left := p.verified.Add(verifyEvery).Sub(now); left > 0 {
 			return rest, left
@@ -81,6 +86,9 @@ func next(p picture, now time.Time) (step, time.Duration) {
 			return rest, left
 		}
 		return confirm, 0
+	}
+	if left := p.since.Add(tellFirst).Sub(now); p.process == cluster.Crashed && !p.told && left > 0 {
+		return rest, left
 	}
 	return start, 0
 }

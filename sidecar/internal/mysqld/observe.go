@@ -28,6 +28,8 @@ type observer struct {
 	more      more
 	askedMore time.Time
 	load      *load.Server
+	machine   map[string]float64 // what it has to do, and when that was measured
+	measured  time.Time
 	// received is what the receiver had got when it last got something, and when.
 	received   gtid.Position
 	receivedAt time.Time
@@ -66,12 +68,7 @@ func (o *observer) report(ctx context.Context, p picture) *cluster.Report {
 	if o.a.o.Giving != nil {
 		r.CloneAt = o.a.o.Giving.Listen
 	}
-	if o.a.o.Load != nil {
-		r.Load, _ = o.a.o.Load(now) // what could be measured is good
-	}
-	if r.Load == nil {
-		r.Load = map[string]float64{}
-	}
+	r.Load = maps.Clone(o.measure(now))
 	if p.server != nil {
 		r.PID = p.server.PID()
 		if err := o.ask(ctx, p); err != nil {
@@ -172,6 +169,18 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 		o.close()
 	}
 	return err
+}
+
+// measure returns what the machine has to do. What could be measured is good.
+func (o *observer) measure(now time.Time) map[string]float64 {
+	if o.a.o.Load != nil && now.Sub(o.measured) >= reportEvery-reportOften {
+		o.machine, _ = o.a.o.Load(now)
+		o.measured = now
+	}
+	if o.machine == nil {
+		o.machine = map[string]float64{}
+	}
+	return o.machine
 }
 
 // arrived notes when the receiver has got something new.

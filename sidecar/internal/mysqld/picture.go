@@ -25,6 +25,11 @@ type picture struct {
 	server  *dbserver.Server // nil unless Running
 	life    context.Context  // ends with the server's process
 	asked   bool             // the process is being ended by us
+	told    bool             // a report has said that it crashed
+
+	// deposed: the process was to lead, and another server is to now. Nobody has told it
+	// to yield: it may have commits that nobody has acknowledged.
+	deposed bool
 
 	empty  bool // there is no data
 	copied bool // the task is Clone, and the data is that of the source
@@ -68,7 +73,7 @@ func (a *Agent) change(how func(*picture)) {
 	was := a.picture.process
 	how(&a.picture)
 	if a.picture.process != was {
-		a.picture.since = time.Now()
+		a.picture.since, a.picture.told = time.Now(), false
 	}
 	a.mu.Unlock()
 	wake(a.news)

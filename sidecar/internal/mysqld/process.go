@@ -11,6 +11,7 @@ import (
 
 	"farmhand/internal/cluster"
 	"farmhand/internal/dbserver"
+	"farmhand/internal/registry"
 )
 
 // findServer takes up what an earlier run left: a running server is adopted.
@@ -54,7 +55,7 @@ func (a *Agent) hasServer(server *dbserver.Server) {
 	life, end := context.WithCancel(context.Background())
 	a.history.setIntact(false)
 	a.change(func(p *picture) {
-		p.process, p.server, p.life, p.asked, p.carried, p.detail = cluster.Running, server, life, false, nil, ""
+		p.process, p.server, p.life, p.asked, p.carried, p.deposed, p.detail = cluster.Running, server, life, false, nil, false, ""
 	})
 	a.watches.Go(func() {
 		<-server.Done()
@@ -68,6 +69,7 @@ func (a *Agent) hasServer(server *dbserver.Server) {
 		if !a.look().asked {
 			a.o.Log.Error("the server's process has ended unasked", zap.Int("pid", server.PID()), zap.NamedError("how", server.Err()))
 		}
+		server.Release()
 	})
 }
 
@@ -156,10 +158,15 @@ func (a *Agent) kill(p picture) {
 	a.o.Log.Info("the server's process was killed", zap.Int("pid", p.server.PID()), zap.String("task", string(p.order.task())))
 }
 
-// shutDown ends what there is, cleanly; the end of now cuts it short.
-func (a *Agent) shutDown(now context.Context) error {
+// shutDown ends what there is, cleanly; the end of now cuts it short. A node that
+// was expelled may have been replaced, and kills its server.
+func (a *Agent) shutDown(finish, now context.Context) error {
 	p := a.look()
-	if p.server == nil {
+	switch {
+	case p.server == nil:
+		return nil
+	case errors.Is(context.Cause(finish), registry.ErrDenied):
+		a.kill(p)
 		return nil
 	}
 	return a.stop(now, p)

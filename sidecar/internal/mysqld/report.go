@@ -53,6 +53,12 @@ func (a *Agent) report(ctx context.Context) error {
 				lost = err != nil
 				a.o.Log.Warn("reports to the registry", zap.Bool("lost", lost), zap.Error(err))
 			}
+			if r.Process == cluster.Crashed {
+				a.mu.Lock()
+				a.picture.told = a.picture.process == cluster.Crashed
+				a.mu.Unlock()
+				wake(a.news)
+			}
 			a.keepOrder(p)
 		}
 		wait := reportEvery - time.Since(sent)
@@ -63,18 +69,19 @@ func (a *Agent) report(ctx context.Context) error {
 	}
 }
 
-// send tells the farm and who listens here.
+// send tells the farm, which may wait for it, and then who listens here.
 func (a *Agent) send(ctx context.Context, r *cluster.Report) error {
-	if a.o.Heard != nil {
-		a.o.Heard(r)
-	}
 	data, err := r.Encode()
 	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(ctx, reportLimit)
 	defer cancel()
-	return a.o.Farm.Report(ctx, cluster.ReportName, data)
+	err = a.o.Farm.Report(ctx, cluster.ReportName, data)
+	if a.o.Heard != nil {
+		a.o.Heard(r)
+	}
+	return err
 }
 
 // keepOrder keeps what was heard, after it was acted on and reported: nobody waits
