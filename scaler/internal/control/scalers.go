@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -39,6 +40,13 @@ func (d Dir) NewScalerToken(ctx context.Context, client *registry.Client, c *Con
 		return fail(errors.New(problems[0].Path + ": " + problems[0].Message))
 	}
 	m = with.Members[0] // with the ports that it did not name
+	all, err := client.Scalers(ctx)
+	if err != nil {
+		return fail(err)
+	}
+	if len(all) >= maxMembers {
+		return fail(fmt.Errorf("the farm has %d control nodes, which is the most that is possible", len(all)))
+	}
 	authority, err := pki.ReadCertificate(d.control().Authority)
 	if err != nil {
 		return fail(err)
@@ -69,6 +77,9 @@ func joinsNow(ctx context.Context, client *registry.Client, c *Config) ([]string
 	return c.joins(), nil
 }
 
+// maxText leaves room for the rest of an answer, in bytes.
+const maxText = enrol.MaxBody / 2
+
 // scaler admits a control node: it signs its certificates. What it is not told yet
 // is the authority's key, for its side of the connection has proven nothing but
 // that it knows the token.
@@ -87,7 +98,8 @@ func (j *joins) scaler(ctx context.Context, r *http.Request) (enrol.ScalerReply,
 	}
 	m := memberOf(request.Name, request.Place)
 	with := *config
-	with.Members = append(slices.Clone(config.Members), m)
+	// Nothing is said of the other members to who has proven nothing yet.
+	with.Members = []Member{m}
 	if problems := with.Validate(); len(problems) > 0 {
 		return none, &refused{status: http.StatusBadRequest, reason: "the member is not possible: " + problems[0].Message}
 	}
@@ -109,7 +121,11 @@ func (j *joins) scaler(ctx context.Context, r *http.Request) (enrol.ScalerReply,
 	if err != nil {
 		return none, err
 	}
+	with.Members = append(slices.Clone(config.Members), m)
 	text, err := j.dir.withMembers(&with)
+	if err == nil && len(text) > maxText {
+		err = fmt.Errorf("registry.yaml has %d bytes; %d can be sent", len(text), maxText)
+	}
 	if err != nil {
 		return none, err
 	}

@@ -62,7 +62,6 @@ type leader struct {
 	said        map[string]string   // the last word on each operation
 	shown       time.Time
 	shownSerial uint64 // of the assignment that was shown
-	shownSerial uint64
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.
