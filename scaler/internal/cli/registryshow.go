@@ -26,7 +26,8 @@ func registryMembers() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "members DIR",
 		Short: "show which nodes are there",
-		Long: `Show which nodes are there: those that renew their lease. --watch shows them
+		Long: `Show which nodes are there: those that renew their lease; and the control nodes,
+with their state: "leads" and "follows" are of the registry's own election. --watch shows them
 again at every change, until Ctrl-C; with --json that is one line for each.`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -48,10 +49,14 @@ again at every change, until Ctrl-C; with --json that is one line for each.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return indented(out, members)
+			controls, err := controlNodes(c.Context(), client)
+			if err != nil {
+				return err
 			}
-			return memberTable(out, members)
+			if asJSON {
+				return indented(out, append(members, asMembers(controls)...))
+			}
+			return errors.Join(memberTable(out, members), controlTable(out, controls))
 		})
 	}
 	return c

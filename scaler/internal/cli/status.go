@@ -31,6 +31,8 @@ type state struct {
 	*daemon.View
 	// Leads is who leads now; empty for nobody.
 	Leads string `json:"leads"`
+	// Scalers are the control nodes.
+	Scalers []controlShown `json:"scalers"`
 	// Old is how old the view is, in seconds, if that is too old to go by.
 	Old float64 `json:"old_seconds,omitempty"`
 	// Operations have not ended.
@@ -141,6 +143,9 @@ func gather(ctx context.Context, client *farmregistry.Client, v *daemon.View) (*
 		return nil, err
 	}
 	s.Leads = leads.Leader
+	if s.Scalers, err = controlNodes(ctx, client); err != nil {
+		return nil, err
+	}
 	if age := time.Since(v.Time); age > outdated {
 		s.Old = age.Seconds()
 	}
@@ -195,6 +200,9 @@ func table(w io.Writer, s *state, now time.Time) error {
 		if !slices.ContainsFunc(s.Nodes, func(n daemon.NodeView) bool { return n.Name == name }) {
 			row(name, strings.TrimPrefix(doing, "launching "), "?", "-", "launching", "?", "?", "?")
 		}
+	}
+	if len(s.Scalers) > 1 {
+		controlRows(s.Scalers, row)
 	}
 	if len(s.Operations) > 0 {
 		row()

@@ -99,6 +99,7 @@ func (o Options) serve(ctx context.Context, r control.Running, ended <-chan stru
 				return nil
 			}
 		})
+		group.Go("control nodes", client.KeepEndpoints)
 		f := &following{o: o, client: client, config: config, who: r.Member}
 		group.Go("farm file", f.run)
 		return group.Wait()

@@ -101,6 +101,7 @@ func (m *Member) Run(ctx context.Context) error {
 	group.Go("membership", func(ctx context.Context) error { return m.hold(ctx, s) })
 	group.Go("journal", m.journal)
 	group.Go("certificate", m.keepCertificate)
+	group.Go("control nodes", m.followScalers)
 	return group.Wait()
 }
 
