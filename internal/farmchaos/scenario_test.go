@@ -1,6 +1,7 @@
 package farmchaos
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -74,6 +75,14 @@ var scenarios = []scenario{
 	}, 0, 2, 15 * time.Second, true},
 	{"errant write on a replica", func(f *chaosFarm, _ server, replicas []server) func() {
 		f.asAdmin(replicas[0], "SET GLOBAL read_only=0; CREATE TABLE IF NOT EXISTS app.errant (id INT); SET GLOBAL read_only=1")
+		db := f.database(replicas[0])
+		f.await("the replica is copied anew, without it", func() error {
+			var n int
+			if err := db.QueryRow("SELECT COUNT(*) FROM information_schema.TABLES WHERE TABLE_SCHEMA='app' AND TABLE_NAME='errant'").Scan(&n); err != nil || n == 0 {
+				return err
+			}
+			return errors.New("the errant table is there")
+		})
 		return nil
 	}, 0, 0, quick, false},
 	{"planned switchover", func(f *chaosFarm, _ server, _ []server) func() {
