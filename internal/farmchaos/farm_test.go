@@ -125,7 +125,7 @@ func start(t testing.TB, o options) *chaosFarm {
 	}
 	t.Cleanup(func() {
 		f.stop()
-		n.removeAll()
+		n.remove()
 		if t.Failed() {
 			f.keep()
 		}

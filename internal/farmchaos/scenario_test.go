@@ -14,7 +14,8 @@ type scenario struct {
 	name string
 	// fault strikes; what it returns is undone after the farm had time to answer.
 	fault func(f *chaosFarm, primary server, replicas []server) (undo func())
-	// failovers that there may be: at least, at most.
+	// failovers that there may be: at least, at most. One that is begun and given up is two
+	// epochs.
 	least, most int
 	// gap bounds the time without an acknowledged write.
 	gap time.Duration
@@ -70,7 +71,7 @@ var scenarios = []scenario{
 			f.kill(syscall.SIGKILL, s.sidecar, s.mysqld)
 		}
 		return nil
-	}, 0, 1, 60 * time.Second, true},
+	}, 0, 2, 15 * time.Second, true},
 	{"errant write on a replica", func(f *chaosFarm, _ server, replicas []server) func() {
 		f.asAdmin(replicas[0], "SET GLOBAL read_only=0; CREATE TABLE IF NOT EXISTS app.errant (id INT); SET GLOBAL read_only=1")
 		return nil

@@ -177,7 +177,7 @@ func servers(v *daemon.View) []finding {
 		case n.State != provider.Running:
 			wrong = "it is " + string(n.State)
 		case n.Age == nil:
-			wrong = "it has never reported"
+			wrong = "it has never reported, or not since this scaler leads"
 		case *n.Age > 3:
 			wrong = fmt.Sprintf("it has not reported for %.0f s", *n.Age)
 		case !n.Member:

@@ -297,6 +297,9 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	if !fresh && n.State == provider.Running {
 		columns[4], columns[7] = "?", "?"
 		detail = "it has never reported"
+		if n.Database != nil || n.Web != nil {
+			detail = "it has not reported since this scaler leads"
+		}
 		if n.Age != nil {
 			detail = fmt.Sprintf("it has not reported for %.0f s", *n.Age)
 		}

@@ -208,6 +208,16 @@ func TestAFarmComesUpAndDoesWhatItsOperatorAsks(t *testing.T) {
 		}
 	}
 
+	if o := f.ask("failover", map[string]string{"to": "db3"}); o.State != registry.OperationDone {
+		t.Errorf("failover: %+v", o)
+	}
+	if o := f.ask("switchover", map[string]string{"to": "db2"}); o.State != registry.OperationDone {
+		t.Errorf("switchover after the failover: %+v", o)
+	}
+	if o := f.ask("ack", nil); o.State != registry.OperationDone {
+		t.Errorf("ack: %+v", o)
+	}
+
 	// Sizes.
 	if o := f.ask("scale", map[string]string{"role": "db", "servers": "4"}); o.State != registry.OperationDone {
 		t.Errorf("scale: %+v", o)

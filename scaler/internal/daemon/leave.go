@@ -41,6 +41,7 @@ func (l *leader) leave(ctx context.Context, m *moment) error {
 		leave := l.memory.Leaving[name]
 		i, there := l.instance(name)
 		switch {
+		case l.doing[name] != "": // it may have ended since the instances were listed
 		case !there:
 			if err := l.gone(ctx, m, name); err != nil {
 				return err

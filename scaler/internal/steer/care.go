@@ -24,12 +24,16 @@ func (s *state) care(leader cluster.Server) {
 
 // current is the server as the step has it so far.
 func (s *state) current(name string) cluster.Server {
-	a := s.Assignment
-	if s.step.Assignment != nil {
-		a = s.step.Assignment
-	}
-	server, _ := a.Server(name)
+	server, _ := s.sofar().Server(name)
 	return server
+}
+
+// sofar is the assignment as the step has it so far.
+func (s *state) sofar() *cluster.Assignment {
+	if s.step.Assignment != nil {
+		return s.step.Assignment
+	}
+	return s.Assignment
 }
 
 // replica calls do for every server that does not lead.
@@ -73,8 +77,8 @@ func (s *state) lastAcknowledger(server cluster.Server) bool {
 	if !s.Assignment.SemiSync || !server.Acknowledges {
 		return false
 	}
-	for _, other := range s.Assignment.Servers {
-		if other.Name != server.Name && other.Acknowledges {
+	for _, other := range s.sofar().Servers {
+		if other.Name != server.Name && other.Acknowledges && other.Task == cluster.Follow {
 			return false
 		}
 	}
@@ -227,11 +231,7 @@ func (s *state) mend(leader cluster.Server) {
 // where there is none. One copies at a time from each.
 func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	busy := map[string]bool{}
-	sofar := s.Assignment
-	if s.step.Assignment != nil {
-		sofar = s.step.Assignment
-	}
-	for _, server := range sofar.Servers {
+	for _, server := range s.sofar().Servers {
 		if server.Task == cluster.Clone {
 			busy[server.Source] = true
 		}

@@ -168,9 +168,22 @@ func (s *state) elect() {
 	} else {
 		s.because("the election goes on: %v", err)
 	}
-	if took := s.now.Sub(s.Assignment.Since); took > s.p.Deadline {
+	if took := s.now.Sub(s.Assignment.Since); took > s.p.Deadline || err != nil && s.hopeless() {
 		s.giveUp(took)
 	}
+}
+
+// hopeless reports whether waiting is of no use: a server that may have acknowledged
+// commits has answered, and has lost some of what it had received. It receives
+// nothing that would bring that back.
+func (s *state) hopeless() bool {
+	for _, server := range s.Assignment.Servers {
+		r := s.answered(server.Name)
+		if server.Acknowledges && server.Task == cluster.Hold && r != nil && r.Task == cluster.Hold && r.Epoch == s.Assignment.Epoch && !r.Intact {
+			return true
+		}
+	}
+	return false
 }
 
 // stopped is missing, why the votes do not cover everything, unless the servers
@@ -321,7 +334,7 @@ func (s *state) giveUp(took time.Duration) {
 		if _, deposed := s.Assignment.Deposed[server.Name]; !deposed || server.Task != cluster.Fence || s.fresh(server.Name) == nil {
 			continue
 		}
-		a := s.next("the failover is given up after %v, and %s, which led before, is to lead again", took.Round(time.Second), server.Name)
+		a := s.next("the failover is given up after %v, since nobody has all that was acknowledged, and %s, which led before, is to lead again", took.Round(100*time.Millisecond), server.Name)
 		a.Epoch++ // in this one others may have been asked to lead
 		s.phase(a, cluster.Promoting)
 		for i := range a.Servers {

@@ -5,6 +5,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"pgregory.net/rapid"
 
@@ -278,6 +279,29 @@ func TestNewServersAreTakenIn(t *testing.T) {
 	w.settle(t)
 	if s, _ := w.assignment.Server("db2"); s.ID != 5 {
 		t.Errorf("a server that came back under an old name has the id %d", s.ID)
+	}
+}
+
+// TestTheLastThatAcknowledgesStays until there is another one, or commits need none.
+func TestTheLastThatAcknowledgesStays(t *testing.T) {
+	w := begun(t, 3)
+	v := View{Term: 1, Assignment: w.assignment, Servers: map[string]Seen{}}
+	for name, s := range w.servers {
+		leave := Retire
+		if name == w.assignment.Primary {
+			leave = Stay
+		}
+		v.Servers[name] = Seen{Address: "127.0.0." + name[2:] + ":3306", Report: s.report, Member: true, Leave: leave}
+	}
+	step := Next(v, w.policy, time.Unix(1000, 0))
+	retired := 0
+	for _, s := range step.Assignment.Servers {
+		if s.Task == cluster.Retire {
+			retired++
+		}
+	}
+	if retired != 1 {
+		t.Errorf("%d are retired of two that acknowledge: %+v", retired, step.Assignment)
 	}
 }
 
