@@ -319,7 +319,10 @@ func (s *state) crown(chosen cluster.Server, base gtid.Position, others bool, wh
 		case server.Name == chosen.Name:
 			*server = cluster.Server{Name: server.Name, Address: server.Address, ID: server.ID, Task: cluster.Lead}
 		case server.Task == cluster.Clone:
-			server.Source = chosen.Name
+			// Its donor may be as good as before.
+			if donor, ok := s.Assignment.Server(server.Source); !ok || donor.Task == cluster.Fence {
+				s.source(server, chosen.Name)
+			}
 		case server.Task == cluster.Retire:
 		default:
 			server.Task, server.Source = cluster.Follow, chosen.Name
