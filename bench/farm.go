@@ -190,23 +190,34 @@ func (b *bench) readState(ctx context.Context, dir string) error {
 		return fmt.Errorf("scaler status: %w", err)
 	}
 	var state struct {
-		Servers []struct {
-			Name, Address string
-			PID           int
+		Assignment struct{ Primary string }
+		Nodes      []struct {
+			Name     string
+			Database *struct {
+				Address string
+				PID     int
+			}
 		}
 	}
 	if err := json.Unmarshal(text, &state); err != nil {
 		return fmt.Errorf("scaler status: %w", err)
 	}
-	for i, s := range state.Servers {
-		if s.PID == 0 {
-			return fmt.Errorf("the server %s does not run", s.Name)
+	for _, n := range state.Nodes {
+		if n.Database == nil {
+			continue // the web node
 		}
-		b.servers = append(b.servers, server{
-			address: s.Address, pid: s.PID,
-			late:   fmt.Sprintf("127.0.60.%d:3306", 101+i),
-			socket: filepath.Join(dir, s.Name, "mysql", "mysql.sock"),
-		})
+		if n.Database.PID == 0 {
+			return fmt.Errorf("the server %s does not run", n.Name)
+		}
+		s := server{address: n.Database.Address, pid: n.Database.PID, socket: filepath.Join(dir, n.Name, "mysql", "mysql.sock")}
+		if n.Name == state.Assignment.Primary {
+			b.servers = append([]server{s}, b.servers...)
+		} else {
+			b.servers = append(b.servers, s)
+		}
+	}
+	for i := range b.servers {
+		b.servers[i].late = fmt.Sprintf("127.0.60.%d:3306", 101+i)
 	}
 	if len(b.servers) != 1+replicas {
 		return fmt.Errorf("%d servers run instead of %d", len(b.servers), 1+replicas)

@@ -92,12 +92,20 @@ func run(path string) error {
 		}
 	})
 	defer signals.Close()
-	d, err := daemon.New(signals.Finish(), path, c, log, level, metrics, files)
+	notify := service.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
+	watchdog, err := service.NewWatchdog(notify, os.Getenv)
+	if err != nil {
+		return err
+	}
+	d, err := daemon.New(signals.Finish(), path, c, log, level, metrics, files, func() {
+		if err := watchdog.Beat(); err != nil {
+			log.Warn("systemd's watchdog was not told", zap.Error(err))
+		}
+	})
 	if err != nil {
 		return err
 	}
 	reload <- d
-	notify := service.NewNotifier(os.Getenv("NOTIFY_SOCKET"))
 	err = d.Run(signals.Finish(), signals.Now(), func() {
 		if err := notify.Ready("serving"); err != nil {
 			log.Warn("systemd was not told that the proxy is ready", zap.Error(err))

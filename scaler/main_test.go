@@ -3,9 +3,7 @@ package main
 import (
 	"bufio"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/netip"
 	"os"
@@ -20,11 +18,11 @@ import (
 
 	"github.com/rogpeppe/go-internal/testscript"
 
+	"farmhand/internal/cluster"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
-	"farmhand/internal/report"
-	"farmhand/scaler/internal/localfarm"
+	"farmhand/scaler/internal/provider"
 )
 
 // asScaler makes the test binary the scaler.
@@ -91,9 +89,11 @@ func newLocal(t *testing.T) *local {
 		t.Fatal(err)
 	}
 	l := &local{dir: filepath.Join(dir, "farm"), socket: filepath.Join(dir, "run", "proxy.sock"), listen: farmtest.FreePort(t)}
+	block := farmtest.AddressBlock(5) // three servers, the web node, the control node
 	l.args = []string{
 		"up", "--local", l.dir, "--programs", bin, "--host", l.listen.Addr().String(), "--port", strconv.Itoa(int(l.listen.Port())),
-		"--socket", l.socket, "--admin", farmtest.FreePort(t).String(), "--addresses-from", farmtest.AddressBlock(3).String(),
+		"--socket", l.socket, "--admin", farmtest.FreePort(t).String(), "--addresses-from", block.String(),
+		"--control-address", block.Next().Next().Next().Next().String(),
 	}
 	return l
 }
@@ -133,11 +133,21 @@ func (l *local) start(t *testing.T) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill() // most have ended
 		_ = cmd.Wait()
+		if out, err := scaler("down", "--local", l.dir).CombinedOutput(); err != nil {
+			t.Errorf("what is left of the farm: %v, %s", err, out)
+		}
 		<-done
 		_ = read.Close()
 		if t.Failed() {
-			log, err := os.ReadFile(filepath.Join(l.dir, "proxy.log"))
-			t.Logf("scaler said:\n%s\nproxy.log: %v\n%s", strings.Join(said, "\n"), err, log)
+			t.Logf("scaler said:\n%s", strings.Join(said, "\n"))
+			logs, err := filepath.Glob(filepath.Join(l.dir, "*", "sidecar.log"))
+			if err != nil {
+				t.Error(err)
+			}
+			for _, path := range append(logs, filepath.Join(l.dir, "scaler.log")) {
+				log, err := os.ReadFile(path)
+				t.Logf("%s: %v\n%s", path, err, log[max(0, len(log)-20_000):])
+			}
 		}
 	})
 }
@@ -162,25 +172,73 @@ func (l *local) await(t *testing.T, text string) string {
 	}
 }
 
-func (l *local) status(t *testing.T) localfarm.State {
-	t.Helper()
-	out, err := scaler("status", "--local", l.dir, "--json").Output()
-	if err != nil {
-		t.Fatalf("status: %v", err)
+// node is a part of what status --json says.
+type node struct {
+	Name, Kind, Address string
+	PID                 int // of the sidecar
+	Database            *cluster.Report
+	Web                 *struct{ PID int }
+}
+
+// process is the process id of the node's server or proxy; 0 if there is none.
+func (n node) process() int {
+	switch {
+	case n.Database != nil:
+		return n.Database.PID
+	case n.Web != nil:
+		return n.Web.PID
 	}
-	var s localfarm.State
-	if err := json.Unmarshal(out, &s); err != nil {
-		t.Fatalf("status: %v in %s", err, out)
+	return 0
+}
+
+type status struct {
+	Leads      string
+	Assignment *cluster.Assignment
+	Nodes      []node
+}
+
+func (s status) node(t *testing.T, name string) node {
+	t.Helper()
+	for _, n := range s.Nodes {
+		if n.Name == name {
+			return n
+		}
+	}
+	t.Fatalf("there is no %s among %+v", name, s.Nodes)
+	return node{}
+}
+
+func (l *local) status(t *testing.T) status {
+	t.Helper()
+	var s status
+	if err := json.Unmarshal([]byte(output(t, "status", "--local", l.dir, "--json")), &s); err != nil {
+		t.Fatal(err)
 	}
 	return s
 }
 
-// processes are all that belong to a running farm.
-func processes(t *testing.T, s localfarm.State) []*farmtest.Process {
+// awaitStatus returns what status says once it is as wanted.
+func (l *local) awaitStatus(t *testing.T, what string, is func(status) bool) (s status) {
 	t.Helper()
-	list := []*farmtest.Process{farmtest.Watch(t, s.Proxy.PID)}
-	for _, r := range s.Servers {
-		list = append(list, farmtest.Watch(t, r.PID))
+	farmtest.Eventually(t, what, func() error {
+		if s = l.status(t); !is(s) {
+			return fmt.Errorf("it is %+v", s)
+		}
+		return nil
+	})
+	return s
+}
+
+// processes are all that belong to a running farm.
+func processes(t *testing.T, s status) []*farmtest.Process {
+	t.Helper()
+	var list []*farmtest.Process
+	for _, n := range s.Nodes {
+		for _, pid := range []int{n.PID, n.process()} {
+			if pid != 0 {
+				list = append(list, farmtest.Watch(t, pid))
+			}
+		}
 	}
 	return list
 }
@@ -192,7 +250,7 @@ func (l *local) wait(t *testing.T) error {
 	return l.cmd.Wait()
 }
 
-var app = dbserver.Account{User: localfarm.AppUser, Password: localfarm.AppUser}
+var app = dbserver.Account{User: provider.AppUser, Password: provider.AppUser}
 
 func TestFarmOnOneMachine(t *testing.T) {
 	l := newLocal(t)
@@ -200,18 +258,20 @@ func TestFarmOnOneMachine(t *testing.T) {
 	l.await(t, "farm ready: 1 primary and 2 replicas behind "+l.listen.String()+" and "+l.socket)
 
 	s := l.status(t)
-	if !s.Ready || s.PID != l.cmd.Process.Pid || s.Proxy.PID == 0 || len(s.Servers) != 3 {
+	if s.Leads == "" || len(s.Nodes) != 4 || s.Assignment == nil || s.Assignment.Primary != "db1" {
 		t.Errorf("status is %+v", s)
 	}
-	for i, r := range s.Servers {
-		if r.State != report.Running || r.PID == 0 || (r.Role == farm.Primary) != (i == 0) || (r.Replication == nil) != (i == 0) {
-			t.Errorf("server %d is %+v", i, r)
+	for _, n := range s.Nodes {
+		if n.PID == 0 || n.process() == 0 || (n.Kind == "web") != (n.Name == "web1") {
+			t.Errorf("node %+v", n)
 		}
 	}
-	table, err := scaler("status", "--local", l.dir).Output()
-	if err != nil || !strings.Contains(string(table), "db3     replica") || !strings.Contains(string(table), "0 s") {
-		t.Errorf("status is %v\n%s", err, table)
+	for _, want := range []string{"scaler-1 leads", "primary", "replica", "acknowledged by one of", "DECIDED"} {
+		if table := output(t, "status", "--local", l.dir); !strings.Contains(table, want) {
+			t.Errorf("no %q in\n%s", want, table)
+		}
 	}
+	output(t, "doctor", "--local", l.dir)
 
 	db := farmtest.Open(t, "unix", l.socket, app)
 	if _, err := db.Exec("CREATE TABLE kept (i INT)"); err != nil {
@@ -222,17 +282,22 @@ func TestFarmOnOneMachine(t *testing.T) {
 	}
 
 	// What crashes comes back.
-	replica := s.Servers[1]
-	if err := syscall.Kill(replica.PID, syscall.SIGKILL); err != nil {
+	replica, web := s.node(t, "db2"), s.node(t, "web1")
+	if err := syscall.Kill(replica.process(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	l.await(t, "db2: failed")
-	l.await(t, "db2: running as replica")
-	if err := syscall.Kill(s.Proxy.PID, syscall.SIGKILL); err != nil {
+	l.awaitStatus(t, "the replica runs again", func(s status) bool {
+		n := s.node(t, "db2")
+		return n.Database != nil && n.Database.Answers && n.Database.PID != replica.Database.PID
+	})
+	if err := syscall.Kill(web.PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	l.await(t, "proxy: it ended (signal: killed), starts again in 500ms")
-	farmtest.Eventually(t, "the proxy answers again", func() error { return db.Ping() })
+	l.awaitStatus(t, "the web node's sidecar runs again", func(s status) bool {
+		n := s.node(t, "web1")
+		return n.PID != 0 && n.PID != web.PID && n.process() != 0
+	})
+	farmtest.Eventually(t, "the proxy answers", func() error { return db.Ping() })
 
 	s = l.status(t)
 	gone := processes(t, s)
@@ -254,14 +319,15 @@ func TestFarmOnOneMachine(t *testing.T) {
 		t.Errorf("the table of the run before: %v", err)
 	}
 	// Twice: at once.
+	gone = processes(t, l.status(t))
 	for range 2 {
 		if err := l.cmd.Process.Signal(syscall.SIGINT); err != nil {
 			t.Fatal(err)
 		}
 	}
 	_ = l.wait(t) // an unclean end may be said to be one
-	if _, err := localfarm.ReadState(l.dir); !errors.Is(err, localfarm.ErrNotRunning) {
-		t.Errorf("state after the end: %v", err)
+	for _, p := range gone {
+		p.AwaitEnd(t)
 	}
 }
 
@@ -272,17 +338,15 @@ func TestFarmEndsWithItsTerminalButNotWithItsReader(t *testing.T) {
 	if err := l.read.Close(); err != nil { // as "| head" does
 		t.Fatal(err)
 	}
-	s := l.status(t)
-	if err := syscall.Kill(s.Servers[2].PID, syscall.SIGKILL); err != nil {
+	before := l.status(t).node(t, "db3")
+	if err := syscall.Kill(before.process(), syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
-	farmtest.Eventually(t, "a replica is back while nobody reads", func() error {
-		if now := l.status(t).Servers[2]; now.State != report.Running || now.PID == s.Servers[2].PID {
-			return fmt.Errorf("it is %+v", now)
-		}
-		return nil
+	s := l.awaitStatus(t, "a replica is back while nobody reads", func(s status) bool {
+		n := s.node(t, "db3")
+		return n.Database != nil && n.Database.Answers && n.Database.PID != before.Database.PID
 	})
-	gone := processes(t, l.status(t))
+	gone := processes(t, s)
 	if err := l.cmd.Process.Signal(syscall.SIGHUP); err != nil {
 		t.Fatal(err)
 	}
@@ -290,24 +354,142 @@ func TestFarmEndsWithItsTerminalButNotWithItsReader(t *testing.T) {
 		p.AwaitEnd(t)
 	}
 	_ = l.wait(t) // its last line could not be written
-	if _, err := os.Stat(filepath.Join(l.dir, "state.json")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("it did not end in order: %v", err)
-	}
 }
 
-func TestFarmOfAKilledScalerIsGone(t *testing.T) {
+func TestFarmOfAKilledScalerGoesOn(t *testing.T) {
 	l := newLocal(t)
 	l.start(t)
 	l.await(t, "farm ready")
+	before := l.status(t)
+	if err := l.cmd.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	_ = l.wait(t) // killed
+	db := farmtest.Open(t, "tcp", l.listen.String(), app)
+	if _, err := db.Exec("CREATE TABLE without_scaler (i INT)"); err != nil {
+		t.Errorf("a write while there is no scaler: %v", err)
+	}
+	if out, err := scaler("status", "--local", l.dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "no scaler runs there") {
+		t.Errorf("status without a scaler: %v, %s", err, out)
+	}
+	// The next one takes over what runs.
+	l.start(t)
+	l.await(t, "farm ready")
+	for _, n := range l.status(t).Nodes {
+		if was := before.node(t, n.Name); was.PID != n.PID || was.process() != n.process() {
+			t.Errorf("%s was %+v and is %+v", n.Name, was, n)
+		}
+	}
+	// And what a killed one has left is stopped without one.
 	gone := processes(t, l.status(t))
 	if err := l.cmd.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
+	_ = l.wait(t)
+	if out := output(t, "down", "--local", l.dir); !strings.Contains(out, "4 instances stopped") {
+		t.Errorf("down: %s", out)
+	}
 	for _, p := range gone {
 		p.AwaitEnd(t)
 	}
+}
+
+func TestAnotherServerTakesTheWrites(t *testing.T) {
+	l := newLocal(t)
 	l.start(t)
 	l.await(t, "farm ready")
+	db := farmtest.Open(t, "tcp", l.listen.String(), app)
+	if _, err := db.Exec("CREATE TABLE kept (i INT)"); err != nil {
+		t.Fatal(err)
+	}
+	if out := output(t, "switchover", "--dry-run", "--local", l.dir); !strings.Contains(out, "would ask scaler-1: switchover to the best replica") || !strings.Contains(out, "db1 leads") {
+		t.Errorf("switchover --dry-run: %s", out)
+	}
+	if out, err := scaler("switchover", "--local", l.dir).CombinedOutput(); err == nil || !strings.Contains(string(out), "--yes") {
+		t.Errorf("switchover without a person to ask: %v, %s", err, out)
+	}
+	if out := output(t, "switchover", "--to", "db2", "--yes", "--local", l.dir); !strings.Contains(out, "done: db2 is the primary") {
+		t.Errorf("switchover: %s", out)
+	}
+	if _, err := db.Exec("INSERT INTO kept VALUES (1)"); err != nil {
+		t.Error(err)
+	}
+	s := l.awaitStatus(t, "the cluster is steady", func(s status) bool {
+		return s.Assignment.Primary == "db2" && s.Assignment.SemiSync && s.node(t, "db1").Database.Done
+	})
+	// Its process and its sidecar at once.
+	for _, pid := range []int{s.node(t, "db2").PID, s.node(t, "db2").process()} {
+		if err := syscall.Kill(pid, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.awaitStatus(t, "another server leads", func(s status) bool { return s.Assignment.Primary != "" && s.Assignment.Primary != "db2" })
+	if _, err := db.Exec("INSERT INTO kept VALUES (2)"); err != nil {
+		t.Error(err)
+	}
+	for what, want := range map[string]string{
+		"why": "failover", "plan": "role db: 3 there, 3 wanted", "operations": "switchover db2", "events": "new-primary", "logs db1": "task carried out", "apply --dry-run": "nothing changes",
+	} {
+		if out := output(t, append(strings.Fields(what), "--local", l.dir)...); !strings.Contains(out, want) {
+			t.Errorf("%s has no %q:\n%s", what, want, out)
+		}
+	}
+}
+
+func TestAServerMoreAndOneLess(t *testing.T) {
+	l := newLocal(t)
+	l.start(t)
+	l.await(t, "farm ready")
+	if out := output(t, "scale", "db", "4", "--local", l.dir); !strings.Contains(out, "done: db has 4 servers") {
+		t.Errorf("scale: %s", out)
+	}
+	n := l.status(t).node(t, "db4")
+	if !n.Database.Answers || n.Database.Replication == nil {
+		t.Errorf("the new server is %+v", n.Database)
+	}
+	gone := farmtest.Watch(t, n.process())
+	if out := output(t, "terminate", "db4", "--shrink", "--yes", "--local", l.dir); !strings.Contains(out, "done: db4 is gone") {
+		t.Errorf("terminate: %s", out)
+	}
+	gone.AwaitEnd(t)
+	if _, err := os.Stat(filepath.Join(l.dir, "kept", "db4")); err != nil {
+		t.Errorf("its data, which the farm file has kept: %v", err)
+	}
+	if out := output(t, "scale", "db", "file", "--local", l.dir); !strings.Contains(out, "done") {
+		t.Errorf("scale file: %s", out)
+	}
+}
+
+// TestScalerRunTellsSystemd when it is ready, and then that its loop goes round.
+func TestScalerRunTellsSystemd(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "control")
+	first := farmtest.FreePort(t)
+	ports := fmt.Sprintf("%d,%d,%d", first.Port(), farmtest.FreePort(t).Port(), farmtest.FreePort(t).Port())
+	output(t, "registry", "init", dir, "--member", "a="+first.Addr().String(), "--ports", ports)
+	path := filepath.Join(farmtest.ShortDir(t), "notify")
+	socket, err := net.ListenUnixgram("unixgram", &net.UnixAddr{Name: path, Net: "unixgram"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = socket.Close() }()
+	cmd := scaler("run", dir)
+	cmd.Env = append(cmd.Env, "NOTIFY_SOCKET="+path, "WATCHDOG_USEC=300000")
+	p := startProcess(t, cmd)
+	p.line(t, "ready line", begins("registry ready: farm farm, member a"))
+	if err := socket.SetReadDeadline(time.Now().Add(limit)); err != nil {
+		t.Fatal(err)
+	}
+	buf := make([]byte, 1000)
+	for missing := []string{"READY=1", "WATCHDOG=1", "WATCHDOG=1"}; len(missing) > 0; {
+		n, err := socket.Read(buf)
+		if err != nil {
+			t.Fatalf("no %s: %v", missing[0], err)
+		}
+		if strings.Contains(string(buf[:n]), missing[0]) {
+			missing = missing[1:]
+		}
+	}
+	p.stop(t)
 }
 
 func TestTakenPortsAreNamed(t *testing.T) {

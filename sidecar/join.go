@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -101,7 +102,7 @@ func nodeName(t enrol.Token) (string, error) {
 }
 
 func memberCommand(build service.Build, out, logs io.Writer) *cobra.Command {
-	o := member.Options{Out: out}
+	var o member.Options
 	log := service.DefaultLog()
 	c := &cobra.Command{
 		Use:   "member DIR",
@@ -132,7 +133,20 @@ when it ends. Killed, the node is gone once its lease has lapsed.`,
 		signal.Ignore(syscall.SIGPIPE) // who reads what is said may be gone
 		signals := service.WatchSignals(context.Background(), nil)
 		defer signals.Close()
-		return member.Run(signals.Finish(), o)
+		node, err := enrol.Read(o.Dir)
+		if err != nil {
+			return err
+		}
+		o.Told = func(state string) {
+			if _, err := fmt.Fprintf(out, "%s: %s of farm %s\n", state, node.Name, node.Farm); err != nil {
+				o.Log.Debug("nobody reads what is said", zap.Error(err))
+			}
+		}
+		m, err := member.Open(o)
+		if err != nil {
+			return err
+		}
+		return errors.Join(m.Run(signals.Finish()), m.Close())
 	}
 	return c
 }

@@ -17,6 +17,7 @@ import (
 	"farmhand/internal/service"
 	"farmhand/sidecar/internal/config"
 	"farmhand/sidecar/internal/hook"
+	"farmhand/sidecar/internal/member"
 	"farmhand/sidecar/internal/render"
 	"farmhand/sidecar/internal/role"
 )
@@ -35,9 +36,13 @@ or Ctrl-C (a second one: at once).
 
 Role "mysql": it makes the data directory when there is none, starts the database
 server on it, makes it the primary or a follower of the primary that the
-configuration names, starts it again when it ends, and stops it cleanly.
+configuration names, starts it again when it ends, and stops it cleanly. With
+mysql.cluster it is the farm's: what the server is to do stands in the cluster's
+assignment in the registry, and the server goes on running if the sidecar is killed
+(docs/DATABASE-NODES.md).
 
-Role "web": from the membership, which is in a file that it follows or in DNS, it
+Role "web": from the membership, which is in a file that it follows, in DNS or in
+the farm's registry, it
 writes the proxy's topology file and, from templates, files of other programs; it
 keeps the proxy running; and it has the hooks run for what changed.
 
@@ -49,9 +54,11 @@ when.
 On standard output it writes one line of JSON at every change of the node's state
 and one every second while it runs; logs go to standard error.
 
-"sidecar join" makes the machine a node of a farm, and "sidecar member" holds its
-membership. "sidecar run" knows nothing of that yet and takes no orders: what the
-node is to be stands in its configuration file.`
+"sidecar join" makes the machine a node of a farm that has a registry. With the
+section "farm" in its configuration, "sidecar run" is a member of it: it joins by
+itself if a token is there, tells the others that it is there and how it is, and
+takes what it has to know from them (docs/REGISTRY.md). "sidecar member" does
+nothing but be a member.`
 
 func command(out, logs io.Writer) *cobra.Command {
 	build := service.ReadBuild("sidecar")
@@ -131,25 +138,36 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 	// Who launched us may be gone while the server is still to be stopped: then
 	// a report is an error, not the end.
 	signal.Ignore(syscall.SIGPIPE)
+	tell, err := underSystemd(func(r report.Report) error { return report.Write(out, r) }, log)
+	if err != nil {
+		return err
+	}
 	tools := role.Tools{
 		Log:    log,
-		Report: func(r report.Report) error { return report.Write(out, r) },
+		Report: tell,
 		Event:  func(farm.Event) error { return nil }, // nobody wants to know
 		Output: logs,
 	}
+	return inFarm(signals.Finish(), c, log, func(finish context.Context, m *member.Member) error {
+		return runRole(c, tools, m, finish, signals.Now(), log)
+	})
+}
+
+// runRole runs the configuration's role, and the hooks beside it.
+func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now context.Context, log *zap.Logger) error {
 	// A web node's journal tells of the farm even where no hook does anything.
 	if !c.Hooks.Wanted() && c.Role != "web" {
-		return hold(c, tools, signals.Finish(), signals.Now())
+		return hold(c, withFarm(tools, m), finish, now)
 	}
 	runner, err := newRunner(c, log)
 	if err != nil {
 		return err
 	}
 	tools.Event = runner.Put
-	finish, stop := context.WithCancel(signals.Finish())
+	finish, stop := context.WithCancel(finish)
 	ended := make(chan error, 1)
-	go func() { ended <- runner.Run(finish, signals.Now()) }()
-	err = hold(c, tools, finish, signals.Now())
+	go func() { ended <- runner.Run(finish, now) }()
+	err = hold(c, withFarm(tools, m), finish, now)
 	stop()
 	return errors.Join(err, <-ended, runner.Close())
 }

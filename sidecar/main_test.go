@@ -29,7 +29,13 @@ func TestMain(m *testing.M) {
 		main()
 		os.Exit(0)
 	}
-	testscript.Main(farmtest.Leakless{M: m}, map[string]func(){"sidecar": main})
+	end := func() error {
+		if programs == "" {
+			return nil
+		}
+		return os.RemoveAll(programs)
+	}
+	testscript.Main(farmtest.Leakless{M: m, End: end}, map[string]func(){"sidecar": main})
 }
 
 func TestScripts(t *testing.T) {

@@ -84,7 +84,7 @@ var rules = []rule{
 	},
 	{
 		why:       "nor files, nor does what decides who leads; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide", "scaler/internal/steer", "internal/cluster"},
+		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "internal/cluster"},
 		direct:    true,
 		forbidden: below("os", "io", "path/filepath", "syscall", "embed", "net", "log", "math/rand", "go.uber.org"),
 	},

@@ -76,11 +76,15 @@ type Server struct {
 	Name string `json:"name"`
 	// Address is the database server's host:port.
 	Address string `json:"address"`
-	// ID is its server_id, unique in the cluster for ever.
+	// ID is its server_id. It is unique in the cluster for ever, and one that failed
+	// as the primary gets another.
 	ID   uint32 `json:"id"`
 	Task Task   `json:"task"`
 	// Source is the name of the server that is followed or copied.
 	Source string `json:"source,omitempty"`
+	// CloneAt is host:port at which Source gives its data to the one that is to be
+	// cloned from it.
+	CloneAt string `json:"clone_at,omitempty"`
 	// State is what the proxies are told of a replica; empty if they are not to
 	// know it.
 	State farm.State `json:"state,omitempty"`

@@ -42,6 +42,9 @@ type Config struct {
 	// ParentDeath is the signal that the kernel sends the server when this
 	// process dies; default SIGTERM, a clean shutdown.
 	ParentDeath syscall.Signal
+	// Outlives lets the server run on when this process dies; a later one finds it
+	// by Adopt.
+	Outlives bool
 	// StartLimit bounds the time until the server answers; default 2 minutes
 	// (crash recovery counts).
 	StartLimit time.Duration

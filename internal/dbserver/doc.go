@@ -1,4 +1,4 @@
-// Package dbserver runs one real MariaDB or MySQL server as a child process:
+// Package dbserver runs one real MariaDB or MySQL server as a process of its own:
 // finds the installed programs, initialises a data directory, starts the
 // server on its own address, port and socket, waits until it answers, makes it
 // follow another server, and stops it.
@@ -10,6 +10,6 @@
 // directory left behind.
 //
 // Invariant: at most one server process works on a directory. A process left
-// by a crashed run is recognised by pid, start time and boot, and is stopped
-// before a new one starts.
+// by a crashed run is recognised by pid, start time and boot, and is adopted, or
+// stopped before a new one starts.
 package dbserver

@@ -24,7 +24,7 @@ type Server struct {
 	inst   Install
 	config Config
 	secret string
-	child  *child.Child
+	child  running
 
 	stop sync.Once
 }
@@ -84,9 +84,15 @@ func (s *Server) launch() (err error) {
 	cmd.Env = environment(s.config)
 	cmd.Stdout, cmd.Stderr = output, output
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: s.config.Credential}
-	if s.child, err = child.Start(cmd, s.config.ParentDeath); err != nil {
+	parentDeath := s.config.ParentDeath
+	if s.config.Outlives {
+		parentDeath = 0
+	}
+	started, err := child.Start(cmd, parentDeath)
+	if err != nil {
 		return err
 	}
+	s.child = started
 	if err := recordProcess(s.config.pidFile(), s.child.PID()); err != nil {
 		// Without the record a later run could not find the process again.
 		s.Kill()

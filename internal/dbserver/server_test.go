@@ -26,18 +26,18 @@ import (
 )
 
 // asOwner makes the test binary a process that runs the server of the
-// directory in the variable, at the address in its argument, and waits to be
-// killed.
+// directory in the variable, at the address in its first argument, and waits to be
+// killed. With a second argument that is not empty the server outlives it.
 const asOwner = "FARMHAND_TEST_OWNER"
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(asOwner); dir != "" {
-		os.Exit(own(dir, netip.MustParseAddrPort(os.Args[1])))
+		os.Exit(own(dir, netip.MustParseAddrPort(os.Args[1]), os.Args[2]))
 	}
 	goleak.VerifyTestMain(m)
 }
 
-func own(dir string, address netip.AddrPort) int {
+func own(dir string, address netip.AddrPort, mode string) int {
 	ctx := context.Background()
 	inst, err := dbserver.Find(ctx, farm.MariaDB)
 	if err != nil {
@@ -45,7 +45,7 @@ func own(dir string, address netip.AddrPort) int {
 		return 1
 	}
 	c := config(dir, address)
-	c.Credential = serverAccount()
+	c.Credential, c.Outlives = serverAccount(), mode != ""
 	s, err := dbserver.Start(ctx, inst, c)
 	if err != nil {
 		fmt.Println(err)
@@ -166,9 +166,11 @@ func TestProcessOfAnotherIsLeftAlone(t *testing.T) {
 	start(t, inst, c) // would have killed the test
 }
 
-func TestServerDiesWithItsOwner(t *testing.T) {
-	inst, dir, c := fresh(t)
-	owner := exec.Command(os.Args[0], netip.AddrPortFrom(c.Address, c.Port).String())
+// owned starts a server in a process of its own and returns the server's process id
+// and what kills its owner.
+func owned(t *testing.T, dir string, c dbserver.Config, mode string) (pid int, killOwner func()) {
+	t.Helper()
+	owner := exec.Command(os.Args[0], netip.AddrPortFrom(c.Address, c.Port).String(), mode)
 	owner.Env = append(os.Environ(), asOwner+"="+dir)
 	out, err := owner.StdoutPipe()
 	if err != nil {
@@ -184,13 +186,75 @@ func TestServerDiesWithItsOwner(t *testing.T) {
 		rest, _ := io.ReadAll(reader)
 		t.Fatalf("the owner says %q", line+string(rest))
 	}
-	server := farmtest.Watch(t, pid)
-	if err := owner.Process.Kill(); err != nil {
-		t.Fatal(err)
+	return pid, func() {
+		if err := owner.Process.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		_ = owner.Wait() // killed
 	}
-	_ = owner.Wait() // killed
+}
+
+func TestServerDiesWithItsOwner(t *testing.T) {
+	inst, dir, c := fresh(t)
+	pid, killOwner := owned(t, dir, c, "")
+	server := farmtest.Watch(t, pid)
+	killOwner()
 	server.AwaitEnd(t)
 	start(t, inst, c)
+}
+
+// TestServerIsAdopted after its owner's death, any number of times, and then ends
+// like one's own.
+func TestServerIsAdopted(t *testing.T) {
+	inst, dir, c := fresh(t)
+	adopt := func(want dbserver.Found) *dbserver.Server {
+		t.Helper()
+		s, found, err := dbserver.Adopt(inst, c)
+		if err != nil || found != want || (s != nil) != (want == dbserver.Alive) {
+			t.Fatalf("%v, %v; want %v", found, err, want)
+		}
+		return s
+	}
+	t.Cleanup(func() { // what a test that fails leaves
+		if s, _, err := dbserver.Adopt(inst, c); err != nil {
+			t.Error(err)
+		} else if s != nil {
+			s.Kill()
+			s.Release()
+		}
+	})
+	adopt(dbserver.Nothing)
+	pid, killOwner := owned(t, dir, c, "outlives")
+	killOwner()
+	s := adopt(dbserver.Alive)
+	s.Release()
+	s = adopt(dbserver.Alive)
+	if s.PID() != pid {
+		t.Errorf("adopted %d, want %d", s.PID(), pid)
+	}
+	if err := s.Exec(t.Context(), "CREATE DATABASE d"); err != nil {
+		t.Error(err)
+	}
+	select {
+	case <-s.Done():
+		t.Error("it has ended")
+	default:
+	}
+	s.Kill()
+	if s.Err() == nil || s.Signal(syscall.SIGTERM) {
+		t.Errorf("after the end: %v", s.Err())
+	}
+	s.Release()
+	adopt(dbserver.Dead)
+
+	_, killOwner = owned(t, dir, c, "outlives")
+	killOwner()
+	s = adopt(dbserver.Alive)
+	if err := s.Stop(t.Context()); err != nil {
+		t.Error(err)
+	}
+	s.Release()
+	adopt(dbserver.Nothing)
 }
 
 func TestErrorOfAFailedStartSaysWhy(t *testing.T) {

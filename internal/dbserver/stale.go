@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -60,6 +61,20 @@ func recordProcess(path string, pid int) error {
 	return nil
 }
 
+// readProcess returns what recordProcess has written; fs.ErrNotExist if there is
+// nothing.
+func readProcess(path string) (process, error) {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return process{}, fmt.Errorf("look for a server left behind: %w", err)
+	}
+	var was process
+	if err := json.Unmarshal(text, &was); err != nil || was.PID <= 0 {
+		return process{}, fmt.Errorf("%s is not a process record (remove it when no server runs on %s): %w", path, filepath.Dir(path), err)
+	}
+	return was, nil
+}
+
 func forgetProcess(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("forget the server's process: %w", err)
@@ -70,16 +85,12 @@ func forgetProcess(path string) error {
 // stopStale stops the process that an earlier run recorded in the directory,
 // if it is still the same one.
 func stopStale(ctx context.Context, c Config) error {
-	text, err := os.ReadFile(c.pidFile())
+	was, err := readProcess(c.pidFile())
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
 	}
 	if err != nil {
-		return fmt.Errorf("look for a server left behind: %w", err)
-	}
-	var was process
-	if err := json.Unmarshal(text, &was); err != nil || was.PID <= 0 {
-		return fmt.Errorf("%s is not a process record (remove it when no server runs on %s): %w", c.pidFile(), c.Dir, err)
+		return err
 	}
 	// The descriptor is taken before the identity is compared, so what is
 	// signalled is what was compared.

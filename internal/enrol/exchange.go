@@ -70,39 +70,39 @@ func join(ctx context.Context, t Token, name string, key *ecdsa.PrivateKey) (Rep
 	if err != nil {
 		return Reply{}, err
 	}
-	return ask(ctx, t.Addresses, JoinPath, body, func(host string) *tls.Config { return pki.PinnedTLS(host, t.Fingerprint) })
+	return ask[Reply](ctx, t.Addresses, JoinPath, body, func(host string) *tls.Config { return pki.PinnedTLS(host, t.Fingerprint) })
 }
 
 // ask posts body to the first address that can be reached. A request that may
 // have arrived is not sent to another one.
-func ask(ctx context.Context, addresses []string, path string, body []byte, config func(host string) *tls.Config) (Reply, error) {
+func ask[R any](ctx context.Context, addresses []string, path string, body []byte, config func(host string) *tls.Config) (none R, err error) {
 	var unreached error
 	for _, address := range addresses {
-		reply, sent, err := askOne(ctx, address, path, body, config)
+		reply, sent, err := askOne[R](ctx, address, path, body, config)
 		if err == nil {
 			return reply, nil
 		}
 		err = fmt.Errorf("ask %s: %w", address, err)
 		if sent {
-			return Reply{}, err
+			return none, err
 		}
 		unreached = errors.Join(unreached, err)
 	}
-	return Reply{}, unreached
+	return none, unreached
 }
 
-func askOne(ctx context.Context, address, path string, body []byte, config func(host string) *tls.Config) (r Reply, sent bool, err error) {
+func askOne[R any](ctx context.Context, address, path string, body []byte, config func(host string) *tls.Config) (r R, sent bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, exchangeLimit, fmt.Errorf("no answer within %v", exchangeLimit))
 	defer cancel()
 	host, _, err := net.SplitHostPort(address)
 	if err != nil {
-		return Reply{}, false, err
+		return r, false, err
 	}
 	// The connection is made first: what fails until then has told nobody anything.
 	dialer := tls.Dialer{Config: config(host)}
 	conn, err := dialer.DialContext(ctx, "tcp", address)
 	if err != nil {
-		return Reply{}, false, err
+		return r, false, err
 	}
 	transport := &http.Transport{
 		DisableKeepAlives: true, MaxResponseHeaderBytes: 8 << 10,
@@ -118,7 +118,7 @@ func askOne(ctx context.Context, address, path string, body []byte, config func(
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "https://"+address+path, bytes.NewReader(body))
 	if err != nil {
-		return Reply{}, false, errors.Join(err, conn.Close())
+		return r, false, errors.Join(err, conn.Close())
 	}
 	request.Header.Set("Content-Type", "application/json")
 	response, err := transport.RoundTrip(request)
@@ -126,7 +126,7 @@ func askOne(ctx context.Context, address, path string, body []byte, config func(
 		if cause := context.Cause(ctx); cause != nil {
 			err = cause
 		}
-		return Reply{}, true, err
+		return r, true, err
 	}
 	defer func() { err = errors.Join(err, response.Body.Close()) }()
 	data, err := io.ReadAll(io.LimitReader(response.Body, MaxBody+1))
@@ -134,17 +134,17 @@ func askOne(ctx context.Context, address, path string, body []byte, config func(
 		err = fmt.Errorf("its answer is longer than %d bytes", MaxBody)
 	}
 	if err != nil {
-		return Reply{}, true, err
+		return r, true, err
 	}
 	if response.StatusCode != http.StatusOK {
 		refusal := Refusal{Error: response.Status}
 		if json.Unmarshal(data, &refusal) != nil || refusal.Error == "" {
 			refusal.Error = response.Status // it is no scaler's answer; its status is all that is known
 		}
-		return Reply{}, true, &RefusedError{Status: response.StatusCode, Reason: refusal.Error}
+		return r, true, &RefusedError{Status: response.StatusCode, Reason: refusal.Error}
 	}
 	if err := json.Unmarshal(data, &r); err != nil {
-		return Reply{}, true, fmt.Errorf("read its answer: %w", err)
+		return r, true, fmt.Errorf("read its answer: %w", err)
 	}
 	return r, true, nil
 }

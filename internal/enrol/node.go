@@ -140,7 +140,11 @@ func update(dir string, r Reply, authority *x509.Certificate, key *ecdsa.PublicK
 	if err := pki.WriteCertificate(Files(dir).Certificate, cert); err != nil {
 		return err
 	}
-	data, err := json.MarshalIndent(r.Node, "", "  ")
+	return writeNode(dir, r.Node)
+}
+
+func writeNode(dir string, n Node) error {
+	data, err := json.MarshalIndent(n, "", "  ")
 	if err != nil {
 		return err
 	}
@@ -166,7 +170,7 @@ func Renew(ctx context.Context, dir string) (Node, error) {
 	if err != nil {
 		return Node{}, err
 	}
-	reply, err := ask(ctx, node.Scalers, RenewPath, []byte("{}"), func(host string) *tls.Config {
+	reply, err := ask[Reply](ctx, node.Scalers, RenewPath, []byte("{}"), func(host string) *tls.Config {
 		c := config.Clone()
 		c.ServerName = host
 		return c

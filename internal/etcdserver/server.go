@@ -37,6 +37,7 @@ type Options struct {
 	Farm    string
 	Name    string   // which of the members this is
 	Members []Member // of the whole cluster, the same for each
+	Join    bool     // the other members run already; they know of this one
 	Dir     string   // its data; made if it is not there
 	Files   pki.Files
 	Quota   int64         // bytes; beyond that it takes no writes
@@ -51,8 +52,9 @@ type Options struct {
 const (
 	// maxRequest bounds what one write may bring, in bytes: a node that may write
 	// only below its own name may still write a lot.
-	maxRequest = 256 << 10
-	maxStreams = 4096 // calls and watches at a time on one connection
+	maxRequest  = 256 << 10
+	maxLearners = 6
+	maxStreams  = 4096 // calls and watches at a time on one connection
 )
 
 // Server is a server that runs.
@@ -127,6 +129,11 @@ func (o Options) etcd(level zap.AtomicLevel) (*embed.Config, error) {
 	e.AdvertiseClientUrls, e.AdvertisePeerUrls = e.ListenClientUrls, e.ListenPeerUrls
 	e.InitialCluster = strings.Join(cluster, ",")
 	e.InitialClusterToken = "farmhand-" + o.Farm
+	if o.Join {
+		e.ClusterState = embed.ClusterStateFlagExisting
+	}
+	// One that was added and never starts must not be in the way of the next.
+	e.MaxLearners = maxLearners
 
 	e.ClientTLSInfo = transport.TLSInfo{
 		CertFile: o.Files.Certificate, KeyFile: o.Files.Key, TrustedCAFile: o.Files.Authority, ClientCertAuth: true,

@@ -198,9 +198,10 @@ func (l *ledger) since(from, at time.Time) sums {
 	return s
 }
 
-// audit holds a server's ledger against what clients were told, and returns the ids
-// that were acknowledged and are missing, and those that are there more than once.
-func (l *ledger) audit(db *sql.DB) (lost, twice []int64, err error) {
+// auditUntil holds a server's ledger against what clients were told before then, and
+// returns the ids that were acknowledged and are missing, and those that are there more
+// than once.
+func (l *ledger) auditUntil(db *sql.DB, then time.Time) (lost, twice []int64, err error) {
 	rows, err := db.Query("SELECT id FROM ledger")
 	if err != nil {
 		return nil, nil, err
@@ -220,7 +221,7 @@ func (l *ledger) audit(db *sql.DB) (lost, twice []int64, err error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	for _, w := range l.writes {
-		if w.err == nil && there[w.id] == 0 {
+		if w.err == nil && w.told.Before(then) && there[w.id] == 0 {
 			lost = append(lost, w.id)
 		}
 	}
@@ -273,6 +274,7 @@ func (l *ledger) overlap(db *sql.DB) (string, error) {
 	}
 	return "", nil
 }
+
 // sortedByEnd returns the writes in the order in which their clients were told.
 func sortedByEnd(writes []written) []written {
 	list := slices.Clone(writes)

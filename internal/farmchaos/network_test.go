@@ -80,46 +80,50 @@ func ip(args ...string) error {
 	return nil
 }
 
+// nodes are all that there may ever be. Their namespaces are made before any process
+// is: what a namespace of mounts that is made later holds, others do not see.
+var nodes = []string{scalerNode, "web1", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9"}
+
 func newNetwork(t testing.TB) *network {
 	prefix := os.Getenv(inside)
 	if prefix == "" {
 		t.Skip("needs network namespaces: root, and a kernel that lets it make them")
 	}
-	return &network{t, prefix}
+	n := &network{t, prefix}
+	for i, node := range nodes {
+		name, port := n.name(node), fmt.Sprintf("port%d", i)
+		for _, c := range [][]string{
+			{"netns", "add", name},
+			{"-n", name, "link", "set", "lo", "up"},
+			{"-n", name, "link", "add", "eth0", "type", "veth", "peer", "name", port, "netns", prefix},
+			{"-n", name, "link", "set", "eth0", "up"},
+			{"-n", prefix, "link", "set", port, "master", "br0", "up"},
+		} {
+			if err := ip(c...); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	return n
 }
 
 func (n *network) name(node string) string { return n.prefix + "-" + node }
 
-// launcher writes the program that starts a node's sidecar in its own namespace,
-// which it makes.
+// launcher writes the program that starts a node's processes in its namespace, which
+// gets the node's address.
 func (n *network) launcher(dir string) string {
 	path := filepath.Join(dir, "launcher")
 	text := fmt.Sprintf(`#!/bin/sh
 # launcher NAME ADDRESS PROGRAM ARGUMENT…
 set -e
-name=$1 address=$2 ns=%s-$1; shift 2
-if ! ip netns exec "$ns" true 2>/dev/null; then
-  ip netns add "$ns"
-  ip -n "$ns" link set lo up
-  port=v$(echo "$address" | tr -d .)
-  ip -n "$ns" link add eth0 type veth peer name "$port" netns %s
-  ip -n "$ns" addr add "$address/24" dev eth0
-  ip -n "$ns" link set eth0 up
-  ip -n %s link set "$port" master br0 up
-fi
+ns=%s-$1 address=$2; shift 2
+ip -n "$ns" addr replace "$address/24" dev eth0
 exec ip netns exec "$ns" "$@"
-`, n.prefix, n.prefix, n.prefix)
+`, n.prefix)
 	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		n.t.Fatal(err)
 	}
 	return path
-}
-
-// remove deletes a node's namespace; its processes have ended.
-func (n *network) remove(node string) {
-	if err := ip("netns", "del", n.name(node)); err != nil {
-		n.t.Logf("%v", err)
-	}
 }
 
 // cut lets nothing more pass from one node to another: what is sent goes to a hardware
@@ -133,5 +137,14 @@ func (n *network) cut(from string, to netip.Addr) {
 func (n *network) mend(from string, to netip.Addr) {
 	if err := ip("-n", n.name(from), "neigh", "del", to.String(), "dev", "eth0"); err != nil {
 		n.t.Error(err)
+	}
+}
+
+// remove deletes the namespaces; their processes have ended.
+func (n *network) remove() {
+	for _, node := range nodes {
+		if err := ip("netns", "del", n.name(node)); err != nil {
+			n.t.Error(err)
+		}
 	}
 }

@@ -66,6 +66,16 @@ func Fingerprint(cert *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// KeyFingerprint is the SHA-256 of a public key in hexadecimal digits.
+func KeyFingerprint(key *ecdsa.PublicKey) (string, error) {
+	der, err := x509.MarshalPKIXPublicKey(key)
+	if err != nil {
+		return "", fmt.Errorf("fingerprint of a key: %w", err)
+	}
+	sum := sha256.Sum256(der)
+	return hex.EncodeToString(sum[:]), nil
+}
+
 // PeerHost is the host name in the certificates of the registry's own members
 // and in no other: what shows one member that another one calls.
 const PeerHost = "peer.registry.farmhand.internal"

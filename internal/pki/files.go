@@ -146,6 +146,32 @@ func read(path string) ([]byte, error) {
 	return os.ReadFile(path)
 }
 
+// EncodeKey is the authority's key as PEM: who has it owns the farm.
+func (a *Authority) EncodeKey() ([]byte, error) {
+	der, err := x509.MarshalPKCS8PrivateKey(a.key)
+	if err != nil {
+		return nil, fmt.Errorf("encode key: %w", err)
+	}
+	return pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: der}), nil
+}
+
+// DecodeAuthority is the authority with that certificate, from what EncodeKey
+// returned. Its errors have nothing of the key in them.
+func DecodeAuthority(cert *x509.Certificate, text []byte) (*Authority, error) {
+	block, rest := pem.Decode(text)
+	if block == nil || block.Type != "PRIVATE KEY" || len(bytes.TrimSpace(rest)) != 0 {
+		return nil, errors.New("the authority's key is not one PEM block of a private key")
+	}
+	key, err := x509.ParsePKCS8PrivateKey(block.Bytes)
+	if err != nil {
+		return nil, errors.New("the authority's key cannot be read")
+	}
+	if ec, ok := key.(*ecdsa.PrivateKey); ok && cert.IsCA && ec.PublicKey.Equal(cert.PublicKey) {
+		return &Authority{cert: cert, key: ec}, nil
+	}
+	return nil, fmt.Errorf("it is not the key of the authority %s", cert.Subject.CommonName)
+}
+
 // WriteAuthority writes ca.key and ca.crt into dir, where none must be yet.
 func WriteAuthority(dir string, a *Authority) error {
 	files := In(dir, "ca")

@@ -26,6 +26,7 @@ func (k keys) nodeGrants(name string) []grant {
 		{k.nodeJournal(name), own},
 		{k.members(), read},
 		{k.clusters(), read},
+		{k.scalers(), read},
 		{k.ordersTree(name), read},
 	}
 }

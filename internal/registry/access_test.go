@@ -61,6 +61,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"read the members", get(k.members(), tree), true},
 		{"read the epoch", get(k.epoch("shop")), true},
 		{"read its orders", get(k.ordersTree(web), tree), true},
+		{"read where the control nodes are", get(k.scalers(), tree), true},
 		{"read an assignment", get(k.clusters() + "shop/assignment"), true},
 		{"remove its membership", del(k.memberTree(web), tree), true},
 
@@ -71,6 +72,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"write its orders", put(k.ordersTree(web) + "1"), false},
 		{"write the epoch", put(k.epoch("shop")), false},
 		{"write a topology", put(k.clusters() + "shop/topology"), false},
+		{"pose as a control node", put(k.scaler("scaler-9")), false},
 		{"ask for an operation", put(k.operations() + "1"), false},
 		{"read the operations", get(k.operations(), tree), false},
 		{"write what the scalers keep", put(k.root + "control/view"), false},
@@ -87,6 +89,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 		{"remove all there is", del("", tree), false},
 		{"end another's lease", func() error { _, err := node.etcd.Revoke(ctx, lease.ID); return err }, false},
 		{"read another's orders", get(k.ordersTree(db), tree), false},
+		{"read the tokens of control nodes", get(k.root+"controltokens/", tree), false},
 		{"read the tokens", get(k.root+"tokens/", tree), false},
 		{"read the journal", get(k.journal(), tree), false},
 		{"read all there is", get("", tree), false},

@@ -5,7 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -34,7 +36,7 @@ type Options struct {
 type Client struct {
 	farm      string
 	name      string // of the certificate
-	endpoints []string
+	endpoints atomic.Pointer[[]string]
 	keys      keys
 	tls       *tls.Config
 	etcd      *clientv3.Client
@@ -73,24 +75,45 @@ func Open(o Options) (*Client, error) {
 	if log == nil {
 		log = zap.NewNop()
 	}
-	urls := make([]string, len(o.Endpoints))
-	for i, endpoint := range o.Endpoints {
-		urls[i] = "https://" + endpoint
+	etcd, err := dial(o.Endpoints, config, log)
+	if err != nil {
+		return nil, fmt.Errorf("open registry at %s: %w", strings.Join(o.Endpoints, ", "), err)
 	}
-	etcd, err := clientv3.New(clientv3.Config{
-		Endpoints: urls, TLS: config,
+	c := &Client{farm: o.Farm, name: cert.Subject.CommonName, keys: farmKeys(o.Farm), tls: config, etcd: etcd, log: log}
+	c.endpoints.Store(&o.Endpoints)
+	return c, nil
+}
+
+func dial(endpoints []string, config *tls.Config, log *zap.Logger) (*clientv3.Client, error) {
+	return clientv3.New(clientv3.Config{
+		Endpoints: urls(endpoints), TLS: config,
 		DialTimeout: dialLimit, DialKeepAliveTime: pingAfter, DialKeepAliveTimeout: pingLimit,
 		// Its own messages are about single attempts; what comes of them is
 		// returned, and logged where that stops.
 		Logger: log.Named("etcd-client").WithOptions(zap.IncreaseLevel(zap.ErrorLevel)),
 	})
-	if err != nil {
-		return nil, fmt.Errorf("open registry at %s: %w", strings.Join(o.Endpoints, ", "), err)
+}
+
+func urls(endpoints []string) []string {
+	all := make([]string, len(endpoints))
+	for i, endpoint := range endpoints {
+		all[i] = "https://" + endpoint
 	}
-	return &Client{
-		farm: o.Farm, name: cert.Subject.CommonName, endpoints: o.Endpoints,
-		keys: farmKeys(o.Farm), tls: config, etcd: etcd, log: log,
-	}, nil
+	return all
+}
+
+// Endpoints are the host:port at which the client looks for the registry.
+func (c *Client) Endpoints() []string { return *c.endpoints.Load() }
+
+// SetEndpoints has the client look for the registry at other places from now on;
+// calls under way may end with ErrUnavailable. None is no change.
+func (c *Client) SetEndpoints(endpoints []string) {
+	if len(endpoints) == 0 || slices.Equal(endpoints, c.Endpoints()) {
+		return
+	}
+	endpoints = slices.Clone(endpoints)
+	c.endpoints.Store(&endpoints)
+	c.etcd.SetEndpoints(urls(endpoints)...)
 }
 
 // Close ends the client's connections.
@@ -136,12 +159,14 @@ func (c *Client) failed(err error, format string, args ...any) error {
 		return nil
 	}
 	what := fmt.Sprintf(format, args...)
-	at := strings.Join(c.endpoints, ", ")
+	at := strings.Join(c.Endpoints(), ", ")
 	switch {
 	case is(err, rpctypes.ErrPermissionDenied), is(err, rpctypes.ErrAuthFailed), is(err, rpctypes.ErrUserEmpty), is(err, rpctypes.ErrUserNotFound):
 		return fmt.Errorf("registry: %s as %q: %w (%w); a node writes only below its own name, and one that was expelled nothing", what, c.name, ErrDenied, err)
 	case is(err, rpctypes.ErrNoSpace):
 		return fmt.Errorf("registry: %s: %w (%w); raise its quota and clear its alarm", what, ErrFull, err)
+	case errors.Is(err, ErrUnsettled):
+		return fmt.Errorf("registry: %s: %w", what, err)
 	case isUnavailable(err):
 		return fmt.Errorf("registry: %s: %w at %s (%w); does it run there, and does a majority of its members?", what, ErrUnavailable, at, err)
 	}
@@ -157,7 +182,7 @@ const diagnoseLimit = 2 * time.Second
 // are fine.
 func (c *Client) Diagnose(ctx context.Context) error {
 	var found error
-	for _, endpoint := range c.endpoints {
+	for _, endpoint := range c.Endpoints() {
 		if err := c.diagnose(ctx, endpoint); err != nil {
 			found = errors.Join(found, fmt.Errorf("%s: %w", endpoint, err))
 		}

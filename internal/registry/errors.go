@@ -32,5 +32,6 @@ func isUnavailable(err error) bool {
 		return e.Code() == codes.Unavailable || e.Code() == codes.DeadlineExceeded
 	}
 	s, ok := status.FromError(err)
-	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
+	// The last is what a member says that has just been removed.
+	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded || s.Message() == "raft: stopped")
 }

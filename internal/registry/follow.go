@@ -117,7 +117,7 @@ func (c *Client) followOnce(ctx context.Context, prefix string, get func(context
 			// etcd's client tries for ever to get a broken watch back and tells nobody;
 			// an answer shows that there is one.
 			if silent := time.Since(heard); silent > watchSilence {
-				return fmt.Errorf("registry: watch %s: %w at %s: nothing was heard for %v", prefix, ErrUnavailable, strings.Join(c.endpoints, ", "), silent.Round(time.Second))
+				return fmt.Errorf("registry: watch %s: %w at %s: nothing was heard for %v", prefix, ErrUnavailable, strings.Join(c.Endpoints(), ", "), silent.Round(time.Second))
 			}
 			if err := c.askProgress(ctx); err != nil {
 				return c.failed(err, "watch %s", prefix)

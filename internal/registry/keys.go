@@ -16,9 +16,11 @@ import "fmt"
 //	journal/nodes/NAME/TIME-NONCE  what the node NAME tells
 //	nodes/NAME                  a node that was admitted, or was and is banned
 //	tokens/ID                   a token to join with: its hash and its bounds; under a lease
+//	controltokens/ID            the same, for a control node
+//	scalers/NAME                a control node: where it answers, and whether it has a vote
 //
 // A node writes below members/NAME/, health/NAME/ and journal/nodes/NAME/ and
-// reads members/, clusters/ and orders/NAME/; access.go grants just that. The rest
+// reads members/, clusters/, scalers/ and orders/NAME/; access.go grants just that. The rest
 // is the scalers', who are the administrator.
 type keys struct{ root string }
 
@@ -42,6 +44,9 @@ func (k keys) nodeJournal(name string) string { return k.nodeJournals() + name +
 func (k keys) nodes() string                  { return k.root + "nodes/" }
 func (k keys) node(name string) string        { return k.nodes() + name }
 func (k keys) token(id string) string         { return k.root + "tokens/" + id }
+func (k keys) controlToken(id string) string  { return k.root + "controltokens/" + id }
+func (k keys) scalers() string                { return k.root + "scalers/" }
+func (k keys) scaler(name string) string      { return k.scalers() + name }
 
 const sessionKey = "session"
 

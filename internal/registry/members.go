@@ -105,10 +105,11 @@ func (c *Client) WatchMembers(ctx context.Context, tell func(MembersView) error)
 			if !ok {
 				return nil
 			}
-			if m, ok := c.readMember(string(e.Kv.Key), e.Kv.Value); ok && e.Type == clientv3.EventTypePut {
-				known[name] = m
-			} else {
-				delete(known, name)
+			delete(known, name)
+			if e.Type == clientv3.EventTypePut {
+				if m, ok := c.readMember(string(e.Kv.Key), e.Kv.Value); ok {
+					known[name] = m
+				}
 			}
 			return view(nil, name)
 		},

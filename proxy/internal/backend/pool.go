@@ -429,6 +429,20 @@ func (p *Pool) Break(server, address string) {
 	}
 }
 
+// Busy reports whether a session has a connection to the server at that address.
+func (p *Pool) Busy(server, address string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if pl := p.places[server]; pl != nil {
+		for _, c := range pl.out {
+			if c.key.address == address {
+				return true
+			}
+		}
+	}
+	return false
+}
+
 func (p *Pool) sweep(reason string, keep func(*Conn) bool) {
 	var out []*Conn
 	p.mu.Lock()

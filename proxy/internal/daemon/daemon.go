@@ -55,7 +55,7 @@ type Daemon struct {
 // New makes the parts of a proxy from the configuration file at path, which was
 // read into c. It opens the listening sockets, so that an address that is taken
 // is known at once; nothing is served before Run.
-func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, level zap.AtomicLevel, metrics *prometheus.Registry, activated []*os.File) (*Daemon, error) {
+func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, level zap.AtomicLevel, metrics *prometheus.Registry, activated []*os.File, beat func()) (*Daemon, error) {
 	d := &Daemon{
 		path: path, config: c, build: service.ReadBuild("farmhand-proxy"), log: log, level: level, metrics: metrics,
 		registry: session.NewRegistry(), started: time.Now(),
@@ -73,7 +73,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 	d.monitor = monitor.New(monitor.Config{
 		User: c.Monitor.User, Password: password, TLS: servers, TLSOptional: optional,
 		Interval: time.Duration(c.Health.Interval), Timeout: time.Duration(c.Health.Timeout), Failures: c.Health.Failures,
-		SlowStart: slowStart(c), Log: log.Named("monitor"), Metrics: metrics,
+		SlowStart: slowStart(c), Log: log.Named("monitor"), Metrics: metrics, Beat: beat,
 	})
 	d.pool = backend.NewPool(backend.Options{
 		MaxPerServer: c.Pool.MaxPerServer, MaxPerUser: c.Pool.MaxPerUser, WaitTimeout: time.Duration(c.Pool.Wait), Warm: true,

@@ -82,7 +82,7 @@ func (r *running) run(t *testing.T, c *config.Config) {
 	t.Helper()
 	log := zaptest.NewLogger(t, zaptest.Level(zap.WarnLevel))
 	finish, cancel := context.WithCancelCause(context.Background())
-	d, err := New(finish, filepath.Join(r.dir, "proxy.yaml"), c, log, zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil)
+	d, err := New(finish, filepath.Join(r.dir, "proxy.yaml"), c, log, zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -66,6 +66,16 @@ func TestReadsLeaveAReplicaThatFellSilent(t *testing.T) {
 // which stands still waits on, for that may go on; once another is the primary its
 // outcome is unknown, and the session goes on there.
 func TestAWriteOnADeposedPrimaryThatFellSilentEnds(t *testing.T) {
+	for name, c := range map[string]struct{ noticed, stays bool }{
+		"it is known to be down, and stays as a replica": {true, true},
+		"it is known to be down, and leaves":             {true, false},
+		"it leaves as it falls silent":                   {false, false},
+	} {
+		t.Run(name, func(t *testing.T) { writeOnDeposed(t, c.noticed, c.stays) })
+	}
+}
+
+func writeOnDeposed(t *testing.T, noticed, stays bool) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 2})
 	r := start(t, f, nil)
 	c := r.conn(t)
@@ -80,11 +90,13 @@ func TestAWriteOnADeposedPrimaryThatFellSilentEnds(t *testing.T) {
 		_, err := c.ExecContext(ctx, "INSERT INTO t VALUES (2)")
 		done <- err
 	}()
-	r.eventually(t, "the primary is known to be down", func() bool { return !r.monitor.View().Primary.Writable })
-	select {
-	case err := <-done:
-		t.Fatalf("the write ended while the primary might go on: %v", err)
-	default:
+	if noticed {
+		r.eventually(t, "the primary is known to be down", func() bool { return !r.monitor.View().Primary.Writable })
+		select {
+		case err := <-done:
+			t.Fatalf("the write ended while the primary might go on: %v", err)
+		default:
+		}
 	}
 	next.Lead(t)
 	other.Follow(t, next.Addr())
@@ -92,7 +104,10 @@ func TestAWriteOnADeposedPrimaryThatFellSilentEnds(t *testing.T) {
 	cluster := top.Clusters["default"]
 	primary, deposed := next.Describe(), *cluster.Primary
 	cluster.Epoch, cluster.Primary = 2, &primary
-	cluster.Replicas = []farm.Server{other.Describe(), deposed}
+	cluster.Replicas = []farm.Server{other.Describe()}
+	if stays {
+		cluster.Replicas = append(cluster.Replicas, deposed)
+	}
 	top.Clusters["default"] = cluster
 	if err := topology.Write(r.topology, top); err != nil {
 		t.Fatal(err)

@@ -89,7 +89,7 @@ func (w *worlds) startProxy(t *testing.T, change func(*config.Config)) {
 		change(&c)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	d, err := daemon.New(ctx, filepath.Join(dir, "proxy.yaml"), &c, zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)), zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil)
+	d, err := daemon.New(ctx, filepath.Join(dir, "proxy.yaml"), &c, zaptest.NewLogger(t, zaptest.Level(zap.ErrorLevel)), zap.NewAtomicLevel(), service.NewRegistry(service.Build{}), nil, nil)
 	if err != nil {
 		cancel()
 		t.Fatal(err)

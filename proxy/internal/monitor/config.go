@@ -41,6 +41,9 @@ type Config struct {
 	// several clusters it carries a label that tells them apart
 	// (prometheus.WrapRegistererWith).
 	Metrics prometheus.Registerer
+	// Beat is called about once a second as long as the monitor goes round; nil for
+	// nobody.
+	Beat func()
 }
 
 func (c Config) withDefaults() Config {

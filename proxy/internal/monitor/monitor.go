@@ -81,6 +81,8 @@ func (m *Monitor) Run(ctx context.Context) error {
 	defer cancel()
 
 	wg.Go(func() { m.directory.run(ctx) })
+	beat := time.NewTicker(beatEvery)
+	defer beat.Stop()
 	running := make(map[*watch]context.CancelFunc)
 	for {
 		wanted := m.wanted()
@@ -101,9 +103,16 @@ func (m *Monitor) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-m.reconcile:
+		case <-beat.C:
+			if m.config.Beat != nil {
+				m.config.Beat()
+			}
 		}
 	}
 }
+
+// beatEvery is how often it is told that the monitor goes round.
+const beatEvery = time.Second
 
 func (m *Monitor) wanted() map[*watch]bool {
 	m.mu.Lock()

@@ -26,7 +26,7 @@ who leads, each cluster's epoch, the journal. It is an etcd that the scaler
 brings with it. DIR is a control node's directory with its keys; whoever can read
 it owns the farm.`,
 	}
-	c.AddCommand(registryInit(), registryRun(), registryToken(), registryMembers(), registryEvents(), registryExpel())
+	c.AddCommand(registryInit(), registryRun(), registryToken(), registryMembers(), registryEvents(), registryExpel(), registryRemove())
 	return c
 }
 
@@ -56,29 +56,22 @@ and by a way that nobody else can read, to its machine.`,
 	}
 	c.Flags().StringVar(&config.Farm, "farm", "farm", "the farm's name")
 	c.Flags().StringArrayVar(&members, "member", []string{"scaler-1=127.0.0.1"}, "NAME=IP of a control node; once for each, three for a registry that survives one")
-	c.Flags().UintSliceVar(&ports, "ports", []uint{2379, 2380, 2381}, "the ports of each: for clients, for the other members, for nodes that join")
+	controlPorts(c, &ports)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		d, err := directory(args)
 		if err != nil {
 			return err
-		}
-		if len(ports) != 3 {
-			return fmt.Errorf("--ports has %d numbers; expected 3", len(ports))
-		}
-		for _, port := range ports {
-			if port == 0 || port > 65535 {
-				return fmt.Errorf("--ports %d is not a port", port)
-			}
 		}
 		for _, text := range members {
 			name, address, ok := strings.Cut(text, "=")
 			if !ok {
 				return fmt.Errorf("--member %q: expected NAME=IP", text)
 			}
-			config.Members = append(config.Members, control.Member{
-				Name: name, Address: address,
-				ClientPort: uint16(ports[0]), PeerPort: uint16(ports[1]), JoinPort: uint16(ports[2]),
-			})
+			m, err := controlMember(name, address, ports)
+			if err != nil {
+				return err
+			}
+			config.Members = append(config.Members, m)
 		}
 		dirs, err := control.Init(d, config, time.Now())
 		if err != nil {
@@ -136,15 +129,21 @@ ends it without waiting.`,
 }
 
 func registryToken() *cobra.Command {
-	var role, names string
+	var role, names, address string
 	var life time.Duration
+	var forControl bool
+	var ports []uint
 	c := &cobra.Command{
-		Use:   "token DIR --role ROLE --name NAME",
+		Use:   "token DIR --name NAME (--role ROLE | --control --address IP)",
 		Short: "make a token with which one machine can join, once",
 		Long: `Print a token with which one machine joins the farm as a node with the given
 role and name:
 
   scaler registry token DIR --role web --name 'web-*' | ssh web-7 sidecar join - --dir /var/lib/farmhand/node --name web-7
+
+With --control it is for one control node, which joins with scaler join:
+
+  scaler registry token DIR --control --name scaler-2 --address 10.0.0.2
 
 It works once and not after the given time. Whoever has it meanwhile can use it:
 pass it on by a way that others do not see.`,
@@ -153,15 +152,26 @@ pass it on by a way that others do not see.`,
 	c.Flags().StringVar(&role, "role", "", "what the node is to be, such as web or mysql")
 	c.Flags().StringVar(&names, "name", "", "the node's name, or a pattern such as 'web-*' of which it chooses one")
 	c.Flags().DurationVar(&life, "for", 15*time.Minute, "how long the token can be used")
-	for _, flag := range []string{"role", "name"} {
-		if err := c.MarkFlagRequired(flag); err != nil {
-			panic(err) // the flag was defined above
-		}
+	c.Flags().BoolVar(&forControl, "control", false, "for a control node instead of a node")
+	c.Flags().StringVar(&address, "address", "", "with --control: the IP address at which the control node will answer")
+	controlPorts(c, &ports)
+	if err := c.MarkFlagRequired("name"); err != nil {
+		panic(err) // the flag was defined above
 	}
+	c.MarkFlagsOneRequired("role", "control")
+	c.MarkFlagsMutuallyExclusive("role", "control")
+	c.MarkFlagsRequiredTogether("control", "address")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		d, err := directory(args)
 		if err != nil {
 			return err
+		}
+		if forControl {
+			m, err := controlMember(names, address, ports)
+			if err != nil {
+				return err
+			}
+			return controlToken(c, d, m, life)
 		}
 		return d.With(func(client *farmregistry.Client, config control.Config) error {
 			token, admission, err := d.NewToken(c.Context(), client, &config, role, names, life)

@@ -26,7 +26,8 @@ func registryMembers() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "members DIR",
 		Short: "show which nodes are there",
-		Long: `Show which nodes are there: those that renew their lease. --watch shows them
+		Long: `Show which nodes are there: those that renew their lease; and the control nodes,
+with their state: "leads" and "follows" are of the registry's own election. --watch shows them
 again at every change, until Ctrl-C; with --json that is one line for each.`,
 		Args: cobra.ExactArgs(1),
 	}
@@ -48,10 +49,14 @@ again at every change, until Ctrl-C; with --json that is one line for each.`,
 			if err != nil {
 				return err
 			}
-			if asJSON {
-				return indented(out, members)
+			controls, err := controlNodes(c.Context(), client)
+			if err != nil {
+				return err
 			}
-			return memberTable(out, members)
+			if asJSON {
+				return indented(out, append(members, asMembers(controls)...))
+			}
+			return errors.Join(memberTable(out, members), controlTable(out, controls))
 		})
 	}
 	return c
@@ -111,25 +116,8 @@ order of the registry. --json prints one JSON object a line, to keep or to searc
 		if err != nil {
 			return err
 		}
-		show := func(e farmregistry.Entry) error { return showEntry(c.OutOrStdout(), e, asJSON) }
 		return d.With(func(client *farmregistry.Client, _ control.Config) error {
-			if follow {
-				return untilSignal(c.Context(), func(ctx context.Context) error {
-					return client.FollowEntries(ctx, int(last), show, func(err error) {
-						_, _ = fmt.Fprintln(c.ErrOrStderr(), "scaler: waiting:", err)
-					})
-				})
-			}
-			entries, err := client.Entries(c.Context(), int(last))
-			if err != nil {
-				return err
-			}
-			for _, e := range entries {
-				if err := show(e); err != nil {
-					return err
-				}
-			}
-			return nil
+			return showEvents(c, client, asJSON, follow, int(last))
 		})
 	}
 	return c
@@ -143,7 +131,7 @@ func showEntry(w io.Writer, e farmregistry.Entry, asJSON bool) error {
 	for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
 		fmt.Fprintf(&fields, " %s=%s", key, e.Fields[key])
 	}
-	_, err := fmt.Fprintf(w, "%s  %-20s %-16s %s%s\n", e.Time.Local().Format("2006-01-02 15:04:05.000"), plain(e.Kind), plain(e.Who), plain(e.Text), plain(fields.String()))
+	_, err := fmt.Fprintf(w, "%7d  %s  %-20s %-16s %s%s\n", e.Revision, e.Time.Local().Format("2006-01-02 15:04:05.000"), plain(e.Kind), plain(e.Who), plain(e.Text), plain(fields.String()))
 	return err
 }
 

@@ -13,7 +13,8 @@ import (
 )
 
 // Config is registry.yaml: the same file on every control node. Which of the
-// members one is, its certificate says.
+// members one is, its certificate says. The list of members is kept as the
+// registry has it (roster.go); the rest is the operator's.
 type Config struct {
 	Farm     string            `yaml:"farm"`
 	Members  []Member          `yaml:"members"`

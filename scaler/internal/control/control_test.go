@@ -69,7 +69,7 @@ func run(t *testing.T, d Dir) (stop func() error) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	ready, done := make(chan Running, 1), make(chan error, 1)
-	go func() { done <- Run(ctx, d, zap.NewNop(), func(r Running) { ready <- r }) }()
+	go func() { done <- Run(ctx, d, testLog(t), func(r Running) { ready <- r }) }()
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
 	t.Cleanup(func() {
 		if err := stop(); err != nil {
@@ -383,3 +383,5 @@ func TestRunHoldsItsDirectory(t *testing.T) {
 		t.Errorf("a second one: %v", err)
 	}
 }
+
+func testLog(*testing.T) *zap.Logger { return zap.NewNop() }

@@ -23,6 +23,7 @@ import (
 //	server.crt, server.key   what this node serves with, and calls its peers with
 //	control.crt, control.key what the scaler is the registry's administrator with
 //	data/                    the embedded etcd's data
+//	seat                     how far the node is a member of the embedded etcd
 //	lock                     held by the one that runs
 type Dir struct{ Path string }
 
@@ -164,7 +165,7 @@ func (d Dir) load() (Config, Member, error) {
 }
 
 func (c *Config) member(cert *x509.Certificate) (Member, error) {
-	name, _ := strings.CutPrefix(cert.Subject.CommonName, memberPrefix)
+	name, _ := nameOf(cert)
 	for _, m := range c.Members {
 		if m.Name == name {
 			return m, nil
@@ -173,14 +174,16 @@ func (c *Config) member(cert *x509.Certificate) (Member, error) {
 	return Member{}, fmt.Errorf("the certificate says that this is member %q, which the configuration does not list", name)
 }
 
+// nameOf is whose server certificate it is, and whether it is a control node's.
+func nameOf(cert *x509.Certificate) (string, bool) {
+	return strings.CutPrefix(cert.Subject.CommonName, memberPrefix)
+}
+
 // text is the configuration file of a new registry.
 func (c *Config) text() string {
 	var s bytes.Buffer
-	fmt.Fprintf(&s, "# The farm's registry: the same file on every control node.\nfarm: %s\nmembers:\n", c.Farm)
-	for _, m := range c.Members {
-		fmt.Fprintf(&s, "  - name: %s\n    address: %q\n    client_port: %d\n    peer_port: %d\n    join_port: %d\n",
-			m.Name, m.Address, m.ClientPort, m.PeerPort, m.JoinPort)
-	}
+	fmt.Fprintf(&s, "# The farm's registry: the same file on every control node.\nfarm: %s\n\n"+
+		"# Kept by the scaler: scaler join adds a control node, scaler registry remove takes one away.\n%s", c.Farm, membersText(c.Members))
 	fmt.Fprintf(&s, `
 # The embedded etcd.
 etcd:

@@ -2,6 +2,7 @@ package control
 
 import (
 	"context"
+	"crypto/ecdsa"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -22,7 +23,8 @@ type joins struct {
 	client    *registry.Client
 	authority *pki.Authority
 	registry  []byte // the certificate that the registry's servers are signed by, PEM
-	config    *Config
+	dir       Dir
+	roster    *roster
 	who       string // this control node, for the journal
 	limiter   *limiter
 	log       *zap.Logger
@@ -33,8 +35,10 @@ const joinLimit = 10 * time.Second
 
 func (j *joins) handler() http.Handler {
 	mux := http.NewServeMux()
-	mux.HandleFunc("POST "+enrol.JoinPath, j.answer(j.join))
-	mux.HandleFunc("POST "+enrol.RenewPath, j.answer(j.renew))
+	mux.HandleFunc("POST "+enrol.JoinPath, answer(j, j.join))
+	mux.HandleFunc("POST "+enrol.RenewPath, answer(j, j.renew))
+	mux.HandleFunc("POST "+enrol.ScalerPath, answer(j, j.scaler))
+	mux.HandleFunc("POST "+enrol.AuthorityPath, answer(j, j.authorityKey))
 	return mux
 }
 
@@ -53,7 +57,7 @@ func (e *refused) Error() string {
 }
 
 // answer makes a handler of what answers one kind of request.
-func (j *joins) answer(reply func(context.Context, *http.Request) (enrol.Reply, error)) http.HandlerFunc {
+func answer[R any](j *joins, reply func(context.Context, *http.Request) (R, error)) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		ctx, cancel := context.WithTimeout(r.Context(), joinLimit)
 		defer cancel()
@@ -94,6 +98,8 @@ func (j *joins) refuse(ctx context.Context, r *http.Request, host string, err er
 		status, reason = http.StatusForbidden, err.Error()
 	case errors.Is(err, registry.ErrNameTaken):
 		status, reason = http.StatusConflict, "the farm has, or had until lately, a node of that name; \"scaler registry expel\" removes it, or choose another name"
+	case errors.Is(err, registry.ErrUnknownScaler):
+		status, reason = http.StatusForbidden, "the farm does not know this control node, or not any more"
 	case errors.Is(err, registry.ErrUnknownNode):
 		status, reason = http.StatusForbidden, "the farm does not know this node any more"
 	case errors.Is(err, registry.ErrUnavailable):
@@ -101,40 +107,57 @@ func (j *joins) refuse(ctx context.Context, r *http.Request, host string, err er
 	}
 	j.log.Warn("request of a node refused", zap.String("path", r.URL.Path), zap.String("peer", host), zap.Int("status", status), zap.Error(err))
 	// Not what any stranger can cause: it would push the rest out of the journal.
-	if errors.Is(err, registry.ErrTokenUnfit) || errors.Is(err, registry.ErrNameTaken) || errors.Is(err, registry.ErrUnknownNode) {
+	if errors.Is(err, registry.ErrTokenUnfit) || errors.Is(err, registry.ErrNameTaken) || errors.Is(err, registry.ErrUnknownNode) || errors.Is(err, registry.ErrUnknownScaler) {
 		j.note(ctx, "join-refused", err.Error(), map[string]string{"peer": host})
 	}
 	return status, enrol.Refusal{Error: reason}
 }
 
-func (j *joins) join(ctx context.Context, r *http.Request) (enrol.Reply, error) {
-	var request enrol.Request
+// read decodes a request of which nothing may be unknown.
+func read(r *http.Request, into any) error {
 	decoder := json.NewDecoder(r.Body)
 	decoder.DisallowUnknownFields()
-	if err := decoder.Decode(&request); err != nil {
-		return enrol.Reply{}, &refused{status: http.StatusBadRequest, reason: "the request cannot be read", cause: err}
+	if err := decoder.Decode(into); err != nil {
+		return &refused{status: http.StatusBadRequest, reason: "the request cannot be read", cause: err}
+	}
+	return nil
+}
+
+// readRequest returns the key of a certificate request that is for name.
+func readRequest(text, name string) (*ecdsa.PublicKey, error) {
+	named, key, err := pki.ReadRequest([]byte(text))
+	if err == nil && named != name {
+		err = fmt.Errorf("it is for %.64q, the request for %q", named, name)
+	}
+	if err != nil {
+		return nil, &refused{status: http.StatusBadRequest, reason: "the certificate request is not possible", cause: fmt.Errorf("certificate request: %w", err)}
+	}
+	return key, nil
+}
+
+func (j *joins) join(ctx context.Context, r *http.Request) (enrol.Reply, error) {
+	var request enrol.Request
+	if err := read(r, &request); err != nil {
+		return enrol.Reply{}, err
 	}
 	if err := registry.CheckNodeName(request.Name); err != nil {
 		return enrol.Reply{}, &refused{status: http.StatusBadRequest, reason: "the name is not possible: " + err.Error()}
 	}
-	name, key, err := pki.ReadRequest([]byte(request.Request))
-	if err == nil && name != request.Name {
-		err = fmt.Errorf("it is for %.64q, the request for %q", name, request.Name)
-	}
+	key, err := readRequest(request.Request, request.Name)
 	if err != nil {
-		return enrol.Reply{}, &refused{status: http.StatusBadRequest, reason: "the certificate request is not possible", cause: fmt.Errorf("certificate request: %w", err)}
+		return enrol.Reply{}, err
 	}
 	now := time.Now()
 	// Signed before the token is spent; what can fail without it shall.
-	cert, err := j.authority.Client(key, name, now)
+	cert, err := j.authority.Client(key, request.Name, now)
 	if err != nil {
 		return enrol.Reply{}, err
 	}
-	node, err := j.client.SpendToken(ctx, request.ID, request.Secret, name, now)
+	node, err := j.client.SpendToken(ctx, request.ID, request.Secret, request.Name, now)
 	if err != nil {
 		return enrol.Reply{}, err
 	}
-	j.note(ctx, "node-joined", "node "+name+" joined with the role "+node.Role, map[string]string{"node": name, "role": node.Role})
+	j.note(ctx, "node-joined", "node "+node.Name+" joined with the role "+node.Role, map[string]string{"node": node.Name, "role": node.Role})
 	return j.reply(node, pki.EncodeCertificate(cert)), nil
 }
 
@@ -162,8 +185,9 @@ func (j *joins) renew(ctx context.Context, r *http.Request) (enrol.Reply, error)
 }
 
 func (j *joins) reply(n registry.Node, cert []byte) enrol.Reply {
+	config := j.roster.config()
 	return enrol.Reply{
-		Node:              enrol.Node{Farm: j.config.Farm, Name: n.Name, Role: n.Role, Endpoints: j.config.endpoints(), Scalers: j.config.joins()},
+		Node:              enrol.Node{Farm: config.Farm, Name: n.Name, Role: n.Role, Endpoints: config.endpoints(), Scalers: config.joins()},
 		Certificate:       string(cert),
 		Authority:         string(pki.EncodeCertificate(j.authority.Certificate())),
 		RegistryAuthority: string(j.registry),

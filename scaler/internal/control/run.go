@@ -11,10 +11,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 	"golang.org/x/sys/unix"
 
-	"farmhand/internal/etcdserver"
 	"farmhand/internal/pki"
 	"farmhand/internal/registry"
 	"farmhand/internal/service"
@@ -52,28 +50,32 @@ func Run(ctx context.Context, d Dir, log *zap.Logger, ready func(Running)) (err 
 		return err
 	}
 
+	client, err := d.open(&c, m, log)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, client.Close()) }()
 	group := service.NewGroup(ctx)
 	embedded := len(c.External.Endpoints) == 0
 	if embedded {
-		server, err := d.startServer(ctx, &c, m, log)
+		server, err := d.embed(ctx, &c, m, client, log)
 		if err != nil {
 			return stopped(ctx, err)
 		}
 		defer server.Close()
 		group.Go("etcd", server.Run)
 	}
-	client, err := registry.Open(registry.Options{Farm: c.Farm, Endpoints: c.endpoints(), Files: d.registryFiles(&c), Log: log})
-	if err != nil {
-		return errors.Join(err, end(group))
-	}
-	defer func() { err = errors.Join(err, client.Close()) }()
-	if err := secure(group.Context(), client, embedded, log); err != nil {
+	roster := newRoster(d, m, c, log)
+	if err := d.ready(group.Context(), roster, client, embedded); err != nil {
 		if failed := end(group); failed != nil {
 			return failed
 		}
 		return stopped(ctx, err)
 	}
-	server, listener, err := d.joinServer(ctx, &c, m, authority, client, log)
+	if embedded {
+		group.Go("control nodes", func(ctx context.Context) error { return roster.follow(ctx, client) })
+	}
+	server, listener, err := d.joinServer(ctx, roster, authority, client)
 	if err != nil {
 		return errors.Join(err, end(group))
 	}
@@ -86,20 +88,12 @@ func Run(ctx context.Context, d Dir, log *zap.Logger, ready func(Running)) (err 
 	return err
 }
 
-func (d Dir) startServer(ctx context.Context, c *Config, m Member, log *zap.Logger) (*etcdserver.Server, error) {
-	level, err := zapcore.ParseLevel(c.Etcd.LogLevel)
-	if err != nil {
-		return nil, fmt.Errorf("level of etcd's log: %w", err)
+// ready waits until the registry answers, is secured and has this member.
+func (d Dir) ready(ctx context.Context, r *roster, client *registry.Client, embedded bool) error {
+	if err := secure(ctx, client, embedded, r.log); err != nil || !embedded {
+		return err
 	}
-	o := etcdserver.Options{
-		Farm: c.Farm, Name: m.Name, Dir: d.data(), Files: d.server(),
-		Quota: int64(c.Etcd.Quota), History: time.Duration(c.Etcd.History),
-		Heartbeat: time.Duration(c.Etcd.Heartbeat), Election: time.Duration(c.Etcd.Election), LogLevel: level, Log: log,
-	}
-	for _, other := range c.Members {
-		o.Members = append(o.Members, etcdserver.Member{Name: other.Name, Clients: other.at(other.ClientPort), Peers: other.at(other.PeerPort)})
-	}
-	return etcdserver.Start(ctx, o)
+	return d.settle(ctx, r.config(), r.own, client, r.log)
 }
 
 // end stops a group early.
@@ -142,21 +136,21 @@ func secure(ctx context.Context, client *registry.Client, embedded bool, log *za
 	}
 }
 
-func (d Dir) joinServer(ctx context.Context, c *Config, m Member, authority *pki.Authority, client *registry.Client, log *zap.Logger) (*http.Server, net.Listener, error) {
+func (d Dir) joinServer(ctx context.Context, r *roster, authority *pki.Authority, client *registry.Client) (*http.Server, net.Listener, error) {
 	config, err := d.server().ServerTLS()
 	if err != nil {
 		return nil, nil, err
 	}
-	signer, err := pki.ReadCertificate(d.registryFiles(c).Authority)
+	signer, err := pki.ReadCertificate(d.registryFiles(r.config()).Authority)
 	if err != nil {
 		return nil, nil, err
 	}
 	j := &joins{
-		client: client, authority: authority, registry: pki.EncodeCertificate(signer), config: c,
-		who: "scaler " + m.Name, limiter: newLimiter(), log: log.Named("join"),
+		client: client, authority: authority, registry: pki.EncodeCertificate(signer), dir: d, roster: r,
+		who: "scaler " + r.own.Name, limiter: newLimiter(), log: r.log.Named("join"),
 	}
 	var listen net.ListenConfig
-	listener, err := listen.Listen(ctx, "tcp", m.at(m.JoinPort))
+	listener, err := listen.Listen(ctx, "tcp", r.own.at(r.own.JoinPort))
 	if err != nil {
 		return nil, nil, fmt.Errorf("endpoint for nodes that join: %w", err)
 	}

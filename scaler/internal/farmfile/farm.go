@@ -57,7 +57,18 @@ func (f *Farm) UnmarshalYAML(n ast.Node) error {
 // about the content is a [service.ConfigErrors], in the order of the file.
 func Load(path string) (*Farm, error) {
 	f := defaults().farm
-	if err := service.Load(path, &f); err != nil {
+	return f.loaded(path, service.Load(path, &f))
+}
+
+// Parse is [Load] of a file's content; path is where it is from.
+func Parse(path string, content []byte) (*Farm, error) {
+	f := defaults().farm
+	return f.loaded(path, service.Decode(path, content, &f))
+}
+
+// loaded is the farm that was read, or why it is none.
+func (f *Farm) loaded(path string, err error) (*Farm, error) {
+	if err != nil {
 		var errs service.ConfigErrors
 		if errors.As(err, &errs) {
 			slices.SortStableFunc(errs, func(a, b *service.ConfigError) int {
@@ -69,7 +80,7 @@ func Load(path string) (*Farm, error) {
 	if local := f.Provider.Parameters.Local; local != nil && !filepath.IsAbs(local.Directory) {
 		local.Directory = filepath.Join(filepath.Dir(path), local.Directory)
 	}
-	return &f, nil
+	return f, nil
 }
 
 // MarshalJSON writes the farm with the keys of the file and every default. It goes

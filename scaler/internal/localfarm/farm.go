@@ -1,10 +1,11 @@
-// Package localfarm runs a whole farm on one machine, in the foreground: a
-// primary and its replicas through the local provider, and a proxy in front of
-// them. It owns the farm's directory and every process that it started.
+// Package localfarm runs a whole farm on one machine, in the foreground: the
+// control node with the scaler, and by the local provider the farm's instances.
+// It owns the farm's directory.
 //
-// It does not change who is the primary. Invariant: when Run returns, no
-// process of the farm is left and its data is complete, unless Run's error
-// says otherwise.
+// It decides nothing: that does the daemon, as on every control node. Invariant:
+// when Run returns, no process of the farm is left and its data is complete,
+// unless Run's error says otherwise. If this process is killed, the farm goes on,
+// and the next Run takes it over.
 package localfarm
 
 import (
@@ -12,82 +13,69 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net/netip"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"sync"
-	"syscall"
 	"time"
 
-	"farmhand/internal/child"
-	"farmhand/internal/farm"
-	"farmhand/internal/report"
+	"go.uber.org/zap"
+
+	"farmhand/internal/registry"
+	"farmhand/internal/service"
+	"farmhand/scaler/internal/control"
+	"farmhand/scaler/internal/daemon"
+	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/provider"
 )
 
-// Options say what the farm is to be.
+// Options say what the farm is to be and where.
 type Options struct {
-	// Dir is the farm's directory, an absolute path.
-	Dir string
+	Dir Dir
 	// Programs is the directory of the programs proxy and sidecar.
 	Programs string
-	// Listen is where the proxy takes clients by TCP.
-	Listen netip.AddrPort
-	// Socket is where it takes them by unix socket; empty for none.
-	Socket string
-	// Admin is the host:port of the proxy's metrics; empty for none.
-	Admin string
-	// Replicas is the number of replicas.
-	Replicas int
-	// First is the first server's address; the others get the ones after it.
-	First netip.AddrPort
+	// File is what the farm is to be, Farm what that says.
+	File daemon.File
+	Farm *farmfile.Farm
+	// Control is where the control node is, for a farm that is new.
+	Control control.Member
 	// StartLimit bounds the time until the farm answers.
 	StartLimit time.Duration
 	// Progress is told what happens, line by line.
 	Progress io.Writer
+	Log      *zap.Logger
+	// Beat is called as long as the scaler's main loop goes round; Ready when the
+	// farm answers.
+	Beat  func()
+	Ready func(Running)
 }
 
-// instances are the farm's servers, the primary first.
-func (o Options) instances() ([]instance, error) {
-	list := make([]instance, 1+o.Replicas)
-	at := o.First
-	for i := range list {
-		if !at.Addr().IsLoopback() {
-			return nil, fmt.Errorf("server %d of %d would be at %v, which is not a loopback address", i+1, len(list), at)
-		}
-		list[i] = instance{Name: fmt.Sprintf("db%d", i+1), Address: at, ServerID: uint32(i + 1)}
-		if i > 0 {
-			list[i].Follow = list[0].Address
-		}
-		at = netip.AddrPortFrom(at.Addr().Next(), at.Port())
-	}
-	return list, nil
+// Running is the farm that answers.
+type Running struct {
+	Primary  string
+	Replicas int
+	Listen   string // host:port; empty for none
+	Socket   string
 }
 
 // run is one run of a farm.
 type run struct {
 	Options
-	layout    layout
-	local     launcher
-	instances []instance
-	board     *board
-	announced chan struct{} // closed when the written state says that the farm is ready
-	began     time.Time
-	saying    sync.Mutex
+	local  *provider.Local
+	began  time.Time
+	saying sync.Mutex
 }
 
-// Run starts the farm, calls ready when it answers through the proxy, keeps it
-// running until finish ends and then stops it in order: the proxy, the
-// replicas, the primary. The end of now makes that short.
-func Run(finish, now context.Context, o Options, ready func()) (err error) {
-	r := &run{Options: o, layout: layout{o.Dir}, announced: make(chan struct{}), began: time.Now()}
-	if r.instances, err = o.instances(); err != nil {
-		return err
-	}
-	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
+// Run starts the farm, calls Ready when it answers through the proxy, keeps it
+// running until finish ends and then stops it in order: the web nodes, the primary,
+// the replicas, the registry. The end of now makes that short.
+func Run(finish, now context.Context, o Options) error {
+	r := &run{Options: o, began: time.Now()}
+	if err := os.MkdirAll(o.Dir.Path, 0o755); err != nil {
 		return fmt.Errorf("make the farm's directory: %w", err)
 	}
-	lock, err := r.layout.hold()
+	lock, err := o.Dir.Hold()
 	if err != nil {
 		return err
 	}
@@ -95,184 +83,176 @@ func Run(finish, now context.Context, o Options, ready func()) (err error) {
 	if err := r.prepare(); err != nil {
 		return err
 	}
-	servers := make([]report.Report, len(r.instances))
-	for i, instance := range r.instances {
-		servers[i] = report.Report{Name: instance.Name, Address: instance.Address.String(), Role: roleOf(instance), State: report.Stopped}
-	}
-	r.board = newBoard(State{PID: os.Getpid(), Servers: servers, Proxy: Proxy{Listen: o.Listen.String(), Socket: o.Socket}})
-	return r.hold(finish, now, ready)
+	return r.hold(finish, now)
 }
 
-func roleOf(i instance) farm.Role {
-	if i.Follow.IsValid() {
-		return farm.Replica
-	}
-	return farm.Primary
-}
-
-// prepare checks what can be known to fail and writes the farm's files.
+// prepare checks what can be known to fail and makes the control node's directory.
 func (r *run) prepare() error {
 	for _, program := range []string{"proxy", "sidecar"} {
 		if _, err := os.Stat(filepath.Join(r.Programs, program)); err != nil {
 			return fmt.Errorf("the program %s is missing (make build): %w", program, err)
 		}
 	}
+	p := r.Farm.Provider.Parameters.Local
+	var err error
+	if r.local, err = provider.NewLocal(provider.Options{
+		Dir: r.Dir.Path, Programs: r.Programs, First: p.FirstAddress.Addr, Launcher: p.Launcher, Log: r.Log,
+		Tell: func(name, text string) { r.say("%s %s", name, text) },
+	}); err != nil {
+		return err
+	}
 	if err := r.checkPlaces(); err != nil {
 		return err
 	}
-	if err := r.layout.writeSecrets(); err != nil {
+	d := r.Dir.Control()
+	if _, err := os.Stat(d.ConfigFile()); !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
-	if err := r.layout.writeTopology(r.instances); err != nil {
-		return err
-	}
-	if err := r.layout.writeProxyConfig(r.Listen, r.Socket, r.Admin); err != nil {
-		return err
-	}
-	r.local = launcher{
-		Dir: r.Dir, Sidecar: filepath.Join(r.Programs, "sidecar"),
-		Accounts: accounts{
-			ReplicationFile: r.layout.secret("replication"), MonitorFile: r.layout.secret("monitor"),
-			ApplicationFile: r.layout.secret("app"), Application: AppUser,
-		},
-	}
-	return nil
-}
-
-// group is some parts that are started and stopped together.
-type group struct {
-	stop context.CancelFunc
-	done sync.WaitGroup
-
-	mu   sync.Mutex
-	errs []error
-}
-
-// launch has parts run until the group is told to stop.
-func launch(now context.Context, parts ...part) *group {
-	ctx, stop := context.WithCancel(context.Background())
-	g := &group{stop: stop}
-	for _, p := range parts {
-		g.done.Go(func() {
-			if err := p.keep(ctx, now); err != nil {
-				g.mu.Lock()
-				defer g.mu.Unlock()
-				g.errs = append(g.errs, err)
-			}
-		})
-	}
-	return g
-}
-
-func (g *group) end() error {
-	g.stop()
-	g.done.Wait()
-	return errors.Join(g.errs...)
+	c := control.Default()
+	c.Farm, c.Members = r.Farm.Name, []control.Member{r.Control}
+	_, err = control.Init(d, c, time.Now())
+	return err
 }
 
 // hold is the farm's life from the first process to the last.
-func (r *run) hold(finish, now context.Context, ready func()) (err error) {
-	publishing := launchPublisher(r)
-	defer func() { err = errors.Join(err, publishing()) }()
-
-	parts := make([]part, len(r.instances))
-	for i, instance := range r.instances {
-		parts[i] = r.server(instance)
+func (r *run) hold(finish, now context.Context) error {
+	monitor, err := service.ReadSecret(r.local.MonitorPasswordFile())
+	if err != nil {
+		return err
 	}
-	r.say("starting %d servers (data in %s)", len(parts), r.Dir)
-	primary := launch(now, parts[0])
-	defer func() { err = errors.Join(err, primary.end()) }()
-	replicas := launch(now, parts[1:]...)
-	defer func() { err = errors.Join(err, replicas.end()) }()
-	defer r.board.update(func(s *State) { s.Ready = false })
-
-	starting, cancel := context.WithTimeoutCause(finish, r.StartLimit, fmt.Errorf("it took longer than %v", r.StartLimit))
-	defer cancel()
-	if err := r.awaitServers(starting); err != nil {
-		return r.asked(finish, err)
+	ctx, stop := context.WithCancelCause(finish)
+	defer stop(nil)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	var watched error
+	err = daemon.Run(ctx, daemon.Options{
+		Dir: r.Dir.Control(), Log: r.Log, Lease: daemon.DefaultLease, Beat: r.Beat,
+		Provide: func(*farmfile.Farm) (daemon.Provided, error) {
+			return daemon.Provided{
+				Provider: r.local, Keep: r.local.Keep,
+				Monitor: daemon.Account{User: provider.MonitorUser, Password: monitor},
+			}, nil
+		},
+		Ready: func(control.Running) {
+			watching.Go(func() {
+				if watched = r.Dir.Control().With(func(c *registry.Client, _ control.Config) error { return r.watch(ctx, c) }); watched != nil {
+					stop(watched)
+				}
+			})
+		},
+		Last: func() error {
+			stop(nil) // also where nobody asked for the end
+			watching.Wait()
+			return r.stop(now)
+		},
+	})
+	if finish.Err() != nil {
+		watched = nil // it was told to stop, which then is its cause
 	}
-	r.say("starting the proxy on %v", r.places())
-	proxy := launch(now, r.proxy())
-	defer func() {
-		if finish.Err() != nil {
-			r.say("stopping: the proxy, the replicas, the primary (Ctrl-C again: at once)")
-		}
-		err = errors.Join(err, proxy.end())
-	}()
-	if err := r.awaitAnswers(starting); err != nil {
-		return r.asked(finish, err)
-	}
-	r.board.update(func(s *State) { s.Ready = true })
-	<-r.announced // who hears that it is ready finds it so
-	ready()
-	<-finish.Done()
-	return nil
+	return errors.Join(watched, err)
 }
 
-// asked is err unless the farm was told to stop, which then is its cause.
-func (r *run) asked(finish context.Context, err error) error {
-	if finish.Err() != nil {
+// watch applies the farm file, tells what happens, and says when the farm answers.
+func (r *run) watch(ctx context.Context, client *registry.Client) error {
+	if err := r.apply(ctx, client); err != nil {
+		return asked(ctx, err)
+	}
+	ctx, stop := context.WithCancel(ctx)
+	group := service.NewGroup(ctx)
+	defer stop()
+	group.Go("journal", func(ctx context.Context) error {
+		return client.FollowEntries(ctx, 0, func(e registry.Entry) error {
+			r.say("%s", e.Text)
+			return nil
+		}, nil)
+	})
+	group.Go("start", func(ctx context.Context) error {
+		starting, cancel := context.WithTimeoutCause(ctx, r.StartLimit, fmt.Errorf("it took longer than %v", r.StartLimit))
+		defer cancel()
+		running, err := r.awaitFarm(starting, client)
+		if err == nil {
+			r.Ready(running)
+		}
+		return err
+	})
+	return asked(ctx, group.Wait())
+}
+
+func asked(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
-// server is the part that an instance's sidecar is.
-func (r *run) server(i instance) part {
-	return part{
-		name:  i.Name,
-		start: func() (process, error) { return r.local.Launch(i, r.hear) },
-		ended: func(err error, wait time.Duration) {
-			r.say("%s: its sidecar ended (%v), starts again in %v; see %s", i.Name, err, wait, r.local.LogFile(i.Name))
-			r.board.take(report.Report{
-				Time: time.Now().UTC(), Name: i.Name, Address: i.Address.String(), State: report.Failed,
-				Detail: fmt.Sprintf("its sidecar ended: %v", err),
-			})
-		},
+// apply makes the farm file that of the farm, unless it is already.
+func (r *run) apply(ctx context.Context, client *registry.Client) error {
+	was, raw, err := daemon.Applied(ctx, client)
+	if err != nil || was != nil && was.Text == r.File.Text && was.Path == r.File.Path && was.Directory == r.File.Directory {
+		return err
 	}
+	return daemon.Apply(ctx, client, r.File, raw)
 }
 
-// hear takes a report and says what a person wants to know of it.
-func (r *run) hear(now report.Report) {
-	before := r.board.take(now)
-	if now.State == before.State && now.PID == before.PID && now.Detail == before.Detail {
-		return
+// stop stops the instances in order; the end of now makes that short.
+func (r *run) stop(now context.Context) error {
+	instances, err := r.local.List(context.Background())
+	if err != nil {
+		return err
 	}
-	text := fmt.Sprintf("%s: %s", now.Name, now.State)
-	if now.State == report.Running {
-		text += fmt.Sprintf(" as %s on %s, pid %d", now.Role, now.Address, now.PID)
+	primary := ""
+	if err := r.Dir.Control().With(func(c *registry.Client, _ control.Config) error {
+		v, err := daemon.Viewed(now, c)
+		if v != nil && v.Assignment != nil {
+			leader, _ := v.Assignment.Leader()
+			primary = leader.Name
+		}
+		return err
+	}); err != nil && now.Err() == nil {
+		r.Log.Warn("not known who the primary is", zap.Error(err)) // then it is stopped with the others
 	}
-	if now.Detail != "" {
-		text += ": " + now.Detail
-	}
-	r.say("%s", text)
+	r.say("stopping: the web nodes, the primary, the replicas (Ctrl-C again: at once)")
+	return StopInstances(now, r.local, instances, primary)
 }
 
-// proxy is the part that the proxy is.
-func (r *run) proxy() part {
-	path := r.layout.proxyLog()
-	return part{
-		name: "proxy",
-		start: func() (process, error) {
-			logs, err := os.OpenFile(path, os.O_CREATE|os.O_APPEND|os.O_WRONLY, 0o644)
-			if err != nil {
-				return nil, err
-			}
-			defer func() { _ = logs.Close() }() // the child has its own descriptor
-			cmd := exec.Command(filepath.Join(r.Programs, "proxy"), "run", r.layout.proxyConfig())
-			cmd.Stdout, cmd.Stderr = logs, logs
-			c, err := child.Start(cmd, syscall.SIGTERM)
-			if err != nil {
-				return nil, err
-			}
-			r.board.update(func(s *State) { s.Proxy.PID, s.Proxy.Detail = c.PID(), "" })
-			return c, nil
-		},
-		ended: func(err error, wait time.Duration) {
-			r.say("proxy: it ended (%v), starts again in %v; %s says: %s", err, wait, path, lastLine(path))
-			r.board.update(func(s *State) { s.Proxy.PID, s.Proxy.Detail = 0, fmt.Sprintf("it ended: %v", err) })
-		},
+// StopInstances stops a local farm's instances in order: the web nodes, so that
+// nobody waits; the primary, while replicas acknowledge its last commits; the
+// replicas. The end of now makes that short. Nobody must keep them running.
+func StopInstances(now context.Context, local *provider.Local, instances []provider.Instance, primary string) error {
+	order := func(i provider.Instance) int {
+		switch {
+		case i.Kind != farmfile.MySQLKind:
+			return 0
+		case i.Name == primary:
+			return 1
+		}
+		return 2
 	}
+	var all error
+	for step := range 3 {
+		var stopping sync.WaitGroup
+		errs := make([]error, len(instances))
+		for n, i := range instances {
+			if order(i) == step {
+				stopping.Go(func() { errs[n] = stopInstance(now, local, i.Name) })
+			}
+		}
+		stopping.Wait()
+		all = errors.Join(all, errors.Join(errs...))
+	}
+	return all
+}
+
+func stopInstance(now context.Context, local *provider.Local, name string) error {
+	if now.Err() == nil {
+		if err := local.Halt(now, name, local.StopLimit); now.Err() == nil {
+			return err
+		}
+	}
+	if err := local.Halt(context.Background(), name, 0); err != nil {
+		return err
+	}
+	return fmt.Errorf("%s had to be killed", name)
 }
 
 // say prints a line of progress.
@@ -283,35 +263,11 @@ func (r *run) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(r.Progress, "[%6.1fs] %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// launchPublisher writes the state file at every change, at most ten times a
-// second, until the function that it returns is called.
-func launchPublisher(r *run) (stop func() error) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
-	go func() {
-		tick := time.NewTicker(100 * time.Millisecond)
-		defer tick.Stop()
-		for announced := false; ; {
-			state, changed := r.board.read()
-			if err := writeJSON(r.layout.state(), state); err != nil {
-				// A full disk, say: status is blind then, the farm is not.
-				r.say("the farm's state cannot be written: %v", err)
-			}
-			if state.Ready && !announced {
-				announced = true
-				close(r.announced)
-			}
-			select {
-			case <-changed:
-			case <-ctx.Done():
-				ended <- os.Remove(r.layout.state())
-				return
-			}
-			<-tick.C
-		}
-	}()
-	return func() error {
-		cancel()
-		return <-ended
+// listenAddress is a place of the farm file as an address; false if there is none.
+func listenAddress(text string) (netip.AddrPort, bool, error) {
+	if text == "" {
+		return netip.AddrPort{}, false, nil
 	}
+	address, err := netip.ParseAddrPort(text)
+	return address, err == nil, err
 }

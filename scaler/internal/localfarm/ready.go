@@ -9,101 +9,171 @@ import (
 	"strings"
 	"time"
 
+	"farmhand/internal/cluster"
+	"farmhand/internal/farm"
 	"farmhand/internal/mysqladmin"
-	"farmhand/internal/report"
+	"farmhand/internal/registry"
+	"farmhand/scaler/internal/daemon"
+	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/provider"
 )
 
-// awaitServers returns when every server runs and every replica replicates.
-func (r *run) awaitServers(ctx context.Context) error {
-	for {
-		state, changed := r.board.read()
-		var waiting []string
-		for _, s := range state.Servers {
-			if missing := notReady(s); missing != "" {
-				waiting = append(waiting, s.Name+" "+missing)
-			}
-		}
-		if len(waiting) == 0 {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return fmt.Errorf("the servers do not run: %w; waiting for: %s", context.Cause(ctx), strings.Join(waiting, "; "))
+// patience is after how long of waiting it is said what is waited for.
+const patience = 10 * time.Second
+
+// awaitFarm returns when every server that is to be there has its task, and the
+// application's account gets answers through every place of the first web node's
+// proxy.
+func (r *run) awaitFarm(ctx context.Context, client *registry.Client) (Running, error) {
+	v, err := r.awaitServers(ctx, client)
+	if err != nil {
+		return Running{}, err
+	}
+	running := Running{Primary: v.Assignment.Primary, Replicas: len(v.Assignment.Servers) - 1}
+	var log string
+	for _, n := range v.Nodes {
+		if n.Kind == farmfile.WebKind && running.Listen == "" && running.Socket == "" {
+			running.Listen, running.Socket, log = n.Listen, n.Socket, n.Log
 		}
 	}
+	var targets []mysqladmin.Target
+	if running.Listen != "" {
+		targets = append(targets, mysqladmin.Target{Network: "tcp", Address: running.Listen})
+	}
+	if running.Socket != "" {
+		targets = append(targets, mysqladmin.Target{Network: "unix", Address: running.Socket})
+	}
+	for _, target := range targets {
+		target.User, target.Password, target.Program = provider.AppUser, provider.AppUser, "scaler"
+		if err := r.awaitAnswer(ctx, target, v.Assignment, log); err != nil {
+			return Running{}, err
+		}
+	}
+	return running, nil
 }
 
-// notReady says what a server lacks; empty means nothing.
-func notReady(s report.Report) string {
+var errReady = errors.New("the servers are ready")
+
+// awaitServers returns what the leader sees when nothing is missing any more.
+func (r *run) awaitServers(ctx context.Context, client *registry.Client) (ready *daemon.View, err error) {
+	began := time.Now()
+	said, missing := time.Now(), "nobody leads"
+	err = daemon.WatchView(ctx, client, func(v *daemon.View, lost error) error {
+		switch {
+		case lost != nil:
+			missing = lost.Error()
+		case v == nil || v.Time.Before(began.Add(-time.Second)):
+			return nil // of an earlier run
+		default:
+			if missing = r.notReady(v); missing == "" {
+				ready = v
+				return errReady
+			}
+		}
+		if time.Since(said) > patience {
+			said = time.Now()
+			r.say("waiting: %s", missing)
+		}
+		return nil
+	})
+	if errors.Is(err, errReady) {
+		return ready, nil
+	}
+	return nil, fmt.Errorf("the farm is not there: %w; waiting for: %s", err, missing)
+}
+
+// notReady says what the farm lacks; empty means nothing.
+func (r *run) notReady(v *daemon.View) string {
+	var waiting []string
+	for name, role := range r.Farm.Roles {
+		there := 0
+		for _, n := range v.Nodes {
+			if n.RoleName != name {
+				continue
+			}
+			there++
+			if why := nodeNotReady(v, n); why != "" {
+				waiting = append(waiting, n.Name+" "+why)
+			}
+		}
+		if there < role.Count.Min {
+			text := fmt.Sprintf("%s has %d of %d servers", name, there, role.Count.Min)
+			if failure := v.Roles[name].Failure; failure != "" {
+				text += " (" + failure + ")"
+			}
+			waiting = append(waiting, text)
+		}
+	}
 	switch {
-	case s.State != report.Running:
-		return "is " + strings.TrimSpace(string(s.State)+" "+s.Detail)
-	case s.Role == "replica" && s.Replication == nil:
-		return "does not replicate " + s.Detail
-	case s.Role == "replica" && !(mysqladmin.Running(s.Replication.Receiver) && mysqladmin.Running(s.Replication.Applier)):
-		return fmt.Sprintf("does not replicate: receiver %s, applier %s %s", s.Replication.Receiver, s.Replication.Applier, s.Replication.Error)
-	case s.Detail != "":
-		return s.Detail
+	case v.Cluster != "" && (v.Assignment == nil || v.Assignment.Primary == ""):
+		waiting = append(waiting, strings.Join(v.Reasons, "; "))
+	case v.Cluster != "" && v.Assignment.Phase != cluster.Steady:
+		waiting = append(waiting, "a change of primary goes on")
+	}
+	return strings.Join(waiting, "; ")
+}
+
+func nodeNotReady(v *daemon.View, n daemon.NodeView) string {
+	switch {
+	case n.State != provider.Running:
+		return "is " + string(n.State)
+	case n.Database == nil && n.Web == nil:
+		return "has not reported yet (see " + n.Log + ")"
+	case n.Web != nil && n.Web.PID == 0:
+		return strings.TrimSpace("has no proxy yet " + n.Web.Detail)
+	case n.Database == nil:
+		return ""
+	}
+	s, ok := v.Assignment.Server(n.Name)
+	switch {
+	case !ok:
+		return "is not in the cluster yet"
+	case !n.Database.Answers:
+		return strings.TrimSpace("is " + string(n.Database.Process) + " " + n.Database.Detail)
+	case s.Task != cluster.Lead && s.State != farm.Serving:
+		return strings.TrimSpace("is to " + string(s.Task) + " and does not serve yet " + n.Database.Detail)
 	}
 	return ""
 }
 
-// awaitAnswers returns when the application's account gets answers through
-// every address of the proxy: from the primary in a transaction, from every
-// replica to plain reads.
-func (r *run) awaitAnswers(ctx context.Context) error {
-	targets := []mysqladmin.Target{{Network: "tcp", Address: r.Listen.String()}}
-	if r.Socket != "" {
-		targets = append(targets, mysqladmin.Target{Network: "unix", Address: r.Socket})
-	}
-	for _, target := range targets {
-		target.User, target.Password, target.Program = AppUser, AppUser, "scaler"
-		if err := r.awaitAnswer(ctx, target); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target) error {
+// awaitAnswer returns when the application's account gets answers through the
+// proxy: from the primary in a transaction, from every replica to plain reads.
+func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target, a *cluster.Assignment, log string) error {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
-	missing := map[string]bool{}
-	for _, i := range r.instances {
-		missing[strconv.FormatUint(uint64(i.ServerID), 10)] = true
+	missing := map[string]string{} // names by server id
+	for _, s := range a.Servers {
+		missing[strconv.FormatUint(uint64(s.ID), 10)] = s.Name
 	}
-	patience := time.Now().Add(5 * time.Second)
+	leader, _ := a.Leader()
+	said := time.Now()
 	for {
-		err := r.ask(ctx, target, missing)
+		err := ask(ctx, target, strconv.FormatUint(uint64(leader.ID), 10), missing)
 		if err == nil && len(missing) == 0 {
 			return nil
 		}
 		if err == nil {
 			var names []string
-			for _, i := range r.instances {
-				if missing[strconv.FormatUint(uint64(i.ServerID), 10)] {
-					names = append(names, i.Name)
-				}
+			for _, name := range missing {
+				names = append(names, name)
 			}
 			err = fmt.Errorf("no answer came from %s yet", strings.Join(names, ", "))
 		}
-		if time.Now().After(patience) {
+		if time.Since(said) > patience {
+			said = time.Now()
 			r.say("waiting for the farm to answer through %s: %v", target.Address, err)
-			patience = time.Now().Add(5 * time.Second)
 		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the farm does not answer through %s: %w: %w; %s says: %s",
-				target.Address, context.Cause(ctx), err, r.layout.proxyLog(), lastLine(r.layout.proxyLog()))
+			return fmt.Errorf("the farm does not answer through %s: %w: %w; %s says: %s", target.Address, context.Cause(ctx), err, log, lastLine(log))
 		}
 	}
 }
 
-// ask asks the farm through the proxy who answers and strikes that off. Only
-// the primary may answer in a transaction.
-func (r *run) ask(ctx context.Context, target mysqladmin.Target, missing map[string]bool) (err error) {
+// ask asks the farm through the proxy who answers and strikes that off. Only the
+// primary may answer in a transaction.
+func ask(ctx context.Context, target mysqladmin.Target, primary string, missing map[string]string) (err error) {
 	ctx, cancel := context.WithTimeout(ctx, 5*time.Second)
 	defer cancel()
 	conn, err := mysqladmin.Dial(ctx, target)
@@ -126,7 +196,6 @@ func (r *run) ask(ctx context.Context, target mysqladmin.Target, missing map[str
 	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 		return err
 	}
-	primary := strconv.FormatUint(uint64(r.instances[0].ServerID), 10)
 	if len(rows) != 1 || rows[0].String("id") != primary || rows[0].String("ro") != "0" {
 		return errors.New("a transaction did not go to the primary")
 	}

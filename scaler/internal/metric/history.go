@@ -70,3 +70,13 @@ func (h *History) Readings(metrics []farmfile.Metric) [][]decide.Sample {
 	}
 	return readings
 }
+
+// Measure returns what makes the readings of a role whose servers are known: it takes
+// a sample of what the nodes report now, and returns all. It is what package roles
+// asks for.
+func (h *History) Measure(now time.Time, metrics []farmfile.Metric, nodes map[string]Node, proxies []Node) func([]decide.Server) [][]decide.Sample {
+	return func(servers []decide.Server) [][]decide.Sample {
+		h.Take(metrics, See(now, servers, nodes, proxies))
+		return h.Readings(metrics)
+	}
+}

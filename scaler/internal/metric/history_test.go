@@ -60,15 +60,16 @@ func TestDecideKnows(t *testing.T) {
 	servers := []decide.Server{{Name: "db1", State: decide.Ready, Primary: true}, {Name: "db2", State: decide.Ready}, {Name: "db3", State: decide.Ready}}
 	decided := func(second Node) decide.Decision {
 		var h History
+		var readings [][]decide.Sample
 		now := start
 		for ; now.Before(start.Add(2 * time.Minute)); now = now.Add(time.Second) {
 			first := everything("db2", 0.1)
 			if first.Heard = now; !second.Heard.IsZero() {
 				second.Heard = now
 			}
-			h.Take(metrics, See(now, servers, map[string]Node{"db2": first, "db3": second}, nil))
+			readings = h.Measure(now, metrics, map[string]Node{"db2": first, "db3": second}, nil)(servers)
 		}
-		return decide.Decide(decide.Picture{Servers: servers, Wanted: 3, Readings: h.Readings(metrics)}, policy, now)
+		return decide.Decide(decide.Picture{Servers: servers, Wanted: 3, Readings: readings}, policy, now)
 	}
 	if d := decided(everything("db3", 0.1)); len(d.Actions) != 1 || d.Actions[0].Kind != decide.Terminate {
 		t.Errorf("idle servers: %+v", d)

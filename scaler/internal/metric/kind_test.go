@@ -156,8 +156,10 @@ func TestProxiesThatDoNothing(t *testing.T) {
 func TestSee(t *testing.T) {
 	nodes := map[string]Node{"db1": everything("db1", 1), "db2": everything("db2", 1)}
 	servers := []decide.Server{
-		{Name: "db1", State: decide.Ready, Primary: true}, {Name: "db2", State: decide.Warming},
-		{Name: "db3", State: decide.Draining}, {Name: "db4", State: decide.Unwell},
+		{Name: "db1", State: decide.Ready, Primary: true},
+		{Name: "db2", State: decide.Warming},
+		{Name: "db3", State: decide.Draining},
+		{Name: "db4", State: decide.Unwell},
 	}
 	names := func(nodes []Node) (list []string) {
 		for _, n := range nodes {

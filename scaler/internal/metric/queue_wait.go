@@ -15,21 +15,3 @@ func queueWait(s *Seen) (value float64, silent int) {
 		return time, statements, statements > 0 || v[3] == 0 // if all wait still, nobody knows for how long
 	})
 }
-
-// ratio is that of the sums of what each node has; 0 if there is nothing of the
-// whole, because then there is none of the part.
-func ratio(nodes []Node, of func(Node) (part, whole float64, ok bool)) (value float64, silent int) {
-	var parts, wholes float64
-	for _, node := range nodes {
-		part, whole, ok := of(node)
-		if !ok {
-			silent++
-			continue
-		}
-		parts, wholes = parts+part, wholes+whole
-	}
-	if wholes == 0 && silent < len(nodes) {
-		return 0, silent
-	}
-	return parts / wholes, silent // of none NaN
-}

@@ -4,8 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
+	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"time"
 
@@ -88,7 +91,7 @@ func (l *Local) keep(ctx context.Context, r record) {
 		}
 		wait := backoff.Next(time.Since(began))
 		l.Log.Warn("sidecar ended", zapName(r.Name), zap.Error(err), zap.Duration("again_in", wait))
-		l.Tell(r.Name, fmt.Sprintf("its sidecar ended (%v), starts again in %v; see %s", text(err), wait, l.place.log(r.Name)))
+		l.Tell(r.Name, fmt.Sprintf("its sidecar ended (%s), starts again in %v; %s says: %s", text(err), wait, l.place.log(r.Name), lastLine(l.place.log(r.Name))))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():
@@ -101,6 +104,29 @@ func text(err error) string {
 		return "unasked"
 	}
 	return err.Error()
+}
+
+// endOfLog is how much of a log is looked at for its last line, in bytes.
+const endOfLog = 4 << 10
+
+// lastLine is the last line of a log, for people.
+func lastLine(path string) string {
+	f, err := os.Open(path)
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	defer func() { _ = f.Close() }() // only read
+	if info, err := f.Stat(); err == nil && info.Size() > endOfLog {
+		if _, err := f.Seek(-endOfLog, io.SeekEnd); err != nil {
+			return "(" + err.Error() + ")"
+		}
+	}
+	text, err := io.ReadAll(io.LimitReader(f, endOfLog))
+	if err != nil {
+		return "(" + err.Error() + ")"
+	}
+	lines := strings.Split(strings.TrimSpace(string(text)), "\n")
+	return lines[len(lines)-1]
 }
 
 // run starts the sidecar, if it does not run, and returns when it has ended.

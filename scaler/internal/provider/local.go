@@ -131,8 +131,7 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 	if err := l.listens(s, &r, others); err != nil {
 		return record{}, err
 	}
-	// What an attempt that was cut short has left is not an instance's.
-	if err := os.RemoveAll(filepath.Join(l.Dir, s.Name)); err != nil {
+	if err := l.clear(s.Name); err != nil {
 		return record{}, err
 	}
 	if err := os.MkdirAll(filepath.Join(l.Dir, s.Name), 0o755); err != nil {
@@ -259,21 +258,42 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 	return nil
 }
 
+// clear makes room for an instance. What an attempt that was cut short has left is
+// nobody's; data is never removed for that.
+func (l *Local) clear(name string) error {
+	if err := l.keepData(name); err != nil {
+		return err
+	}
+	return os.RemoveAll(filepath.Join(l.Dir, name))
+}
+
+// keepData puts a database server's directory, if there is one, where terminated
+// instances' data is kept.
+func (l *Local) keepData(name string) error {
+	data, kept := l.place.mysql(name), filepath.Join(l.Dir, "kept", name)
+	if _, err := os.Stat(data); errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	err := os.MkdirAll(filepath.Dir(kept), 0o755)
+	if _, there := os.Stat(kept); err == nil && there == nil { // of an earlier instance of that name
+		kept += "-" + time.Now().UTC().Format("20060102T150405.000")
+	}
+	if err == nil {
+		err = os.Rename(data, kept)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the data in %s: %w", data, err)
+	}
+	return nil
+}
+
 // remove removes the instance's directory; its record last, so that what was cut
 // short is gone on with.
 func (l *Local) remove(r record) error {
 	dir := filepath.Join(l.Dir, r.Name)
-	if data := l.place.mysql(r.Name); r.Keep {
-		kept := filepath.Join(l.Dir, "kept", r.Name)
-		err := os.MkdirAll(filepath.Dir(kept), 0o755)
-		if _, there := os.Stat(kept); err == nil && there == nil { // of an earlier instance of that name
-			kept += "-" + r.Launched.Format("20060102T150405")
-		}
-		if err == nil {
-			err = os.Rename(data, kept)
-		}
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("keep its data: %w", err)
+	if r.Keep {
+		if err := l.keepData(r.Name); err != nil {
+			return err
 		}
 	}
 	entries, err := os.ReadDir(dir)

@@ -167,6 +167,10 @@ func (l *Local) end(ctx context.Context, name string, limit time.Duration) (err 
 			return context.Cause(ctx)
 		case errors.Is(err, context.DeadlineExceeded):
 			l.Log.Warn("instance is killed: it did not stop in time", zapName(name))
+			// Before its server is ended, or it would start that again.
+			if err := kill(ctx, sidecar.ID); err != nil {
+				return err
+			}
 		case err != nil:
 			return err
 		}

@@ -263,6 +263,16 @@ func TestWhatDoesNotStopIsKilledAndDataIsKeptIfThatIsAsked(t *testing.T) {
 	if _, err := os.Stat(filepath.Join(o.Dir, "kept", "stubborn1", "data")); err != nil {
 		t.Errorf("the data that was to be kept: %v", err)
 	}
+	// Data that no instance has is not removed either.
+	if err := os.MkdirAll(filepath.Join(o.Dir, "stubborn1", "mysql", "older"), 0o755); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := l.Launch(t.Context(), s); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := filepath.Glob(filepath.Join(o.Dir, "kept", "stubborn1-*", "older")); err != nil || len(found) != 1 {
+		t.Errorf("the data that was there before: %v, %v", found, err)
+	}
 }
 
 // TestSecretsAreForTheirOwnerOnly looks at the files that a sidecar runs from.

@@ -40,7 +40,7 @@ func (l *Local) write(s Spec, r *record) error {
 		if err := l.writeProxy(s, r); err != nil {
 			return err
 		}
-		config["role"], config["web"] = "web", l.webConfig(s)
+		config["role"], config["web"] = "web", l.webConfig(s, r)
 		config["membership"] = mapping{"source": "registry", "registry": mapping{"cluster": s.Cluster}}
 	default:
 		return fmt.Errorf("the local provider has no instances of kind %s", s.Role.Kind)
@@ -74,7 +74,7 @@ func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {
 	}
 }
 
-func (l *Local) webConfig(s Spec) mapping {
+func (l *Local) webConfig(s Spec, r *record) mapping {
 	templates := []mapping{}
 	for _, t := range s.Role.Parameters.Web.Templates {
 		var check []string
@@ -88,7 +88,7 @@ func (l *Local) webConfig(s Spec) mapping {
 	}
 	return mapping{
 		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates,
-		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}},
+		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
 	}
 }
 
@@ -126,6 +126,16 @@ func (l *Local) listens(s Spec, r *record, others []record) error {
 	}
 	asked := s.Role.Parameters.Web.Proxy
 	r.Listen, r.Socket, r.Admin = asked.TCP, asked.Unix, asked.Admin
+	if l.Launcher != "" {
+		// On a network of its own: there is no other who has its places, and nobody reaches
+		// it but at its address.
+		for _, place := range []*string{&r.Listen, &r.Admin} {
+			if at, err := netip.ParseAddrPort(*place); err == nil {
+				*place = netip.AddrPortFrom(r.Address, at.Port()).String()
+			}
+		}
+		return nil
+	}
 	for _, other := range others {
 		if other.Kind != farmfile.WebKind {
 			continue

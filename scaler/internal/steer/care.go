@@ -24,12 +24,16 @@ func (s *state) care(leader cluster.Server) {
 
 // current is the server as the step has it so far.
 func (s *state) current(name string) cluster.Server {
-	a := s.Assignment
-	if s.step.Assignment != nil {
-		a = s.step.Assignment
-	}
-	server, _ := a.Server(name)
+	server, _ := s.sofar().Server(name)
 	return server
+}
+
+// sofar is the assignment as the step has it so far.
+func (s *state) sofar() *cluster.Assignment {
+	if s.step.Assignment != nil {
+		return s.step.Assignment
+	}
+	return s.Assignment
 }
 
 // replica calls do for every server that does not lead.
@@ -53,7 +57,7 @@ func (s *state) depart(leader cluster.Server) {
 			a.Servers = slices.DeleteFunc(a.Servers, func(other cluster.Server) bool { return other.Name == server.Name })
 			for i := range a.Servers {
 				if a.Servers[i].Source == server.Name {
-					a.Servers[i].Source = leader.Name
+					s.source(&a.Servers[i], leader.Name)
 				}
 			}
 			s.event(farm.HostDown, server, farm.Replica, nil)
@@ -73,8 +77,8 @@ func (s *state) lastAcknowledger(server cluster.Server) bool {
 	if !s.Assignment.SemiSync || !server.Acknowledges {
 		return false
 	}
-	for _, other := range s.Assignment.Servers {
-		if other.Name != server.Name && other.Acknowledges {
+	for _, other := range s.sofar().Servers {
+		if other.Name != server.Name && other.Acknowledges && other.Task == cluster.Follow {
 			return false
 		}
 	}
@@ -227,9 +231,9 @@ func (s *state) mend(leader cluster.Server) {
 // where there is none. One copies at a time from each.
 func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	busy := map[string]bool{}
-	for _, server := range s.Assignment.Servers {
-		if now := s.current(server.Name); now.Task == cluster.Clone {
-			busy[now.Source] = true
+	for _, server := range s.sofar().Servers {
+		if server.Task == cluster.Clone {
+			busy[server.Source] = true
 		}
 	}
 	var replicas, free []string
@@ -254,8 +258,36 @@ func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	return free[0], nil
 }
 
-// copyFrom has a server copy the data of another.
+// source has a server follow or copy another one than before.
+func (s *state) source(server *cluster.Server, name string) {
+	server.Source = name
+	if server.Task == cluster.Clone {
+		server.CloneAt = s.cloneAt(name)
+	}
+}
+
+// cloneAt is where a server says that it gives its data.
+func (s *state) cloneAt(name string) string {
+	if r := s.answered(name); r != nil {
+		return r.CloneAt
+	}
+	return ""
+}
+
+// copyFrom has a server copy the data of another. What it has acknowledged alone would
+// be thrown away with its data: that must be on a third server, or on the primary's
+// account, which then cannot be failed over from.
 func (s *state) copyFrom(leader, server cluster.Server, why string) {
+	if primary := s.answered(leader.Name); server.Acknowledges && s.sofar().Durable && (primary == nil || !s.covered(leader, primary)) {
+		for _, other := range s.sofar().Servers {
+			if other.Name != server.Name && other.Acknowledges && s.following(other) != nil {
+				s.because("%s is to be copied anew (%s), and waits until %s has what it may have acknowledged", server.Name, why, other.Name)
+				return
+			}
+		}
+		s.next("%s is to be copied anew (%s): until that is done, commits may be on %s alone", server.Name, why, leader.Name).Durable = false
+		return
+	}
 	source, err := s.donor(leader, server.Name)
 	if err != nil {
 		s.because("%s is to be copied anew (%s), and waits: %v", server.Name, why, err)
@@ -263,6 +295,7 @@ func (s *state) copyFrom(leader, server cluster.Server, why string) {
 	}
 	edit(s.next("%s copies the data of %s: %s", server.Name, source, why), server.Name, func(o *cluster.Server) {
 		o.Task, o.Source, o.State, o.Weight, o.Acknowledges = cluster.Clone, source, "", 0, false
+		o.CloneAt = s.cloneAt(source)
 	})
 }
 
@@ -273,7 +306,7 @@ func (s *state) welcome(leader cluster.Server) {
 		donor, _ := s.Assignment.Server(server.Source)
 		switch {
 		case server.Task == cluster.Clone && r != nil && r.Done && r.Task == cluster.Clone && r.Epoch == s.Assignment.Epoch:
-			edit(s.next("%s has the data of %s and follows", server.Name, server.Source), server.Name, func(o *cluster.Server) { o.Task, o.Source = cluster.Follow, leader.Name })
+			edit(s.next("%s has the data of %s and follows", server.Name, server.Source), server.Name, func(o *cluster.Server) { o.Task, o.Source, o.CloneAt = cluster.Follow, leader.Name, "" })
 		case server.Task == cluster.Clone && s.answered(donor.Name) == nil && s.Servers[donor.Name].Age > 2*s.p.Silence:
 			s.copyFrom(leader, server, donor.Name+", which it copied from, is lost")
 		case server.Task == cluster.Fence && s.fresh(server.Name) != nil:
@@ -294,7 +327,7 @@ func (s *state) welcome(leader cluster.Server) {
 			continue
 		}
 		a := s.next("%s is new: it copies the data of %s", name, source)
-		server := cluster.Server{Name: name, Address: seen.Address, ID: a.NextID, Task: cluster.Clone, Source: source}
+		server := cluster.Server{Name: name, Address: seen.Address, ID: a.NextID, Task: cluster.Clone, Source: source, CloneAt: s.cloneAt(source)}
 		a.NextID++
 		at, _ := slices.BinarySearchFunc(a.Servers, name, func(o cluster.Server, name string) int { return strings.Compare(o.Name, name) })
 		a.Servers = slices.Insert(a.Servers, at, server)

@@ -125,6 +125,10 @@ func (s *state) startElection(why string, from cluster.Server) {
 		switch {
 		case server.Name == from.Name:
 			server.Task, server.Source, server.State, server.Weight, server.Acknowledges = cluster.Fence, "", "", 0, false
+			// What it gives up when it is started again, others have under its id; a
+			// server takes no transactions of its own id from others.
+			server.ID = a.NextID
+			a.NextID++
 		case server.Task == cluster.Follow, server.Task == cluster.Hold, server.Task == cluster.Yield, server.Task == cluster.Lead:
 			server.Task, server.Source = cluster.Hold, ""
 		}
@@ -164,9 +168,22 @@ func (s *state) elect() {
 	} else {
 		s.because("the election goes on: %v", err)
 	}
-	if took := s.now.Sub(s.Assignment.Since); took > s.p.Deadline {
+	if took := s.now.Sub(s.Assignment.Since); took > s.p.Deadline || err != nil && s.hopeless() {
 		s.giveUp(took)
 	}
+}
+
+// hopeless reports whether waiting is of no use: a server that may have acknowledged
+// commits has answered, and has lost some of what it had received. It receives
+// nothing that would bring that back.
+func (s *state) hopeless() bool {
+	for _, server := range s.Assignment.Servers {
+		r := s.answered(server.Name)
+		if server.Acknowledges && server.Task == cluster.Hold && r != nil && r.Task == cluster.Hold && r.Epoch == s.Assignment.Epoch && !r.Intact {
+			return true
+		}
+	}
+	return false
 }
 
 // stopped is missing, why the votes do not cover everything, unless the servers
@@ -302,7 +319,10 @@ func (s *state) crown(chosen cluster.Server, base gtid.Position, others bool, wh
 		case server.Name == chosen.Name:
 			*server = cluster.Server{Name: server.Name, Address: server.Address, ID: server.ID, Task: cluster.Lead}
 		case server.Task == cluster.Clone:
-			server.Source = chosen.Name
+			// Its donor may be as good as before.
+			if donor, ok := s.Assignment.Server(server.Source); !ok || donor.Task == cluster.Fence {
+				s.source(server, chosen.Name)
+			}
 		case server.Task == cluster.Retire:
 		default:
 			server.Task, server.Source = cluster.Follow, chosen.Name
@@ -317,7 +337,7 @@ func (s *state) giveUp(took time.Duration) {
 		if _, deposed := s.Assignment.Deposed[server.Name]; !deposed || server.Task != cluster.Fence || s.fresh(server.Name) == nil {
 			continue
 		}
-		a := s.next("the failover is given up after %v, and %s, which led before, is to lead again", took.Round(time.Second), server.Name)
+		a := s.next("the failover is given up after %v, since nobody has all that was acknowledged, and %s, which led before, is to lead again", took.Round(100*time.Millisecond), server.Name)
 		a.Epoch++ // in this one others may have been asked to lead
 		s.phase(a, cluster.Promoting)
 		for i := range a.Servers {

@@ -53,11 +53,14 @@ type server struct {
 	acks     bool
 	intact   bool
 	crashed  bool
+	// errant: it has a transaction of its own; it is copied with the data.
+	errant bool
 	// recovering: it was started again and gives up what it told nobody.
 	recovering bool
 	slow       int // ticks that it takes to apply one transaction more
 	// known is the assignment that the sidecar has; left is how many ticks it needs yet.
 	known      *cluster.Assignment
+	obeyed     *cluster.Assignment // the one that was acted on
 	left       int
 	lastCommit int
 	lastHeard  int // tick of the registry's last answer
@@ -196,6 +199,7 @@ func (w *world) sidecar(s *server) {
 		s.left--
 	} else if member {
 		w.obey(s, me)
+		s.obeyed = s.known
 	}
 	// A lease of 6 s.
 	if member && me.Task == cluster.Lead && s.up && w.tick-s.lastHeard > 60 && len(s.known.Servers) > 1 && (!s.semiSync || w.tick-s.lastCommit > 20) {
@@ -269,6 +273,7 @@ func (w *world) obey(s *server, me cluster.Server) {
 		if src := w.servers[me.Source]; src != nil && src.working() && w.linked(s.name, src.name) {
 			s.start()
 			s.log, s.relay, s.source, s.receives, s.data, s.acks, s.writable = slices.Clone(src.log), nil, me.Source, true, true, false, false
+			s.errant = false
 		}
 	case cluster.Fence:
 		if s.up {
@@ -354,7 +359,7 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 			r.Receivers = append(r.Receivers, f.id)
 		}
 	}
-	if member && s.left == 0 {
+	if member && s.obeyed == s.known {
 		switch me.Task {
 		case cluster.Lead:
 			r.Done = s.up && s.writable
@@ -364,7 +369,7 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 			r.Done = s.up && !s.receives
 		case cluster.Follow, cluster.Clone:
 			r.Done = s.up && receiving && s.source == me.Source
-			if src != nil && receiving && !prefix(s.log, src.log) {
+			if src != nil && receiving && !prefix(s.log, src.log) || s.errant {
 				r.Errant = "0-9-9"
 			}
 		case cluster.Fence, cluster.Retire:

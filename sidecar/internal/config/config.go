@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/registry"
 	"farmhand/internal/service"
 )
 
@@ -24,8 +25,10 @@ type Config struct {
 	// State is the directory of the sidecar's own files: the spool of events, the
 	// journal, what was seen of the membership.
 	State string `yaml:"state"`
-	MySQL MySQL  `yaml:"mysql"`
-	Web   Web    `yaml:"web"`
+	// Farm is how the node belongs to a farm with a registry.
+	Farm  Farm  `yaml:"farm"`
+	MySQL MySQL `yaml:"mysql"`
+	Web   Web   `yaml:"web"`
 	// Membership is what the role "web" lives on.
 	Membership Membership        `yaml:"membership"`
 	Hooks      Hooks             `yaml:"hooks"`
@@ -51,6 +54,12 @@ type MySQL struct {
 	ServerID uint32 `yaml:"server_id"`
 	// Follow is the primary's ip:port; empty makes this server the primary.
 	Follow string `yaml:"follow"`
+	// Cluster is the cluster of the farm that the server is of. What it is to do, and
+	// its server id, the farm's assignment says then. Empty for a server by itself.
+	Cluster string `yaml:"cluster"`
+	// CloneListen is the ip:port where the server's data is given to others of the
+	// cluster; empty for nowhere, and then it cannot copy others' data either.
+	CloneListen string `yaml:"clone_listen"`
 	// RunAs is the system account that the server runs as; empty is the
 	// sidecar's own.
 	RunAs      string       `yaml:"run_as"`
@@ -87,6 +96,7 @@ type Application struct {
 func Default() Config {
 	return Config{
 		State:      DefaultState,
+		Farm:       defaultFarm(),
 		Web:        defaultWeb(),
 		Membership: defaultMembership(),
 		Hooks:      defaultHooks(),
@@ -119,12 +129,22 @@ func (c *Config) Validate() service.Problems {
 		p.Add("name", "%v", err)
 	}
 	absolute(&p, "state", c.State)
+	p.Join(c.Farm.validate("farm"))
+	if c.InFarm() && c.Farm.Name == "" && registry.CheckNodeName(c.Name) != nil {
+		p.Add("name", "%q is not possible in a farm", c.Name)
+	}
 	// What is said of a role that the node does not have is not looked at.
 	if c.Role == "web" {
 		p.Join(c.Web.validate("web"))
 		p.Join(c.Membership.validate("membership"))
+		if c.Membership.Source == "registry" && !c.InFarm() {
+			p.Add("membership.source", "the registry is that of a farm, and the section farm has no directory")
+		}
 	} else {
 		p.Join(c.MySQL.validate())
+		if c.MySQL.Cluster != "" && !c.InFarm() {
+			p.Add("mysql.cluster", "is that of a farm, and the section farm has no directory")
+		}
 	}
 	p.Join(c.Hooks.validate("hooks"))
 	p.Join(c.Log.Validate("log"))
@@ -146,7 +166,9 @@ func (m MySQL) validate() service.Problems {
 	if m.ProgramRoot != "" {
 		absolute(&p, "mysql.program_root", m.ProgramRoot)
 	}
-	if m.ServerID == 0 {
+	if m.Cluster != "" {
+		p.Join(m.validateInFarm())
+	} else if m.ServerID == 0 {
 		p.Add("mysql.server_id", "is missing; it must be 1 or more and unique in the farm")
 	}
 	p.SizeBetween("mysql.buffer_pool", m.BufferPool, 8<<20, 1<<44)
@@ -160,6 +182,25 @@ func (m MySQL) validate() service.Problems {
 		p.Required(accounts+"application.user", app.User)
 		p.Required(accounts+"application.password_file", app.PasswordFile)
 		p.Required(accounts+"application.schema", app.Schema)
+	}
+	return p
+}
+
+// validateInFarm is about what a farm's assignment says in the place of the
+// configuration, and what it needs.
+func (m MySQL) validateInFarm() service.Problems {
+	var p service.Problems
+	if err := farm.CheckName(m.Cluster); err != nil {
+		p.Add("mysql.cluster", "%v", err)
+	}
+	if m.Follow != "" {
+		p.Add("mysql.follow", "is for a server without mysql.cluster, whose assignment says whom it follows")
+	}
+	if m.ServerID != 0 {
+		p.Add("mysql.server_id", "is for a server without mysql.cluster, whose assignment says it")
+	}
+	if m.CloneListen != "" {
+		place(&p, "mysql.clone_listen", m.CloneListen)
 	}
 	return p
 }

@@ -36,7 +36,7 @@ func TestExampleIsTheDefault(t *testing.T) {
 // TestExampleMentionsEveryKey also keeps the example from losing a key: Load
 // would fill in the default and see no difference.
 func TestExampleMentionsEveryKey(t *testing.T) {
-	servicetest.MentionsEveryKey[Config](t, example, 55)
+	servicetest.MentionsEveryKey[Config](t, example, 65)
 }
 
 // TestProblems: each is said with the path of its key.
@@ -48,6 +48,9 @@ func TestProblems(t *testing.T) {
 	for _, test := range []struct{ old, bad, want string }{
 		{"name: db1", "name: 'db 1'", `name: "db 1" is not a name`},
 		{"state: /var/lib/farmhand/sidecar", "state: sidecar", `state: "sidecar" is not an absolute path`},
+		{"directory: \"\"\n  # A token", "directory: node\n  # A token", `farm.directory: "node" is not an absolute path`},
+		{"token_file: \"\"", "token_file: /etc/token", "farm.directory: is missing"},
+		{"lease: 6s", "lease: 7s", "farm.directory: is missing"},
 		{"  directory: \"\"\n  # How long a hook", "  directory: hooks.d\n  # How long a hook", `hooks.directory: "hooks.d" is not an absolute path`},
 		{"time_limit: 30s", "time_limit: 0s", "hooks.time_limit: 0s is out of bounds"},
 		{"kill_after: 5s", "kill_after: 1h", "hooks.kill_after: 1h is out of bounds"},
@@ -131,6 +134,66 @@ func TestURLsOfThisMachineNeedNoTLS(t *testing.T) {
 	for _, url := range []string{"http://127.0.0.1:8080/x", "http://[::1]/", "http://localhost/", "https://example.org"} {
 		if err := checkURL(url); err != nil {
 			t.Errorf("%s: %v", url, err)
+		}
+	}
+}
+
+// TestClusterProblems are those of a database server that is its farm's.
+func TestClusterProblems(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		"mysql.cluster: ":         func(c *Config) { c.MySQL.Cluster = "a b" },
+		"mysql.follow: ":          func(c *Config) { c.MySQL.Follow = "10.0.0.2:3306" },
+		"mysql.server_id: ":       func(c *Config) { c.MySQL.ServerID = 3 },
+		"mysql.clone_listen: ":    func(c *Config) { c.MySQL.CloneListen = "3308" },
+		"mysql.cluster: is that ": func(c *Config) { c.Farm.Directory = "" },
+	} {
+		c, err := Load(example)
+		if err != nil {
+			t.Fatal(err)
+		}
+		c.Farm.Directory, c.MySQL.Cluster, c.MySQL.ServerID = "/var/lib/farmhand/node", "db", 0
+		if problems := c.Validate(); len(problems) > 0 {
+			t.Fatalf("%v", problems)
+		}
+		change(&c)
+		var said []string
+		for _, p := range c.Validate() {
+			said = append(said, p.Path+": "+p.Message)
+		}
+		if text := strings.Join(said, "\n"); !strings.Contains(text, want) || len(said) != 1 {
+			t.Errorf("%s:\n%s", want, text)
+		}
+	}
+}
+
+// TestFarmProblems are those of a node that belongs to a farm.
+func TestFarmProblems(t *testing.T) {
+	for want, change := range map[string]func(*Config){
+		`farm.token_file: "t" is not an absolute path`: func(c *Config) { c.Farm.TokenFile = "t" },
+		`farm.name: "root"`:                            func(c *Config) { c.Farm.Name = "root" },
+		`name: "Root" is not possible in a farm`:       func(c *Config) { c.Name = "Root" },
+		"farm.address":                                 func(c *Config) { c.Farm.Address = "a b" },
+		"farm.lease: 1s is out of bounds":              func(c *Config) { c.Farm.Lease = duration("1s") },
+		"farm.lease: 2.5s is not a number":             func(c *Config) { c.Farm.Lease = duration("2500ms") },
+		"membership.registry.cluster":                  func(c *Config) { c.Membership.Source = "registry" },
+		"web.proxy.metrics":                            func(c *Config) { c.Web.Proxy.Metrics = "9090" },
+		"the section farm has no directory": func(c *Config) {
+			c.Membership.Source, c.Membership.Registry.Cluster = "registry", "db"
+			c.Farm.Directory = ""
+		},
+	} {
+		c := Default()
+		c.Role, c.Name, c.Farm.Directory = "web", "web1", "/var/lib/farmhand/node"
+		if problems := c.Validate(); len(problems) > 0 {
+			t.Fatalf("%v", problems)
+		}
+		change(&c)
+		var said []string
+		for _, p := range c.Validate() {
+			said = append(said, p.Path+": "+p.Message)
+		}
+		if text := strings.Join(said, "\n"); !strings.Contains(text, want) || len(said) != 1 {
+			t.Errorf("%s:\n%s", want, text)
 		}
 	}
 }

@@ -39,13 +39,23 @@ type Proxy struct {
 	Command []string `yaml:"command"` // empty for none
 	// StopAfter is how long it may take to end.
 	StopAfter service.Duration `yaml:"stop_after"`
+	// Metrics is the proxy's admin address, host:port, of which it is asked how much
+	// it has to do; empty for none. It is told to the farm.
+	Metrics string `yaml:"metrics"`
 }
 
 // Membership is where the node learns who belongs to the farm.
 type Membership struct {
-	Source string `yaml:"source"` // file or dns
-	File   string `yaml:"file"`
-	DNS    DNS    `yaml:"dns"`
+	Source   string             `yaml:"source"` // file, dns or registry
+	File     string             `yaml:"file"`
+	DNS      DNS                `yaml:"dns"`
+	Registry MembershipRegistry `yaml:"registry"`
+}
+
+// MembershipRegistry is the membership as the farm's registry has it.
+type MembershipRegistry struct {
+	// Cluster is the cluster whose database servers the proxy is told of.
+	Cluster string `yaml:"cluster"`
 }
 
 // DNS is a membership in SRV records.
@@ -100,17 +110,26 @@ func (w Web) validate(path string) service.Problems {
 	}
 	command(&p, path+".proxy.command", w.Proxy.Command)
 	p.DurationBetween(path+".proxy.stop_after", w.Proxy.StopAfter, duration("1s"), duration("24h"))
+	if w.Proxy.Metrics != "" {
+		if err := farm.CheckAddress(w.Proxy.Metrics); err != nil || strings.HasPrefix(w.Proxy.Metrics, "/") {
+			p.Add(path+".proxy.metrics", "%q is not a host:port", w.Proxy.Metrics)
+		}
+	}
 	return p
 }
 
 func (m Membership) validate(path string) service.Problems {
 	var p service.Problems
-	p.OneOf(path+".source", m.Source, "file", "dns")
+	p.OneOf(path+".source", m.Source, "file", "dns", "registry")
 	switch m.Source {
 	case "file":
 		absolute(&p, path+".file", m.File)
 	case "dns":
 		p.Join(m.DNS.validate(path + ".dns"))
+	case "registry":
+		if err := farm.CheckName(m.Registry.Cluster); err != nil {
+			p.Add(path+".registry.cluster", "%v", err)
+		}
 	}
 	return p
 }

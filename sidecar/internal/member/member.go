@@ -1,15 +1,22 @@
-// Package member keeps a node a member of its farm for as long as the process
-// runs: it renews the node's lease in the registry and its certificate.
+// Package member keeps a node a member of its farm: it joins it, renews the
+// node's lease in the registry and its certificate, and is the way by which the
+// rest of the sidecar reads the registry and reports.
 //
-// Invariant: when it ends in order the node has left, and when it is killed the
-// node is gone once the lease has lapsed.
+// It decides nothing about the role that the node has. Losing the registry is
+// told (Until), and waited for.
+//
+// Invariants:
+//   - When it ends in order the node has left, and when it is killed the node is
+//     gone once the lease has lapsed.
+//   - Until is never later than the moment before which the registry cannot have
+//     given the node up.
 package member
 
 import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -24,63 +31,151 @@ type Options struct {
 	Dir     string // of the node, as enrol.Join left it
 	Address string // where the node's service is reached; may be empty
 	Lease   time.Duration
-	Out     io.Writer // gets a line at every change, for people and for who waits
-	Log     *zap.Logger
+	// Told gets how the membership stands, at every change: "member", "waiting" (another
+	// process has the name), "not a member" or "left". Nil for nobody.
+	Told func(state string)
+	Log  *zap.Logger
 }
 
-// Run is a member until ctx ends.
-func Run(ctx context.Context, o Options) (err error) {
+// Member is a node of a farm. Its methods may be called from any goroutine.
+type Member struct {
+	*registry.Client
+	Node enrol.Node
+
+	o     Options
+	until atomic.Pointer[time.Time] // nil: no member
+	notes chan registry.Entry
+}
+
+// Open reads who the node is. It does not wait for the registry to answer.
+func Open(o Options) (*Member, error) {
 	node, err := enrol.Read(o.Dir)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	client, err := registry.Open(registry.Options{Farm: node.Farm, Endpoints: node.Endpoints, Files: enrol.RegistryFiles(o.Dir), Log: o.Log})
 	if err != nil {
-		return err
+		return nil, err
 	}
-	defer func() { err = errors.Join(err, client.Close()) }()
 	if client.Name() != node.Name {
-		return fmt.Errorf("the certificate in %s is for %q, the node is %q", o.Dir, client.Name(), node.Name)
+		return nil, errors.Join(fmt.Errorf("the certificate in %s is for %q, the node is %q", o.Dir, client.Name(), node.Name), client.Close())
 	}
+	if o.Told == nil {
+		o.Told = func(string) {}
+	}
+	return &Member{Client: client, Node: node, o: o, notes: make(chan registry.Entry, maxNotes)}, nil
+}
+
+// Until is the moment until which the node is a member for sure; zero if it is
+// none.
+func (m *Member) Until() time.Time {
+	if until := m.until.Load(); until != nil {
+		return *until
+	}
+	return time.Time{}
+}
+
+// ErrExpelled: the farm does not know the node any more.
+var ErrExpelled = errors.New("the node was expelled from its farm")
+
+// Bounds of the doubt whether the node was expelled: one answer may be of a
+// registry that is being set up.
+const (
+	doubtFor   = 5 * time.Second
+	doubtEvery = 500 * time.Millisecond
+)
+
+// Run is a member until ctx ends, and then leaves. It returns an error only for
+// what no attempt will mend, such as ErrExpelled.
+func (m *Member) Run(ctx context.Context) error {
 	group := service.NewGroup(ctx)
-	group.Go("membership", func(ctx context.Context) error {
-		state := &state{o: o, name: node.Name, farm: node.Farm, diagnose: func() {
-			// Not here, in the way of the next attempt.
-			group.Go("diagnosis", func(ctx context.Context) error {
-				if err := client.Diagnose(ctx); err != nil && ctx.Err() == nil {
-					o.Log.Warn("registry cannot be reached", zap.Error(err))
-				}
-				return nil
-			})
-		}}
-		member := registry.Member{Name: node.Name, Role: node.Role, Address: o.Address}
-		err := client.HoldMembership(ctx, member, o.Lease, state.told)
-		if err == nil {
-			state.say("left")
-		}
-		return err
-	})
-	group.Go("certificate", func(ctx context.Context) error {
-		return enrol.KeepRenewed(ctx, o.Dir, func(err error) {
-			if err != nil {
-				o.Log.Warn("certificate not renewed", zap.Error(err))
-				return
+	s := &standing{m: m, diagnose: func() {
+		// Not here, in the way of the next attempt.
+		group.Go("diagnosis", func(ctx context.Context) error {
+			if err := m.Diagnose(ctx); err != nil && ctx.Err() == nil {
+				m.o.Log.Warn("registry cannot be reached", zap.Error(err))
 			}
-			o.Log.Info("certificate renewed")
+			return nil
 		})
-	})
+	}}
+	group.Go("membership", func(ctx context.Context) error { return m.hold(ctx, s) })
+	group.Go("journal", m.journal)
+	group.Go("certificate", m.keepCertificate)
+	group.Go("control nodes", m.followScalers)
 	return group.Wait()
 }
 
-// state makes a story of the attempts: only what changes is told.
-type state struct {
-	o          Options
-	name, farm string
-	diagnose   func()
-	last       string
+// keepCertificate renews the certificate when it is time. That it cannot is no
+// reason to give up the membership, which lasts as long as the certificate.
+func (m *Member) keepCertificate(ctx context.Context) error {
+	for {
+		err := enrol.KeepRenewed(ctx, m.o.Dir, func(err error) {
+			if err != nil {
+				m.o.Log.Warn("certificate not renewed", zap.Error(err))
+				return
+			}
+			m.o.Log.Info("certificate renewed")
+		})
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		m.o.Log.Error("the certificate cannot be looked after; tried again", zap.Error(err), zap.Duration("after", certificateRetry))
+		select {
+		case <-time.After(certificateRetry):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
 }
 
-func (s *state) told(h registry.Holding) {
+const certificateRetry = time.Minute
+
+// hold holds the membership, also over answers that deny it and are taken back.
+func (m *Member) hold(ctx context.Context, s *standing) error {
+	defer m.until.Store(nil)
+	member := registry.Member{Name: m.Node.Name, Role: m.Node.Role, Address: m.o.Address}
+	var denied time.Time // since when
+	for {
+		err := m.HoldMembership(ctx, member, m.o.Lease, func(h registry.Holding) {
+			if !h.Until.IsZero() {
+				denied = time.Time{}
+			}
+			s.told(h)
+		})
+		m.until.Store(nil)
+		switch {
+		case err == nil:
+			s.say("left")
+			return nil
+		case !errors.Is(err, registry.ErrDenied) || ctx.Err() != nil:
+			return err
+		case denied.IsZero():
+			denied = time.Now()
+			s.told(registry.Holding{Err: err})
+		case time.Since(denied) > doubtFor:
+			return fmt.Errorf("%w: %w", ErrExpelled, err)
+		}
+		select {
+		case <-time.After(doubtEvery):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// standing makes a story of the attempts: only what changes is told.
+type standing struct {
+	m        *Member
+	diagnose func()
+	last     string
+}
+
+func (s *standing) told(h registry.Holding) {
+	if h.Until.IsZero() {
+		s.m.until.Store(nil)
+	} else {
+		s.m.until.Store(&h.Until)
+	}
 	now := "member"
 	switch {
 	case h.Waiting:
@@ -93,19 +188,17 @@ func (s *state) told(h registry.Holding) {
 	if now == s.last {
 		return
 	}
-	s.last = now
 	s.say(now)
 	if h.Err == nil {
 		return
 	}
-	s.o.Log.Warn("no membership", zap.String("state", now), zap.Error(h.Err))
+	s.m.o.Log.Warn("no membership", zap.String("state", now), zap.Error(h.Err))
 	if errors.Is(h.Err, registry.ErrUnavailable) {
 		s.diagnose()
 	}
 }
 
-func (s *state) say(what string) {
-	if _, err := fmt.Fprintf(s.o.Out, "%s: %s of farm %s\n", what, s.name, s.farm); err != nil {
-		s.o.Log.Debug("nobody reads what is said", zap.Error(err))
-	}
+func (s *standing) say(state string) {
+	s.last = state
+	s.m.o.Told(state)
 }

@@ -63,6 +63,10 @@ type Snapshot struct {
 	Epoch farm.Epoch `yaml:"epoch" json:"epoch"`
 	// Hosts are sorted by name.
 	Hosts []Host `yaml:"hosts" json:"hosts"`
+	// Cluster is what the proxies are to know, where the source says it itself; nil
+	// where it follows from the hosts. Serial is that of the assignment it is from.
+	Cluster *farm.Cluster `yaml:"-" json:"-"`
+	Serial  uint64        `yaml:"-" json:"-"`
 }
 
 // Primary returns the host that takes the writes.
@@ -92,7 +96,7 @@ func canonical(s Snapshot) Snapshot {
 	return s
 }
 
-// Same reports whether two snapshots are equal.
+// Same reports whether two snapshots have the same epoch and hosts.
 func Same(a, b Snapshot) bool {
 	return a.Epoch == b.Epoch && slices.EqualFunc(a.Hosts, b.Hosts, func(a, b Host) bool {
 		return a.Name == b.Name && a.Role == b.Role && a.Address == b.Address && a.State == b.State && a.Weight == b.Weight &&

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"os"
 	"os/user"
-	"path/filepath"
 	"strconv"
 	"syscall"
 	"time"
@@ -35,6 +34,8 @@ type mysql struct {
 	source *dbserver.Source // nil on a primary
 	tools  Tools
 	told   told
+	// unheard: nobody reads the reports of a server in a farm any more.
+	unheard bool
 }
 
 func newMySQL(c config.Config, tools Tools) (Role, error) {
@@ -60,6 +61,9 @@ func newMySQL(c config.Config, tools Tools) (Role, error) {
 		// Even a primary starts so, and takes writes only once it is told to lead.
 		ReadOnly:   true,
 		Credential: credential,
+	}
+	if c.MySQL.Cluster != "" {
+		return newMySQLInFarm(m, c)
 	}
 	if c.MySQL.Follow != "" {
 		address, err := netip.ParseAddrPort(c.MySQL.Follow)
@@ -109,16 +113,12 @@ func readAccount(a config.Account) (dbserver.Account, error) {
 // Run holds the directory and keeps a server running on it: a server that ends
 // is started again, after a wait that grows.
 func (m *mysql) Run(finish, now context.Context) error {
-	unlock, err := m.hold(finish)
+	unlock, err := dbserver.Lock(finish, m.server.Dir)
 	if err != nil {
 		return err
 	}
 	defer unlock()
-	var roots []string
-	if m.config.ProgramRoot != "" {
-		roots = []string{m.config.ProgramRoot}
-	}
-	inst, err := dbserver.Find(finish, m.flavor, roots...)
+	inst, err := m.find(finish)
 	if err != nil {
 		return err // trying again would not install one
 	}
@@ -147,32 +147,13 @@ func (m *mysql) Run(finish, now context.Context) error {
 	}
 }
 
-// hold takes the directory for this process alone. A sidecar that was just
-// killed may still be waited for by the kernel, so it is tried for a while.
-func (m *mysql) hold(ctx context.Context) (unlock func(), err error) {
-	if err := os.MkdirAll(m.server.Dir, 0o755); err != nil {
-		return nil, fmt.Errorf("make the server's directory: %w", err)
+// find finds the server's program.
+func (m *mysql) find(ctx context.Context) (dbserver.Install, error) {
+	var roots []string
+	if m.config.ProgramRoot != "" {
+		roots = []string{m.config.ProgramRoot}
 	}
-	path := filepath.Join(m.server.Dir, "lock")
-	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, fmt.Errorf("lock the server's directory: %w", err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, 10*time.Second)
-	defer cancel()
-	tick := time.NewTicker(50 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
-		if err == nil {
-			return func() { _ = lock.Close() }, nil
-		}
-		select {
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("another sidecar works on %s: lock %s: %w", m.server.Dir, path, err), lock.Close())
-		case <-tick.C:
-		}
-	}
+	return dbserver.Find(ctx, m.flavor, roots...)
 }
 
 func (m *mysql) initialise(ctx context.Context, inst dbserver.Install) error {

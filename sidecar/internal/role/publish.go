@@ -5,16 +5,22 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
+	"sync"
 	"time"
+
+	"go.uber.org/zap"
 
 	"farmhand/internal/farm"
 	"farmhand/internal/topology"
 	"farmhand/sidecar/internal/membership"
 )
 
-// cluster returns the database servers of a membership as the proxy is to see
+// clusterOf returns the database servers of a membership as the proxy is to see
 // them.
-func cluster(s membership.Snapshot) farm.Cluster {
+func clusterOf(s membership.Snapshot) farm.Cluster {
+	if s.Cluster != nil {
+		return *s.Cluster
+	}
 	c := farm.Cluster{Epoch: s.Epoch, Replicas: []farm.Server{}}
 	for _, h := range s.Hosts {
 		server := farm.Server{Name: h.Name, Address: h.Address, Weight: h.Weight, Attributes: h.Attributes}
@@ -49,6 +55,61 @@ func termOf(c farm.Cluster) membership.Term {
 		term.Primary = c.Primary.Name
 	}
 	return term
+}
+
+// publisher keeps the proxy's topology file.
+type publisher struct {
+	path    string // empty for no such file
+	cluster string
+	farm    *webFarm // is told what was written
+	log     *zap.Logger
+
+	mu sync.Mutex // is held while the file is written
+	// term and serial are of the newest that atOnce took.
+	term   membership.Term
+	serial uint64
+}
+
+// atOnce writes what the source says that the proxies are to know, before anything
+// else is done with it: a template's command may take seconds. What is wrong with
+// it, or cannot be written, comes up again when the rest is done.
+func (p *publisher) atOnce(s membership.Snapshot) {
+	if s.Cluster == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, term, err := membership.Admit(p.term, s)
+	if err == nil && p.write(s) == nil {
+		p.term, p.serial = term, s.Serial
+	}
+}
+
+// put writes the file if it says something else. It is not put back to what it was
+// before what came meanwhile.
+func (p *publisher) put(s membership.Snapshot) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if s.Cluster != nil && (s.Epoch < p.term.Epoch || s.Epoch == p.term.Epoch && s.Serial < p.serial) {
+		return nil
+	}
+	return p.write(s)
+}
+
+func (p *publisher) write(s membership.Snapshot) error {
+	// Without any primary ever there is nothing that the proxy could be told.
+	if p.path == "" || s.Epoch == 0 {
+		return nil
+	}
+	changed, err := publish(p.path, p.cluster, clusterOf(s), time.Now())
+	if err != nil {
+		return err
+	}
+	if changed != "" {
+		p.log.Info("topology file written", zap.String("file", p.path), zap.String("change", changed))
+	}
+	p.farm.wrote(s)
+	return nil
 }
 
 // publish writes the cluster into the topology file at path if the file says

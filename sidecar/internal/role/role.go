@@ -57,6 +57,10 @@ type Farm interface {
 // Role is held by Run until finish ends, then cleanly given up, which the end
 // of now cuts short. The error says why the role could not be held or not be
 // given up cleanly.
+//
+// If the cause of finish's end is [registry.ErrDenied], the node was expelled from
+// its farm: another server may take the writes by now, and what this one has not
+// had acknowledged must not be told to its clients as committed.
 type Role interface {
 	Run(finish, now context.Context) error
 }

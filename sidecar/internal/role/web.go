@@ -37,7 +37,9 @@ type web struct {
 	source    membership.Source
 	templates []render.Template
 	tools     Tools
+	farm      *webFarm
 	unheard   bool // the last report failed; for who reports
+	published publisher
 
 	news chan struct{} // holds one while there is something to look at
 	mu   sync.Mutex
@@ -54,23 +56,16 @@ type heard struct {
 
 func newWeb(c config.Config, tools Tools) (Role, error) {
 	w := &web{name: c.Name, config: c.Web, state: c.State, tools: tools, news: make(chan struct{}, 1)}
-	w.source = sources[c.Membership.Source](c.Membership, tools.Log)
+	var err error
+	if w.source, err = sources[c.Membership.Source](c.Membership, tools); err != nil {
+		return nil, fmt.Errorf("membership.source: %s: %w", c.Membership.Source, err)
+	}
+	w.farm = newWebFarm(c.Name, c.Web.Proxy.Metrics, tools)
+	w.published = publisher{path: c.Web.Topology, cluster: c.Web.Cluster, farm: w.farm, log: tools.Log}
 	for _, t := range c.Web.Templates {
 		w.templates = append(w.templates, newTemplate(t, c.Secrets()))
 	}
 	return w, nil
-}
-
-// sources are where a membership can come from, by the name that the
-// configuration gives.
-var sources = map[string]func(config.Membership, *zap.Logger) membership.Source{
-	"file": func(c config.Membership, log *zap.Logger) membership.Source { return membership.NewFile(c.File, log) },
-	"dns": func(c config.Membership, _ *zap.Logger) membership.Source {
-		return membership.NewDNS(membership.DNSOptions{
-			Records: c.DNS.Records, Server: c.DNS.Server, Limit: time.Duration(c.DNS.TimeLimit),
-			AtLeast: time.Duration(c.DNS.AtLeast), AtMost: time.Duration(c.DNS.AtMost),
-		})
-	},
 }
 
 func newTemplate(t config.Template, secrets []string) render.Template {
@@ -89,6 +84,7 @@ func newTemplate(t config.Template, secrets []string) render.Template {
 
 // Changed implements [membership.Observer].
 func (w *web) Changed(s membership.Snapshot) {
+	w.published.atOnce(s)
 	w.hear(func(h *heard) { h.members, h.trouble = &s, nil })
 }
 
@@ -122,9 +118,14 @@ func (w *web) Run(finish, now context.Context) error {
 			loop.seen.Term = term
 		}
 	}
+	w.published.term = loop.seen.Term
 	group := service.NewGroup(finish)
 	group.Go("membership", func(ctx context.Context) error { return w.source.Run(ctx, w) })
 	group.Go("web", loop.run)
+	if w.farm != nil {
+		group.Go("reports to the farm", w.farm.run)
+		group.Go("load", w.farm.measure)
+	}
 	if len(w.config.Proxy.Command) > 0 {
 		group.Go("proxy", func(ctx context.Context) error {
 			select {
@@ -150,6 +151,7 @@ func (w *web) program() program {
 // report says how the node is. That nobody hears it is no reason to stop traffic,
 // as ending the role would.
 func (w *web) report(state report.State, pid int, detail string) {
+	w.farm.is(state, pid, detail)
 	err := w.tools.Report(report.Report{Time: time.Now().UTC(), Name: w.name, Role: webRole, State: state, PID: pid, Detail: detail})
 	if err != nil && !w.unheard {
 		w.tools.Log.Error("nobody hears the node's reports; it goes on", zap.Error(err))
@@ -232,7 +234,7 @@ func (l *webLoop) apply(ctx context.Context) {
 		l.tools.Log.Error("membership refused; what was known stays", zap.Error(err))
 		return
 	}
-	l.failed = errors.Join(l.publish(members), l.render(ctx, members), l.events(members, term))
+	l.failed = errors.Join(l.published.put(members), l.render(ctx, members), l.events(members, term))
 	l.becomeReady()
 	if l.failed == nil || ctx.Err() != nil {
 		return
@@ -240,18 +242,6 @@ func (l *webLoop) apply(ctx context.Context) {
 	l.wait = min(max(2*l.wait, retryFirst), retryMost)
 	l.retry = time.NewTimer(l.wait)
 	l.tools.Log.Error("the membership is not carried out in full; tried again", zap.Error(l.failed), zap.Duration("after", l.wait))
-}
-
-func (l *webLoop) publish(members membership.Snapshot) error {
-	// Without any primary ever there is nothing that the proxy could be told.
-	if l.config.Topology == "" || members.Epoch == 0 {
-		return nil
-	}
-	changed, err := publish(l.config.Topology, l.config.Cluster, cluster(members), time.Now())
-	if err == nil && changed != "" {
-		l.tools.Log.Info("topology file written", zap.String("file", l.config.Topology), zap.String("change", changed))
-	}
-	return err
 }
 
 func (l *webLoop) render(ctx context.Context, members membership.Snapshot) error {

@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/internal/report"
+	"farmhand/internal/service"
+	"farmhand/internal/topology"
 	"farmhand/sidecar/internal/config"
 	"farmhand/sidecar/internal/membership"
 )
@@ -173,7 +176,7 @@ func TestEventsOfACrashHaveTheirIDsAgain(t *testing.T) {
 // refused, also by a node that has never seen another.
 func TestTopologyKnowsMore(t *testing.T) {
 	w := newWebWorld(t)
-	_, err := publish(w.config.Web.Topology, "main", cluster(members(9, host("db2", "primary", "2", membership.Up))), time.Now())
+	_, err := publish(w.config.Web.Topology, "main", clusterOf(members(9, host("db2", "primary", "2", membership.Up))), time.Now())
 	must(t, err)
 	before, err := os.ReadFile(w.config.Web.Topology)
 	must(t, err)
@@ -222,17 +225,21 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	must(t, read.Close())
 }
 
+// nowhere is a farm of which nothing is heard.
+type nowhere struct{ Farm }
+
 // TestSourcesOfTheConfiguration: each that can be configured is there.
 func TestSourcesOfTheConfiguration(t *testing.T) {
 	for name, source := range sources {
 		c := config.Default()
 		c.Role, c.Name, c.Membership.Source = "web", "web1", name
+		c.Farm.Directory, c.Membership.Registry.Cluster = "/var/lib/farmhand/node", "db"
 		c.Membership.DNS.Records = map[string]string{"web": "web.farm.example"}
 		if problems := c.Validate(); len(problems) > 0 {
 			t.Errorf("%s: %v", name, problems)
 		}
-		if source(c.Membership, zap.NewNop()) == nil {
-			t.Errorf("%s: there is none", name)
+		if source, err := source(c.Membership, Tools{Log: zap.NewNop(), Farm: nowhere{}}); err != nil || source == nil {
+			t.Errorf("%s: there is none: %v", name, err)
 		}
 	}
 }
@@ -246,5 +253,42 @@ func TestReportsThatNobodyHears(t *testing.T) {
 	w.event(t)
 	w.await(t, "all well", fine)
 	w.await(t, "the next one", fine)
+	w.end(t)
+}
+
+// TestTopologyDoesNotWaitForTemplates whose commands take their time.
+func TestTopologyDoesNotWaitForTemplates(t *testing.T) {
+	w := newWebWorld(t)
+	dir := filepath.Dir(w.config.Web.Topology)
+	source := filepath.Join(dir, "a.tmpl")
+	must(t, os.WriteFile(source, []byte("{{.Epoch}}"), 0o644))
+	begun, goOn := filepath.Join(dir, "begun"), filepath.Join(dir, "go-on")
+	must(t, syscall.Mkfifo(begun, 0o600))
+	must(t, syscall.Mkfifo(goOn, 0o600))
+	w.config.Web.Templates = []config.Template{{
+		Template: source, Destination: filepath.Join(dir, "a"), Reload: []string{"/bin/sh", "-c", "echo >" + begun + "; read x <" + goOn},
+		TimeLimit: service.Duration(20 * time.Second),
+	}}
+	w.start(t)
+	say := func(epoch farm.Epoch, primary string) {
+		s := members(epoch, host(primary, "primary", "1", membership.Up))
+		c := clusterOf(s)
+		s.Cluster, s.Serial = &c, uint64(epoch)
+		w.source <- s
+	}
+	say(7, "db1")
+	_, err := os.ReadFile(begun)
+	must(t, err)
+	say(8, "db2")
+	w.source <- errors.New("heard after that") // so it was written by now
+	got, err := topology.Read(w.config.Web.Topology)
+	must(t, err)
+	if c := got.Clusters["main"]; c.Epoch != 8 || c.Primary.Name != "db2" {
+		t.Errorf("the topology is %+v", c)
+	}
+	must(t, os.WriteFile(goOn, []byte("\n"), 0))
+	_, err = os.ReadFile(begun)
+	must(t, err)
+	must(t, os.WriteFile(goOn, []byte("\n"), 0))
 	w.end(t)
 }

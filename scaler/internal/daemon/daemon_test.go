@@ -1,0 +1,316 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/farm"
+	"farmhand/internal/farmtest"
+	"farmhand/internal/registry"
+	"farmhand/internal/service"
+	"farmhand/scaler/internal/control"
+	"farmhand/scaler/internal/farmfile"
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(farmtest.Leakless{M: m, Patience: farmtest.EtcdPatience}.Run())
+}
+
+const file = `
+name: shop
+roles:
+  db:
+    kind: mysql
+    count: {min: 3, max: 5}
+    schedule: [{from: 00:00, to: 00:01, at_least: 5}]
+    storage: {keep: false}
+  web:
+    kind: web
+    count: 1
+    parameters: {proxy: {unix: ""}}
+policies: {failover: {quiet: 0}}
+`
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+// farmOf is a farm of n control nodes whose instances are nodes.
+type farmOf struct {
+	t     *testing.T
+	dirs  []control.Dir
+	nodes *nodes
+	beats atomic.Int64
+	stops []func() error
+}
+
+func newFarm(t *testing.T, n int) *farmOf {
+	c := control.Default()
+	c.Farm = "shop"
+	c.Etcd.Heartbeat, c.Etcd.Election = service.Duration(50*time.Millisecond), service.Duration(500*time.Millisecond)
+	for i := range n {
+		first := farmtest.FreePort(t)
+		m := control.Member{Name: string(rune('a' + i)), Address: first.Addr().String(), ClientPort: first.Port()}
+		m.PeerPort, m.JoinPort = farmtest.FreePort(t).Port(), farmtest.FreePort(t).Port()
+		c.Members = append(c.Members, m)
+	}
+	dirs, err := control.Init(control.Dir{Path: filepath.Join(t.TempDir(), "control")}, c, time.Now())
+	must(t, err)
+	f := &farmOf{t: t, dirs: dirs}
+	started := make(chan struct{}, n)
+	for _, d := range dirs {
+		f.stops = append(f.stops, f.start(d, started))
+	}
+	f.nodes = newNodes(t) // ends before the registry does
+	for range n {
+		select {
+		case <-started:
+		case <-time.After(time.Minute):
+			t.Fatal("the registry is not ready")
+		}
+	}
+	f.with(func(client *registry.Client) error {
+		return Apply(t.Context(), client, File{Path: "/farm.yaml", Text: file, By: "test", At: time.Now()}, nil)
+	})
+	return f
+}
+
+func (f *farmOf) start(d control.Dir, started chan<- struct{}) (stop func() error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() {
+		done <- Run(ctx, Options{
+			Dir: d, Log: zap.NewNop(), Lease: 2 * time.Second, Beat: func() { f.beats.Add(1) },
+			Provide: func(*farmfile.Farm) (Provided, error) { return Provided{Provider: f.nodes}, nil },
+			Ready:   func(control.Running) { started <- struct{}{} },
+		})
+	}()
+	stop = sync.OnceValue(func() error { cancel(); return <-done })
+	f.t.Cleanup(func() {
+		if err := stop(); err != nil {
+			f.t.Error(err)
+		}
+	})
+	return stop
+}
+
+func (f *farmOf) with(do func(*registry.Client) error) {
+	f.t.Helper()
+	must(f.t, f.dirs[len(f.dirs)-1].With(func(c *registry.Client, _ control.Config) error { return do(c) }))
+}
+
+// await returns what the leader shows once it is as wanted.
+func (f *farmOf) await(what string, is func(*View) bool) (v *View) {
+	f.t.Helper()
+	f.with(func(client *registry.Client) error {
+		found := errors.New("found")
+		ctx, cancel := context.WithTimeoutCause(f.t.Context(), time.Minute, fmt.Errorf("not %s", what))
+		defer cancel()
+		err := WatchView(ctx, client, func(now *View, _ error) error {
+			if v = now; v != nil && is(v) {
+				return found
+			}
+			return nil
+		})
+		if !errors.Is(err, found) {
+			return fmt.Errorf("%w: %+v, assignment %+v", err, v, v.Assignment)
+		}
+		return nil
+	})
+	return v
+}
+
+// ask asks for an operation and returns it when it has ended.
+func (f *farmOf) ask(kind string, args map[string]string) (o registry.Operation) {
+	f.t.Helper()
+	f.with(func(client *registry.Client) error {
+		asked, err := client.Ask(f.t.Context(), registry.Operation{Kind: kind, Args: args, By: "test"})
+		if err != nil {
+			return err
+		}
+		ctx, cancel := context.WithTimeoutCause(f.t.Context(), time.Minute, fmt.Errorf("operation %s has not ended", kind))
+		defer cancel()
+		var last registry.Operation
+		o, err = client.FollowOperation(ctx, asked.ID, func(o registry.Operation) error { last = o; return nil }, nil)
+		if err != nil {
+			return fmt.Errorf("%w: %+v", err, last)
+		}
+		return nil
+	})
+	return o
+}
+
+// serving reports whether so many servers have a part that is carried out.
+func serving(n int) func(*View) bool {
+	return func(v *View) bool {
+		if v.Assignment == nil || v.Assignment.Primary == "" || len(v.Assignment.Servers) != n || !v.Assignment.SemiSync {
+			return false
+		}
+		for _, s := range v.Assignment.Servers {
+			if s.Task != cluster.Lead && s.State != farm.Serving {
+				return false
+			}
+		}
+		return true
+	}
+}
+
+func (f *farmOf) names(v *View) string {
+	var names []string
+	for _, n := range v.Nodes {
+		names = append(names, n.Name)
+	}
+	return strings.Join(names, " ")
+}
+
+func TestAFarmComesUpAndDoesWhatItsOperatorAsks(t *testing.T) {
+	f := newFarm(t, 1)
+	v := f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Web != nil })
+	if names := f.names(v); names != "db1 db2 db3 web1" || v.Assignment.Primary != "db1" {
+		t.Errorf("there are %s, and %s leads", names, v.Assignment.Primary)
+	}
+	if beats := f.beats.Load(); beats == 0 {
+		t.Error("nobody says that the loop goes round")
+	}
+
+	// A switchover, and what cannot be.
+	if o := f.ask("switchover", map[string]string{"to": "db2"}); o.State != registry.OperationDone || len(o.Steps) == 0 {
+		t.Errorf("switchover: %+v", o)
+	}
+	for _, wrong := range []struct {
+		kind string
+		args map[string]string
+	}{
+		{"switchover", map[string]string{"to": "db9"}},
+		{"scale", map[string]string{"role": "cache", "servers": "2"}},
+		{"scale", map[string]string{"role": "db", "servers": "0"}},
+		{"terminate", map[string]string{"name": "db2"}},
+		{"terminate", map[string]string{"name": "db9"}},
+		{"drain", map[string]string{"name": "web1"}},
+		{"fly", nil},
+	} {
+		if o := f.ask(wrong.kind, wrong.args); o.State != registry.OperationFailed || o.Error == "" {
+			t.Errorf("%+v: %+v", wrong, o)
+		}
+	}
+
+	if o := f.ask("failover", map[string]string{"to": "db3"}); o.State != registry.OperationDone {
+		t.Errorf("failover: %+v", o)
+	}
+	if o := f.ask("switchover", map[string]string{"to": "db2"}); o.State != registry.OperationDone {
+		t.Errorf("switchover after the failover: %+v", o)
+	}
+	if o := f.ask("ack", nil); o.State != registry.OperationDone {
+		t.Errorf("ack: %+v", o)
+	}
+
+	// Sizes.
+	if o := f.ask("scale", map[string]string{"role": "db", "servers": "4"}); o.State != registry.OperationDone {
+		t.Errorf("scale: %+v", o)
+	}
+	if o := f.ask("pause", map[string]string{"why": "a test"}); o.State != registry.OperationDone {
+		t.Errorf("pause: %+v", o)
+	}
+	f.nodes.crash("db3")
+	if o := f.ask("resume", nil); o.State != registry.OperationDone {
+		t.Errorf("resume: %+v", o)
+	}
+	if o := f.ask("drain", map[string]string{"name": "db4"}); o.State != registry.OperationDone {
+		t.Errorf("drain: %+v", o)
+	}
+	if o := f.ask("drain", map[string]string{"name": "db4", "undo": "true"}); o.State != registry.OperationDone {
+		t.Errorf("drain --undo: %+v", o)
+	}
+	if o := f.ask("terminate", map[string]string{"name": "db1", "shrink": "true"}); o.State != registry.OperationDone {
+		t.Errorf("terminate: %+v", o)
+	}
+	v = f.await("that db1 is forgotten", func(v *View) bool { return len(v.Assignment.Servers) == 3 })
+	if names := f.names(v); names != "db2 db3 db4 web1" {
+		t.Errorf("there are %s", names)
+	}
+	f.with(func(client *registry.Client) error {
+		nodes, err := client.Nodes(t.Context())
+		if err == nil && (nodes[0].Name != "db1" || nodes[0].Expelled.IsZero()) {
+			t.Errorf("the terminated node is %+v", nodes[0])
+		}
+		return err
+	})
+}
+
+func TestALostPrimaryIsReplaced(t *testing.T) {
+	f := newFarm(t, 1)
+	v := f.await("that the farm has come up", serving(3))
+	epoch := v.Assignment.Epoch
+	f.nodes.crash("db1") // nothing listens where the probes go, and never did
+	v = f.await("that another leads", func(v *View) bool { return v.Assignment.Primary != "" && v.Assignment.Primary != "db1" })
+	if v.Assignment.Epoch <= epoch {
+		t.Errorf("the epoch was %d and is %d", epoch, v.Assignment.Epoch)
+	}
+	f.with(func(client *registry.Client) error {
+		entries, err := client.Entries(t.Context(), 0)
+		var kinds []string
+		for _, e := range entries {
+			kinds = append(kinds, e.Kind)
+		}
+		all := strings.Join(kinds, " ")
+		for _, want := range []string{"leader", registry.Decision, string(farm.PrimaryLost), string(farm.NewPrimary), string(farm.HostUp)} {
+			if !strings.Contains(all, want) {
+				t.Errorf("the journal has no %s: %s", want, all)
+			}
+		}
+		return err
+	})
+}
+
+func TestAnotherScalerTakesOver(t *testing.T) {
+	f := newFarm(t, 3)
+	f.await("that the farm has come up", serving(3))
+	if o := f.ask("scale", map[string]string{"role": "db", "servers": "4"}); o.State != registry.OperationDone {
+		t.Errorf("scale: %+v", o)
+	}
+	v := f.await("that there are four", serving(4))
+	first := v.Leader
+	must(t, f.stops[v.Leader[0]-'a']())
+	if v.Leader == "c" { // whom with asks
+		f.dirs = f.dirs[:2]
+	}
+	f.await("that another leads", func(v *View) bool { return v.Leader != first && serving(4)(v) && v.Roles["db"].Pinned == 4 })
+	if o := f.ask("switchover", nil); o.State != registry.OperationDone {
+		t.Errorf("switchover in the second term: %+v", o)
+	}
+}
+
+func TestTheFarmFileCanBeReplaced(t *testing.T) {
+	f := newFarm(t, 1)
+	f.await("that the farm has come up", serving(3))
+	f.with(func(client *registry.Client) error {
+		was, raw, err := Applied(t.Context(), client)
+		if err != nil {
+			return err
+		}
+		again := *was
+		again.Text = strings.Replace(file, "min: 3, max: 5", "min: 4, max: 6", 1)
+		if err := Apply(t.Context(), client, again, raw); err != nil {
+			return err
+		}
+		if err := Apply(t.Context(), client, *was, raw); !errors.Is(err, registry.ErrChanged) {
+			t.Errorf("in the place of what is there no more: %v", err)
+		}
+		return nil
+	})
+	f.await("that there are four", serving(4))
+}

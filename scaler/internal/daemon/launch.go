@@ -1,0 +1,112 @@
+package daemon
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/registry"
+	"farmhand/scaler/internal/provider"
+)
+
+// launching and the role's name are what is done about an instance that is being
+// launched.
+const launching = "launching "
+
+// launches are the names of the role's instances that are being launched.
+func (l *leader) launches(role string) []string {
+	var names []string
+	for name, what := range l.doing {
+		if what == launching+role {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+func (l *leader) launching(role string) int { return len(l.launches(role)) }
+
+// launch begins one more instance of a role.
+func (l *leader) launch(role, why string) {
+	doing := l.errands.doing()
+	name := provider.NextName(role, func(name string) bool {
+		_, there := l.instance(name)
+		_, known := l.lastAssignment().Server(name)
+		return there || known || l.banned[name] || doing[name] != ""
+	})
+	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role)}
+	l.errands.doInTurn(name, role, launching+role, func(ctx context.Context) error {
+		err := l.launchNow(ctx, spec, why)
+		if err != nil && ctx.Err() == nil {
+			l.log.Error("launch failed", zap.String("instance", name), zap.Error(err))
+			l.journal.put(registry.Entry{Kind: "launch-failed", Text: fmt.Sprintf("%s was not launched: %v", name, err), Fields: map[string]string{"role": role, "instance": name}})
+		}
+		return err
+	})
+}
+
+// clusterOf is the database cluster that an instance of the role belongs to or
+// connects to.
+func (l *leader) clusterOf(role string) string {
+	if w := l.farm.Roles[role].Parameters.Web; w != nil {
+		return w.Database
+	}
+	return role
+}
+
+func (l *leader) launchNow(ctx context.Context, spec provider.Spec, why string) error {
+	if err := l.fence(ctx, registry.Entry{
+		Kind: registry.Decision, Text: fmt.Sprintf("%s is launched: %s", spec.Name, why),
+		Fields: map[string]string{"role": spec.RoleName, "instance": spec.Name},
+	}); err != nil {
+		return err
+	}
+	token, err := l.token(ctx, string(spec.Role.Kind), spec.Name)
+	if err != nil {
+		return err
+	}
+	spec.Token = token
+	i, err := l.provider.Launch(ctx, spec)
+	if err != nil {
+		return err
+	}
+	l.log.Info("launched", zap.String("instance", i.Name), zap.Stringer("address", i.Address))
+	return nil
+}
+
+// terminateNow takes an instance away, and its rights with it.
+func (l *leader) terminateNow(ctx context.Context, name, why string) error {
+	if err := l.fence(ctx, registry.Entry{
+		Kind: registry.Decision, Text: fmt.Sprintf("%s is terminated: %s", name, why), Fields: map[string]string{"instance": name},
+	}); err != nil {
+		return err
+	}
+	if err := l.provider.Terminate(ctx, name); err != nil {
+		return err
+	}
+	l.log.Info("terminated", zap.String("instance", name))
+	return nil
+}
+
+// bannedNames are those that nodes have or had until lately.
+func bannedNames(nodes []registry.Node) map[string]bool {
+	names := map[string]bool{}
+	for _, n := range nodes {
+		names[n.Name] = true
+	}
+	return names
+}
+
+// checkRole says what is wrong with the name of a role.
+func (l *leader) checkRole(name string) error {
+	if _, ok := l.farm.Roles[name]; ok {
+		return nil
+	}
+	var names []string
+	for role := range sortedRoles(l.farm) {
+		names = append(names, role)
+	}
+	return fmt.Errorf("the farm has no role %q; it has %s", name, strings.Join(names, ", "))
+}

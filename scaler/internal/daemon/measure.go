@@ -1,0 +1,75 @@
+package daemon
+
+import (
+	"context"
+	"sync"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/service"
+	"farmhand/scaler/internal/decide"
+	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/metric"
+)
+
+// measured is the samples of every role's metrics.
+type measured struct {
+	mu    sync.Mutex
+	roles map[string]*metric.History
+}
+
+func newMeasured(f *farmfile.Farm) *measured {
+	m := &measured{roles: map[string]*metric.History{}}
+	for role := range f.Roles {
+		m.roles[role] = &metric.History{}
+	}
+	return m
+}
+
+// poll runs the programs of the metrics that have one, until ctx ends.
+func (m *measured) poll(ctx context.Context, f *farmfile.Farm, log *zap.Logger) error {
+	group := service.NewGroup(ctx)
+	for name, role := range f.Roles {
+		group.Go("metrics of "+name, func(ctx context.Context) error {
+			metric.Poll(ctx, name, role.Scaling, func(one *farmfile.Metric, s decide.Sample, err error) {
+				if err != nil {
+					log.Warn("metric not measured", zap.String("role", name), zap.Error(err))
+				}
+				m.mu.Lock()
+				defer m.mu.Unlock()
+				m.roles[name].Add(one, s)
+			})
+			return nil
+		})
+	}
+	err := group.Wait()
+	<-ctx.Done()
+	if err == nil {
+		err = context.Cause(ctx)
+	}
+	return err
+}
+
+// take adds a sample of what the role's nodes report.
+func (m *measured) take(f *farmfile.Farm, role string, servers []decide.Server, at *moment) {
+	nodes, proxies := map[string]metric.Node{}, []metric.Node{}
+	for name, a := range at.databases {
+		nodes[name] = metric.DatabaseNode(a.report, a.at)
+	}
+	for name, a := range at.webs {
+		n := metric.Node{Name: name, Heard: a.at, Load: a.report.Load}
+		if nodes[name].Name == "" {
+			nodes[name] = n
+		}
+		proxies = append(proxies, n)
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.roles[role].Take(f.Roles[role].Scaling, metric.See(at.now, servers, nodes, proxies))
+}
+
+func (m *measured) readings(f *farmfile.Farm, role string) [][]decide.Sample {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.roles[role].Readings(f.Roles[role].Scaling)
+}

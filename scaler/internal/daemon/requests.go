@@ -1,0 +1,300 @@
+package daemon
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/registry"
+	"farmhand/scaler/internal/decide"
+	"farmhand/scaler/internal/farmfile"
+)
+
+// The kinds of operations beside steer's.
+const (
+	OpScale     = "scale"     // role, servers: a number, or "file" for the farm file's
+	OpLaunch    = "launch"    // role
+	OpTerminate = "terminate" // name; shrink: the role is to have one less
+	OpDrain     = "drain"     // name; undo
+	OpPause     = "pause"     // why
+	OpResume    = "resume"
+)
+
+// answer is how an operation stands.
+type answer struct {
+	done, refused bool
+	text          string
+}
+
+func refused(format string, args ...any) answer {
+	return answer{refused: true, text: fmt.Sprintf(format, args...)}
+}
+
+func finished(format string, args ...any) answer {
+	return answer{done: true, text: fmt.Sprintf(format, args...)}
+}
+
+func waits(format string, args ...any) answer { return answer{text: fmt.Sprintf(format, args...)} }
+
+// operations carry out the kinds: each is called again until it answers that it is
+// done or refused; begun is set after the first time.
+var operations = map[string]func(l *leader, m *moment, o registry.Operation, begun bool) answer{
+	OpScale:     (*leader).scale,
+	OpLaunch:    (*leader).launchOne,
+	OpTerminate: (*leader).terminate,
+	OpDrain:     (*leader).drain,
+	OpPause:     (*leader).pause,
+	OpResume:    (*leader).resume,
+}
+
+// requests goes on with what operators ask for.
+func (l *leader) requests(ctx context.Context, m *moment) error {
+	for _, o := range m.operations {
+		if o.HasEnded() || slices.Contains(steerKinds, o.Kind) && l.database != "" {
+			continue
+		}
+		do, ok := operations[o.Kind]
+		a := refused("the scaler that leads knows no operation %q on this farm", o.Kind)
+		if ok {
+			a = do(l, m, o, o.State == registry.OperationRunning)
+		}
+		if err := l.answer(ctx, m, o, a); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// answer writes how an operation stands, if that is news.
+func (l *leader) answer(ctx context.Context, m *moment, o registry.Operation, a answer) error {
+	if !a.done && !a.refused && o.State == registry.OperationRunning && (a.text == "" || a.text == l.said[o.ID]) {
+		return nil
+	}
+	o.Steps = slices.Clone(o.Steps)
+	if n := len(o.Steps); a.text != "" && (n == 0 || o.Steps[n-1].Text != a.text) {
+		o.Steps = append(o.Steps, registry.OperationStep{Time: time.Now().UTC(), Text: a.text})
+	}
+	o.State = registry.OperationRunning
+	switch {
+	case a.done:
+		o.State, o.Result = registry.OperationDone, a.text
+	case a.refused:
+		o.State, o.Error = registry.OperationFailed, a.text
+	}
+	// What it has brought about must not be forgotten while it counts as done.
+	if err := l.remember(ctx); err != nil {
+		return err
+	}
+	if o.HasEnded() { // who hears of it finds it so
+		if err := l.show(ctx, m, true); err != nil {
+			return err
+		}
+	}
+	err := l.client.UpdateOperation(ctx, l.term, o)
+	if errors.Is(err, registry.ErrOperationEnded) {
+		return nil // cancelled meanwhile
+	}
+	if err != nil {
+		return err
+	}
+	l.said[o.ID] = a.text
+	if o.HasEnded() {
+		delete(l.said, o.ID)
+		l.journal.put(registry.Entry{Kind: "operation-ended", Text: fmt.Sprintf("%s asked by %s: %s: %s", o.Kind, o.By, o.State, a.text), Fields: map[string]string{"operation": o.ID}})
+		poke(l.wake)
+	}
+	return nil
+}
+
+func (l *leader) scale(m *moment, o registry.Operation, begun bool) answer {
+	role := o.Args["role"]
+	if err := l.checkRole(role); err != nil {
+		return refused("%v", err)
+	}
+	if !begun {
+		if o.Args["servers"] == "file" {
+			delete(l.memory.Pinned, role)
+			p := l.policy(role)
+			return finished("the farm file says again how many servers %s has: %d to %d", role, p.Min, p.Max)
+		}
+		n, err := strconv.Atoi(o.Args["servers"])
+		if err != nil {
+			return refused("%q is not a number of servers", o.Args["servers"])
+		}
+		if err := l.pin(role, n); err != nil {
+			return refused("%v", err)
+		}
+	}
+	n, pinned := l.memory.Pinned[role]
+	if !pinned {
+		return refused("another operation has let the farm file say again how many servers %s has", role)
+	}
+	return l.sizeOf(m, role, n)
+}
+
+// mostServers is what the farm file allows of a count.
+const mostServers = 100
+
+func (l *leader) pin(role string, n int) error {
+	if n < 1 || n > mostServers {
+		return fmt.Errorf("%d servers are not possible; expected 1 to %d", n, mostServers)
+	}
+	if my := l.farm.Roles[role].Parameters.MySQL; my != nil && my.Durability == farmfile.Lossless && n < 2 {
+		return errors.New("lossless needs a replica at all times: 2 servers at least")
+	}
+	l.memory.Pinned[role] = n
+	l.sized = time.Time{} // at once
+	return nil
+}
+
+// sizeOf says how far a role is from having n servers.
+func (l *leader) sizeOf(m *moment, role string, n int) answer {
+	ready, others := 0, map[string]int{}
+	for _, s := range l.picture(m, role).Servers {
+		if s.State == decide.Ready {
+			ready++
+		} else {
+			others[s.State.String()]++
+		}
+	}
+	if ready == n && len(others) == 0 {
+		return finished("%s has %s", role, servers(n))
+	}
+	text := fmt.Sprintf("%s has %d of %s", role, ready, servers(n))
+	for _, state := range slices.Sorted(maps.Keys(others)) {
+		text += fmt.Sprintf(", %d %s", others[state], state)
+	}
+	if v := l.roles[role]; v.Held != "" {
+		text += "; it waits: " + v.Held
+	} else if v.Failure != "" {
+		text += "; the last launch failed: " + v.Failure
+	}
+	return waits("%s", text)
+}
+
+func (l *leader) launchOne(m *moment, o registry.Operation, begun bool) answer {
+	role := o.Args["role"]
+	if err := l.checkRole(role); err != nil {
+		return refused("%v", err)
+	}
+	if !begun {
+		if err := l.pin(role, live(l.picture(m, role).Servers)+1); err != nil {
+			return refused("%v", err)
+		}
+	}
+	n, ok := l.memory.Pinned[role]
+	if !ok {
+		return refused("the farm file says again how many servers %s has", role)
+	}
+	return l.sizeOf(m, role, n)
+}
+
+func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
+	name := o.Args["name"]
+	i, there := l.instance(name)
+	_, leaves := l.memory.Leaving[name]
+	switch {
+	case begun && !there && !leaves:
+		return finished("%s is gone", name)
+	case begun && there && !leaves:
+		return refused("%s is not to leave any more", name)
+	case begun:
+		return waits("%s", l.leavingText(m, name))
+	case !there:
+		return refused("there is no instance %q; there are %s", name, l.instanceNames())
+	case primary(m.assignment, name):
+		return refused("%s is the primary: scaler switchover first", name)
+	}
+	if o.Args["shrink"] == "true" {
+		if err := l.pin(i.RoleName, live(l.picture(m, i.RoleName).Servers)-1); err != nil {
+			return refused("%v", err)
+		}
+	}
+	l.memory.Leaving[name] = leaving{Why: "asked by " + o.By, Since: m.now.UTC(), Lost: l.state(m, i) == decide.Lost}
+	return waits("%s is to leave", name)
+}
+
+func (l *leader) leavingText(m *moment, name string) string {
+	s, known := m.assignment.Server(name)
+	_, there := l.instance(name)
+	switch {
+	case !there:
+		return name + " is stopped, and its rights are taken away"
+	case l.errands.doing()[name] != "":
+		return name + " is being terminated"
+	case l.errands.failure(name) != "":
+		return name + " is not terminated yet: " + l.errands.failure(name)
+	case known && s.Task == cluster.Lead:
+		return name + " has become the primary, and stays until another is: scaler switchover"
+	case known && s.Task == cluster.Retire:
+		return name + " shuts down"
+	case l.memory.Leaving[name].Drained.IsZero():
+		return name + " is drained"
+	}
+	return name + " takes no new reads; those that run may end"
+}
+
+func (l *leader) instanceNames() string {
+	var names []string
+	for _, i := range l.instances {
+		names = append(names, i.Name)
+	}
+	if len(names) == 0 {
+		return "none"
+	}
+	return strings.Join(names, ", ")
+}
+
+func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
+	name := o.Args["name"]
+	i, there := l.instance(name)
+	leave, leaves := l.memory.Leaving[name]
+	switch {
+	case !there:
+		return refused("there is no instance %q; there are %s", name, l.instanceNames())
+	case i.Kind != farmfile.MySQLKind:
+		return refused("%s is no database server; scaler terminate drains a web node as it stops it", name)
+	case o.Args["undo"] == "true":
+		if !leaves {
+			return finished("%s was not to leave", name)
+		}
+		if !leave.Stays {
+			return refused("%s is to be terminated", name)
+		}
+		delete(l.memory.Leaving, name)
+		return finished("%s takes reads again when it has caught up", name)
+	case begun && !leave.Drained.IsZero():
+		return finished("%s takes no new reads", name)
+	case primary(m.assignment, name):
+		return refused("%s is the primary: scaler switchover first", name)
+	case !leaves:
+		l.memory.Leaving[name] = leaving{Why: "drained by " + o.By, Since: m.now.UTC(), Stays: true}
+	}
+	return waits("%s is drained", name)
+}
+
+func (l *leader) pause(_ *moment, o registry.Operation, _ bool) answer {
+	if l.memory.Paused = o.Args["why"]; l.memory.Paused == "" {
+		l.memory.Paused = "by " + o.By
+	}
+	return finished("paused: no failover, no scaling and no repair is begun until scaler resume")
+}
+
+func (l *leader) resume(*moment, registry.Operation, bool) answer {
+	if l.memory.Paused == "" {
+		return finished("the farm was not paused")
+	}
+	l.memory.Paused = ""
+	return finished("the farm is not paused any more")
+}
+
+func sortedRoles(f *farmfile.Farm) iter.Seq[string] {
+	return slices.Values(slices.Sorted(maps.Keys(f.Roles)))
+}

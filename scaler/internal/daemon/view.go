@@ -1,0 +1,143 @@
+package daemon
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/registry"
+	"farmhand/scaler/internal/decide"
+	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/steer"
+)
+
+// View is what the scaler that leads sees and thinks, for people.
+type View struct {
+	Time   time.Time `json:"time"`
+	Term   int64     `json:"term"`
+	Leader string    `json:"leader"`
+	Farm   string    `json:"farm"`
+	// Cluster is the name of the database cluster; empty if the farm has none.
+	Cluster string `json:"cluster,omitempty"`
+	Paused  string `json:"paused,omitempty"` // why; empty if it is not
+	// Assignment is the cluster's; nil before the first.
+	Assignment *cluster.Assignment `json:"assignment,omitempty"`
+	// Automatic says that a lost primary is replaced without a person, Lossless that
+	// writes wait for as long as no replica acknowledges them.
+	Automatic bool        `json:"automatic"`
+	Lossless  bool        `json:"lossless"`
+	Probe     steer.Probe `json:"probe"`
+	// Nodes are the farm's instances, by name.
+	Nodes []NodeView `json:"nodes"`
+	// Reasons are what was thought of the database cluster in the last step.
+	Reasons []string            `json:"reasons"`
+	Roles   map[string]RoleView `json:"roles"`
+	// Doing is what takes time just now, by the instance's name.
+	Doing map[string]string `json:"doing,omitempty"`
+}
+
+// NodeView is one instance.
+type NodeView struct {
+	provider.Instance
+	Member bool `json:"member"`
+	// Age is how old its last report is, in seconds; nil if there was none, or
+	// nobody knows.
+	Age *float64 `json:"age_seconds,omitempty"`
+	// Database is a database server's last report, Web a web node's.
+	Database *cluster.Report    `json:"database,omitempty"`
+	Web      *cluster.WebReport `json:"web,omitempty"`
+	Leaving  string             `json:"leaving,omitempty"` // why it is to go; empty if it is not
+	// State is what it counts as for the size of its role.
+	Size string `json:"counts_as"`
+}
+
+// RoleView is the size of a role.
+type RoleView struct {
+	Kind   farmfile.RoleKind `json:"kind"`
+	Min    int               `json:"min"`
+	Max    int               `json:"max"`
+	Pinned int               `json:"pinned,omitempty"` // what a person asked for; 0 for what the file says
+	Wanted int               `json:"wanted"`
+	Live   int               `json:"live"`
+	// Held is why what was decided is not done now.
+	Held    string          `json:"held,omitempty"`
+	Failure string          `json:"failure,omitempty"` // of the last launch
+	Reasons []decide.Reason `json:"reasons"`
+}
+
+// Viewed returns what the scaler that leads has shown last; nil if none ever has.
+func Viewed(ctx context.Context, client *registry.Client) (*View, error) {
+	data, err := client.Read(ctx, records.view)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	v := &View{}
+	if err := json.Unmarshal(data, v); err != nil {
+		return nil, fmt.Errorf("what the scaler has shown cannot be read: %w", err)
+	}
+	return v, nil
+}
+
+// WatchView tells what the scaler that leads shows, and then again at every change.
+func WatchView(ctx context.Context, client *registry.Client, tell func(v *View, lost error) error) error {
+	return client.Watch(ctx, records.view, func(value registry.Value) error {
+		if value.Data == nil {
+			return tell(nil, value.Lost)
+		}
+		v := &View{}
+		if err := json.Unmarshal(value.Data, v); err != nil {
+			return fmt.Errorf("what the scaler has shown cannot be read: %w", err)
+		}
+		return tell(v, value.Lost)
+	})
+}
+
+// show writes what is seen and thought, now and then and when the assignment is
+// another one.
+func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
+	serial := uint64(0)
+	if m.assignment != nil {
+		serial = m.assignment.Serial
+	}
+	if !atOnce && serial == l.shownSerial && m.now.Sub(l.shown) < viewPace {
+		return nil
+	}
+	l.shown, l.shownSerial = m.now, serial
+	policy := steerPolicy(l.farm, l.database)
+	v := View{
+		Time: m.now.UTC(), Term: l.term.Number, Leader: l.term.Leader, Farm: l.farm.Name, Cluster: l.database, Paused: l.memory.Paused,
+		Assignment: m.assignment, Automatic: policy.Automatic, Lossless: policy.Lossless, Probe: l.prober.result(),
+		Nodes: []NodeView{}, Reasons: l.reasons, Roles: l.roles, Doing: l.errands.doing(),
+	}
+	for _, i := range l.instances {
+		n := NodeView{Instance: i, Size: l.state(m, i).String()}
+		_, n.Member = m.members[i.Name]
+		if leave, ok := l.memory.Leaving[i.Name]; ok {
+			n.Leaving = leave.Why
+		}
+		age := longAgo
+		if r, old := m.report(i.Name); r != nil {
+			short := *r
+			short.Load = nil // what a metric is made of; there is little room here
+			n.Database, age = &short, old
+		}
+		if web, ok := m.webs[i.Name]; ok {
+			short := *web.report
+			short.Load = nil
+			n.Web, age = &short, web.age(m.now)
+		}
+		if age < longAgo {
+			seconds := age.Seconds()
+			n.Age = &seconds
+		}
+		v.Nodes = append(v.Nodes, n)
+	}
+	data, err := json.Marshal(v)
+	if err != nil {
+		return fmt.Errorf("show what is seen: %w", err)
+	}
+	return l.client.Write(ctx, l.term, records.view, data)
+}

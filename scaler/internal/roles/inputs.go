@@ -1,0 +1,95 @@
+package roles
+
+import (
+	"time"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/farm"
+)
+
+// Inputs are what there is to see of a role. Nothing in them is changed.
+type Inputs struct {
+	// Instances are all of the role's that the provider has.
+	Instances []Instance
+	// Members are the nodes that hold their membership in the registry, by name.
+	Members map[string]bool
+	// Reports are the nodes' last ones, by name.
+	Reports map[string]Report
+	// Assignment is the newest of a role of kind mysql; nil if there is none yet, and
+	// for other roles.
+	Assignment *cluster.Assignment
+	// Proxies are the web nodes through which a role of kind mysql is used.
+	Proxies []Proxy
+	// Sources are servers that somebody else copies from, such as a backup.
+	Sources map[string]bool
+	// Paused keeps what is not under way from being begun.
+	Paused bool
+}
+
+// Instance is a machine.
+type Instance struct {
+	Name     string
+	Launched time.Time
+	Runs     bool // false: it has stopped, though it is there
+}
+
+// Report is what a node said last.
+type Report struct {
+	Heard time.Time // when it came, by our clock; zero if nobody knows
+	// Well says that the node's service works.
+	Well bool
+	// Clients is the number of client sessions; nil is unknown.
+	Clients *float64
+	// Retired says that the server has shut down because it was told to.
+	Retired bool
+}
+
+// DatabaseReport is what a database server's report, which came at heard, says here.
+func DatabaseReport(r *cluster.Report, heard time.Time) Report {
+	report := Report{
+		Heard:   heard,
+		Well:    r.Process == cluster.Running && r.Answers,
+		Retired: r.Task == cluster.Retire && r.Done && r.Process == cluster.Absent,
+	}
+	if clients, ok := r.Load[cluster.LoadClients]; ok && r.Answers {
+		report.Clients = &clients
+	}
+	return report
+}
+
+// Proxy is a web node's.
+type Proxy struct {
+	Serial uint64 // of the assignment that it goes by
+	Heard  time.Time
+}
+
+// sight is one server as it is seen at one time.
+type sight struct {
+	there  bool // the provider has it
+	runs   bool
+	heard  bool // its node is a member, or has said something just now
+	ready  bool // it has its share of the load
+	report Report
+	fresh  bool // the report is from just now
+	// part is its part in the assignment.
+	part     cluster.Server
+	assigned bool
+	leads    bool // it is the primary or becomes it
+}
+
+// see looks at one server.
+func (n *next) see(name string) sight {
+	s := sight{report: n.in.Reports[name]}
+	if i, ok := n.instances[name]; ok {
+		s.there, s.runs = true, i.Runs
+	}
+	s.fresh = n.now.Sub(s.report.Heard) <= n.limits.Fresh
+	s.heard = s.fresh || n.in.Members[name]
+	s.part, s.assigned = n.in.Assignment.Server(name)
+	s.ready = s.runs && s.fresh && s.report.Well
+	if n.policy.Primary {
+		s.leads = s.assigned && (s.part.Task == cluster.Lead || n.in.Assignment.Primary == name || n.in.Assignment.Target == name)
+		s.ready = s.ready && (s.assigned && n.in.Assignment.Primary == name || s.part.Task == cluster.Follow && s.part.State == farm.Serving)
+	}
+	return s
+}

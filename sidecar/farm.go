@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/farm"
+	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/member"
+	"farmhand/sidecar/internal/role"
+)
+
+// inFarm does f as a member of the configuration's farm; without a farm it does f
+// with no member. f's context ends with finish, and also when the node was
+// expelled. The node leaves after f has returned, for until then it does what the
+// others know of it.
+func inFarm(finish context.Context, c config.Config, log *zap.Logger, f func(context.Context, *member.Member) error) (err error) {
+	if !c.InFarm() {
+		return f(finish, nil)
+	}
+	if err := member.Join(finish, c.Farm.Directory, c.Farm.TokenFile, c.NodeName(), log); err != nil {
+		if finish.Err() != nil {
+			return nil // it was told to end before it was anything
+		}
+		return err
+	}
+	m, err := member.Open(member.Options{
+		Dir: c.Farm.Directory, Address: c.NodeAddress(), Lease: time.Duration(c.Farm.Lease),
+		Told: func(state string) { log.Info("membership", zap.String("state", state)) },
+		Log:  log.Named("farm"),
+	})
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, m.Close()) }()
+	held, leave := context.WithCancel(context.WithoutCancel(finish))
+	defer leave()
+	finish, expel := context.WithCancelCause(finish)
+	defer expel(nil)
+	ended := make(chan error, 1)
+	go func() {
+		err := m.Run(held)
+		if held.Err() != nil && err != nil {
+			log.Warn("the farm was not told that the node leaves", zap.Error(err))
+			err = nil
+		}
+		if err != nil {
+			log.Error("the node is none of the farm's any more and ends", zap.Error(err))
+			expel(err)
+		}
+		ended <- err
+	}()
+	err = f(finish, m)
+	leave()
+	return errors.Join(err, <-ended)
+}
+
+// withFarm gives a role the farm. What happens to the node is told there as well.
+func withFarm(tools role.Tools, m *member.Member) role.Tools {
+	if m == nil {
+		return tools
+	}
+	tools.Farm, tools.Members = m, m.WatchMembers
+	put := tools.Event
+	tools.Event = func(e farm.Event) error {
+		if err := put(e); err != nil {
+			return err
+		}
+		m.Note(e)
+		return nil
+	}
+	return tools
+}

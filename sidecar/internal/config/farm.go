@@ -1,0 +1,75 @@
+package config
+
+import (
+	"time"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/registry"
+	"farmhand/internal/service"
+)
+
+// Farm is how the node belongs to a farm, which has a registry.
+type Farm struct {
+	// Directory is what "sidecar join" left; empty for a node without a farm.
+	Directory string `yaml:"directory"`
+	// TokenFile has the token to join with, if nothing is in the directory yet; it is
+	// removed then.
+	TokenFile string `yaml:"token_file"`
+	// Name is the node's in the farm; empty means its own.
+	Name string `yaml:"name"`
+	// Address is where the others reach what the node serves; empty for the database
+	// server's own, and of another role for none.
+	Address string `yaml:"address"`
+	// Lease is how long the node counts as there after its last renewal.
+	Lease service.Duration `yaml:"lease"`
+}
+
+func defaultFarm() Farm { return Farm{Lease: duration("6s")} }
+
+// InFarm reports whether the node belongs to a farm with a registry.
+func (c *Config) InFarm() bool { return c.Farm.Directory != "" }
+
+// NodeName is the node's name in the farm's registry.
+func (c *Config) NodeName() string {
+	if c.Farm.Name != "" {
+		return c.Farm.Name
+	}
+	return c.Name
+}
+
+// NodeAddress is where the others reach what the node serves; empty if nowhere.
+func (c *Config) NodeAddress() string {
+	if c.Farm.Address == "" && c.Role == "mysql" {
+		return c.MySQL.Listen
+	}
+	return c.Farm.Address
+}
+
+func (f Farm) validate(path string) service.Problems {
+	var p service.Problems
+	if f.Directory == "" {
+		if f != defaultFarm() {
+			p.Add(path+".directory", "is missing; a node of a farm keeps its key and certificate there")
+		}
+		return p
+	}
+	absolute(&p, path+".directory", f.Directory)
+	if f.TokenFile != "" {
+		absolute(&p, path+".token_file", f.TokenFile)
+	}
+	if f.Name != "" {
+		if err := registry.CheckNodeName(f.Name); err != nil {
+			p.Add(path+".name", "%v", err)
+		}
+	}
+	if f.Address != "" {
+		if err := farm.CheckEventAddress(f.Address); err != nil {
+			p.Add(path+".address", "%v", err)
+		}
+	}
+	p.DurationBetween(path+".lease", f.Lease, service.Duration(registry.MinLease), service.Duration(registry.MaxLease))
+	if time.Duration(f.Lease)%time.Second != 0 {
+		p.Add(path+".lease", "%v is not a number of whole seconds", f.Lease)
+	}
+	return p
+}

@@ -1,0 +1,167 @@
+package mysqld
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/gtid"
+	"farmhand/internal/mysqladmin"
+)
+
+const (
+	compareEvery = time.Second
+	compareLimit = 2 * time.Second
+)
+
+// history is what a comparison of the server's transactions with its source's has
+// shown.
+type history struct {
+	mu     sync.Mutex
+	errant string
+	intact bool
+}
+
+func (h *history) get() (errant string, intact bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.errant, h.intact
+}
+
+// forget is for data that is new.
+func (h *history) forget() {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.errant, h.intact = "", false
+}
+
+func (h *history) setErrant(errant string) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed = h.errant != errant
+	h.errant = errant
+	return changed
+}
+
+func (h *history) setIntact(intact bool) (changed bool) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	changed = h.intact != intact
+	h.intact = intact
+	return changed
+}
+
+// compareHistory compares a follower with its source from time to time. Errant
+// transactions do not break replication, and show nowhere else.
+func (a *Agent) compareHistory(ctx context.Context) error {
+	var last string
+	for {
+		p := a.look()
+		var err error
+		switch {
+		case p.server == nil:
+		case p.lead != nil:
+			a.isIntact(p)
+			a.isErrant(p, comparison{})
+		case p.order != nil && p.order.heard && (p.order.task() == cluster.Follow || p.order.task() == cluster.Clone):
+			err = a.compare(ctx, p)
+		}
+		said := ""
+		if err != nil && ctx.Err() == nil && p.life.Err() == nil {
+			said = err.Error()
+		}
+		if said != "" && said != last {
+			a.o.Log.Warn("not compared with the source", zap.String("source", p.order.source.Name), zap.Error(err))
+		}
+		last = said
+		wait := compareEvery
+		if _, intact := a.history.get(); !intact && said == "" {
+			wait = compareEvery / 10
+		}
+		if err := pause(ctx, wait); err != nil {
+			return err
+		}
+	}
+}
+
+// compare compares the server's history with its source's.
+func (a *Agent) compare(ctx context.Context, p picture) (err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, compareLimit, fmt.Errorf("no answer within %v", compareLimit))
+	defer cancel()
+	defer context.AfterFunc(p.life, cancel)()
+	own, err := dial(ctx, p.server)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(own)) }()
+	source, err := mysqladmin.Dial(ctx, mysqladmin.Target{
+		Network: "tcp", Address: p.order.source.Address, User: a.o.Replication.User, Password: a.o.Replication.Password, Program: program,
+	})
+	if err != nil {
+		return fmt.Errorf("source %s: %w", p.order.source.Name, err)
+	}
+	defer func() { err = errors.Join(err, closeConn(source)) }()
+	c, err := a.dialect.compare(ctx, own, source)
+	if err != nil {
+		return err
+	}
+	if !sameWork(a.look().order, p.order) {
+		return nil
+	}
+	a.isErrant(p, c)
+	return a.reaches(ctx, p, own, c.sourceHas)
+}
+
+// reaches notes that the server has lost nothing of what it had acknowledged, once
+// it has received what its source has: what a replica throws away when it starts it
+// gets again from there.
+func (a *Agent) reaches(ctx context.Context, p picture, own *mysqladmin.Conn, sourceHas gtid.Position) error {
+	if _, intact := a.history.get(); intact {
+		return nil
+	}
+	f, err := a.dialect.facts(ctx, own)
+	if err != nil {
+		return err
+	}
+	if f.channel != nil && f.channel.Source == p.order.source.Address && f.channel.Receiver == "Yes" && f.received.Contains(sourceHas) {
+		a.isIntact(p)
+	}
+	return nil
+}
+
+// isErrant is kept: a server that starts again is not taken for a good one before it
+// can be compared.
+func (a *Agent) isErrant(p picture, c comparison) {
+	if !a.history.setErrant(c.Errant) {
+		return
+	}
+	if c.Errant != "" {
+		a.o.Log.Error("the server has transactions that its source has not", zap.String("source", p.order.source.Name), zap.String("transactions", c.Errant))
+	}
+	if err := a.memory.keep(func(k *kept) { k.Errant, k.ErrantAfter = c.Errant, c.After }); err != nil {
+		a.o.Log.Error("the next run will not know of errant transactions", zap.Error(err))
+	}
+	wake(a.tell)
+}
+
+func (a *Agent) isIntact(p picture) {
+	if !a.history.setIntact(true) {
+		return
+	}
+	if err := a.memory.keep(func(k *kept) { k.IntactPID = p.server.PID() }); err != nil {
+		a.o.Log.Error("the next run will not know that the server is intact", zap.Error(err))
+	}
+	wake(a.tell)
+}
+
+func closeConn(conn *mysqladmin.Conn) error {
+	if err := conn.Close(); err != nil && !errors.Is(err, mysqladmin.ErrClosed) {
+		return err
+	}
+	return nil
+}

@@ -1,0 +1,224 @@
+package mysqld
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/dbserver"
+	"farmhand/internal/gtid"
+	"farmhand/internal/mysqladmin"
+	"farmhand/sidecar/internal/load"
+)
+
+// askLimit bounds the questions for one report: a server that hangs must not hold
+// up the reports that say so.
+const askLimit = 300 * time.Millisecond
+
+// observer asks the server on a connection of its own. It is for one goroutine.
+type observer struct {
+	a      *Agent
+	server *dbserver.Server
+	conn   *mysqladmin.Conn
+	facts  facts // of the last answer
+	known  bool  // there was one
+	// more is what is asked for less often.
+	more      more
+	askedMore time.Time
+	load      *load.Server
+	machine   map[string]float64 // what it has to do, and when that was measured
+	measured  time.Time
+	// received is what the receiver had got when it last got something, and when.
+	received   gtid.Position
+	receivedAt time.Time
+}
+
+// more is what a report has that no task goes by.
+type more struct {
+	beat      *time.Duration
+	open      int
+	receivers []uint32
+	load      map[string]float64
+}
+
+func (a *Agent) newObserver() *observer {
+	return &observer{a: a, load: load.NewServer(dbserver.AdminUser, a.o.Replication.User, a.o.Monitor.User)}
+}
+
+func (o *observer) close() {
+	if o.conn != nil {
+		_ = o.conn.Close() // it has only asked
+		o.conn = nil
+		o.a.observer.Store(0)
+	}
+}
+
+// report looks at the server. What p says was so before the server was asked.
+func (o *observer) report(ctx context.Context, p picture) *cluster.Report {
+	now := time.Now()
+	r := &cluster.Report{
+		Name: o.a.o.Name, Address: o.a.o.Server.Addr(), Flavor: o.a.o.Install.Flavor, Time: now.UTC(),
+		Task: p.order.task(), Detail: p.detail, Process: p.process, Empty: p.empty, Lease: now.Before(o.a.o.Farm.Until()),
+	}
+	if p.order != nil {
+		r.Epoch, r.Serial = p.order.assignment.Epoch, p.order.assignment.Serial
+	}
+	if o.a.o.Giving != nil {
+		r.CloneAt = o.a.o.Giving.Listen
+	}
+	r.Load = maps.Clone(o.measure(now))
+	if p.server != nil {
+		r.PID = p.server.PID()
+		if err := o.ask(ctx, p); err != nil {
+			if r.Detail == "" {
+				r.Detail = "the server does not answer: " + err.Error()
+			}
+		} else {
+			r.Answers = true
+		}
+		// It may have ended, or be told something else, while it was asked.
+		if after := o.a.look(); after.server != p.server {
+			r.PID, r.Process, r.Answers, r.Detail, p = 0, after.process, false, after.detail, after
+		}
+	}
+	o.fill(r, p)
+	r.Done = p.done() && shows(r, p)
+	return r
+}
+
+// fill puts what the server has answered into r.
+func (o *observer) fill(r *cluster.Report, p picture) {
+	if !o.known {
+		return
+	}
+	f := o.facts
+	r.Executed, r.Received = f.executed.String(), f.received.String()
+	if p.server == nil {
+		return
+	}
+	r.Writable, r.SemiSync = !f.readOnly, f.semiSync
+	r.Errant, r.Intact = o.a.history.get()
+	r.Stalled = o.a.beat.stalled(time.Now())
+	if c := f.channel; c != nil {
+		r.Replication = &cluster.Replication{
+			Source: c.Source, Receiver: c.Receiver, Applier: c.Applier, Acknowledges: f.acknowledges,
+			ReceiverError: c.ReceiverError.String(), ApplierError: c.ApplierError.String(),
+		}
+	}
+	r.Beat, r.Open, r.Receivers = o.more.beat, o.more.open, o.more.receivers
+	maps.Copy(r.Load, o.more.load)
+	if !o.receivedAt.IsZero() {
+		age := time.Since(o.receivedAt)
+		r.ReceivedAge = &age
+	}
+}
+
+// shows reports whether the facts of a report show that the task is carried out.
+func shows(r *cluster.Report, p picture) bool {
+	c := r.Replication
+	follows := c != nil && c.Source == p.order.source.Address && c.Receiver == "Yes" && c.Applier == "Yes" && c.Acknowledges == p.order.part.Acknowledges
+	switch r.Task {
+	case cluster.Fence, cluster.Retire:
+		return p.server == nil
+	case cluster.Lead:
+		return r.Answers && r.Writable && c == nil && r.SemiSync == p.order.assignment.SemiSync
+	case cluster.Yield:
+		return r.Answers && !r.Writable && (c == nil || c.Receiver == "No")
+	case cluster.Hold:
+		return r.Answers && !r.Writable && (c == nil || c.Receiver == "No" && c.Applier == "Yes")
+	case cluster.Follow, cluster.Clone:
+		return r.Answers && !r.Writable && follows
+	}
+	return false
+}
+
+// ask asks the server what a report needs.
+func (o *observer) ask(ctx context.Context, p picture) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, askLimit, fmt.Errorf("no answer within %v", askLimit))
+	defer cancel()
+	defer context.AfterFunc(p.life, cancel)()
+	if o.server != p.server {
+		o.close()
+		o.server, o.known, o.askedMore, o.receivedAt, o.more = p.server, false, time.Time{}, time.Time{}, more{}
+	}
+	if o.conn == nil {
+		conn, err := dial(ctx, p.server)
+		if err != nil {
+			return err
+		}
+		o.conn = conn
+		o.a.observer.Store(conn.ID())
+	}
+	f, err := o.a.dialect.facts(ctx, o.conn)
+	if err == nil {
+		o.facts, o.known = f, true
+		o.arrived(f)
+		if f.lost && o.a.history.setIntact(false) {
+			err = o.a.memory.keep(func(k *kept) { k.IntactPID = 0 })
+		}
+	}
+	if err == nil && time.Since(o.askedMore) >= reportEvery-reportOften {
+		o.askedMore = time.Now()
+		err = o.askMore(ctx)
+	}
+	if err != nil {
+		// Whatever it was: the next question is on a connection that nothing has
+		// happened to.
+		o.close()
+	}
+	return err
+}
+
+// measure returns what the machine has to do. What could be measured is good.
+func (o *observer) measure(now time.Time) map[string]float64 {
+	if o.a.o.Load != nil && now.Sub(o.measured) >= reportEvery-reportOften {
+		o.machine, _ = o.a.o.Load(now)
+		o.measured = now
+	}
+	if o.machine == nil {
+		o.machine = map[string]float64{}
+	}
+	return o.machine
+}
+
+// arrived notes when the receiver has got something new.
+func (o *observer) arrived(f facts) {
+	switch {
+	case f.channel == nil:
+		o.receivedAt = time.Time{}
+	case o.receivedAt.IsZero() || !o.received.Contains(f.received):
+		o.receivedAt, o.received = time.Now(), f.received
+	}
+}
+
+func (o *observer) askMore(ctx context.Context) error {
+	m := more{}
+	if rows, err := o.conn.Query(ctx, readHeartbeat); err == nil && len(rows) == 1 {
+		if age, ok := rows[0].Int("age"); ok {
+			beat := time.Duration(age) * time.Microsecond
+			m.beat = &beat
+		}
+	} else if err != nil && mysqladmin.Code(err) == 0 {
+		return err
+	}
+	rows, err := o.conn.Query(ctx, o.a.dialect.open)
+	if err != nil {
+		return err
+	}
+	if len(rows) == 1 {
+		n, _ := rows[0].Int("n")
+		m.open = int(n)
+	}
+	if rows, err = o.conn.Query(ctx, o.a.dialect.receivers); err != nil {
+		return err
+	}
+	m.receivers = ids(rows, o.a.dialect.serverID)
+	// What could be measured is good.
+	if m.load, err = o.load.Sample(ctx, time.Now(), o.conn); err != nil && mysqladmin.Code(err) == 0 {
+		return err
+	}
+	o.more = m
+	return nil
+}

@@ -1,0 +1,208 @@
+package mysqld
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"go.uber.org/zap"
+
+	"farmhand/internal/cluster"
+	"farmhand/internal/dbserver"
+	"farmhand/internal/registry"
+)
+
+// findServer takes up what an earlier run left: a running server is adopted.
+func (a *Agent) findServer() error {
+	initialised, err := dbserver.Initialised(a.o.Server.Dir)
+	if err != nil {
+		return err
+	}
+	a.change(func(p *picture) { p.empty = !initialised })
+	a.history.setErrant(a.memory.kept().Errant)
+	if !initialised {
+		return nil
+	}
+	c := a.o.Server
+	c.ServerID = max(1, a.memory.kept().ID) // says nothing about a running one
+	server, found, err := dbserver.Adopt(a.o.Install, c)
+	if err != nil {
+		return err
+	}
+	switch found {
+	case dbserver.Alive:
+		a.o.Log.Info("server adopted", zap.Int("pid", server.PID()))
+		a.hasServer(server)
+		if a.memory.kept().IntactPID == server.PID() {
+			a.history.setIntact(true)
+		}
+		a.change(func(p *picture) {
+			if p.order.task() == cluster.Lead {
+				p.lead, a.endLead = context.WithCancel(p.life) // it did when it was last heard of
+			}
+		})
+	case dbserver.Dead:
+		a.change(func(p *picture) { p.process = cluster.Crashed })
+	case dbserver.Nothing:
+	}
+	return nil
+}
+
+// hasServer makes a running server the picture's, until its process ends.
+func (a *Agent) hasServer(server *dbserver.Server) {
+	life, end := context.WithCancel(context.Background())
+	a.history.setIntact(false)
+	a.change(func(p *picture) {
+		p.process, p.server, p.life, p.asked, p.carried, p.deposed, p.detail = cluster.Running, server, life, false, nil, false, ""
+	})
+	a.watches.Go(func() {
+		<-server.Done()
+		end()
+		a.change(func(p *picture) {
+			p.server, p.carried, p.lead, p.process = nil, nil, nil, cluster.Absent
+			if !p.asked {
+				p.process, p.detail = cluster.Crashed, fmt.Sprintf("the server's process %d has ended", server.PID())
+			}
+		})
+		if !a.look().asked {
+			a.o.Log.Error("the server's process has ended unasked", zap.Int("pid", server.PID()), zap.NamedError("how", server.Err()))
+		}
+		server.Release()
+	})
+}
+
+// makeData makes an empty server's data. Servers made alike can follow each other
+// from their first transaction on.
+func (a *Agent) makeData(ctx context.Context, o *order) error {
+	a.o.Log.Info("initialise data directory", zap.String("directory", a.o.Server.Dir), zap.String("version", a.o.Install.Version))
+	a.change(func(p *picture) { p.process, p.detail = cluster.Copying, "an empty server is made" })
+	statements := slices.Concat(
+		dbserver.ReplicationAccount(a.o.Install.Flavor, a.o.Replication),
+		dbserver.MonitorAccount(a.o.Install.Flavor, a.o.Monitor),
+	)
+	if o.part.Task == cluster.Lead {
+		// It is told to itself before there is anything to lead.
+		if err := a.memory.keep(func(k *kept) { k.Fresh = true }); err != nil {
+			return err
+		}
+	}
+	c := a.o.Server
+	c.ServerID = o.part.ID
+	err := dbserver.Initialise(ctx, a.o.Install, c, statements...)
+	a.change(func(p *picture) { p.process, p.empty, p.detail = cluster.Absent, err != nil, "" })
+	return err
+}
+
+// start starts the server's process, refusing writes.
+func (a *Agent) start(ctx context.Context, o *order) error {
+	keeps := a.memory.kept()
+	// A server that led and died has commits that nobody may have acknowledged, of
+	// which no client has heard: as a follower it gives them up, and rejoins. If
+	// commits did not wait for acknowledgements, clients have heard of them: they
+	// stay, to be seen as errant.
+	master := o.part.Task == cluster.Lead || keeps.LedAsync
+	semiSync := o.part.Task == cluster.Lead && o.assignment.SemiSync
+	if err := a.memory.keep(func(k *kept) { k.ID = o.part.ID }); err != nil {
+		return err
+	}
+	c := a.o.Server
+	c.ServerID = o.part.ID
+	c.ExtraArgs = slices.Concat(a.dialect.arguments(master, semiSync), a.o.Server.ExtraArgs)
+	before := a.look().process
+	a.change(func(p *picture) { p.process, p.detail = cluster.Starting, "" })
+	began := time.Now()
+	server, err := dbserver.Start(ctx, a.o.Install, c)
+	if err != nil {
+		a.change(func(p *picture) { p.process = before })
+		return err
+	}
+	a.o.Log.Info("server answers", zap.String("address", server.Addr()), zap.Int("pid", server.PID()), zap.Duration("after", time.Since(began)))
+	a.hasServer(server)
+	return nil
+}
+
+// stop shuts the server down in order.
+func (a *Agent) stop(ctx context.Context, p picture) error {
+	a.say("the server is shut down")
+	a.change(func(p *picture) { p.asked, p.carried = true, nil })
+	err := a.quiesce(ctx, p)
+	if err != nil {
+		a.o.Log.Warn("the server is shut down with clients on it", zap.Error(err))
+	}
+	if err := p.server.Stop(ctx); err != nil {
+		return err
+	}
+	a.watches.Wait()
+	return nil
+}
+
+// quiesce sends the clients of a primary away before it is shut down: a shutdown
+// would tell them that commits have succeeded which nobody has acknowledged.
+func (a *Agent) quiesce(ctx context.Context, p picture) error {
+	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)
+	defer cancel()
+	f, err := a.facts(ctx, p)
+	if err != nil || f.readOnly {
+		return err
+	}
+	return a.refuseWrites(ctx, p)
+}
+
+// kill ends the process at once.
+func (a *Agent) kill(p picture) {
+	a.change(func(p *picture) { p.asked, p.carried = true, nil })
+	p.server.Kill()
+	a.watches.Wait()
+	a.o.Log.Info("the server's process was killed", zap.Int("pid", p.server.PID()), zap.String("task", string(p.order.task())))
+}
+
+// shutDown ends what there is, cleanly; the end of now cuts it short. A node that
+// was expelled may have been replaced, and kills its server.
+func (a *Agent) shutDown(finish, now context.Context) error {
+	p := a.look()
+	switch {
+	case p.server == nil:
+		return nil
+	case errors.Is(context.Cause(finish), registry.ErrDenied):
+		a.kill(p)
+		return nil
+	}
+	return a.stop(now, p)
+}
+
+// confirm reads the assignment again after a primary has crashed and nobody has
+// taken its place in time.
+func (a *Agent) confirm(ctx context.Context, o *order) error {
+	if err := a.stillLeads(ctx, o); err != nil {
+		return err
+	}
+	a.change(func(p *picture) { p.confirmed = o.assignment.Epoch })
+	return nil
+}
+
+// errNotLeading: the assignment has something else in mind by now.
+var errNotLeading = errors.New("the assignment no longer says that this server leads")
+
+// stillLeads reads the assignment, from a majority of the registry: nil if the
+// server is to lead in o's epoch.
+func (a *Agent) stillLeads(ctx context.Context, o *order) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, 2*time.Second, errors.New("the registry did not answer within 2s"))
+	defer cancel()
+	data, err := a.o.Farm.Read(ctx, a.record)
+	if err != nil {
+		return fmt.Errorf("read the assignment again before it leads: %w", err)
+	}
+	if data == nil {
+		return errNotLeading
+	}
+	now, err := cluster.Decode(data)
+	if err != nil {
+		return err
+	}
+	if leader, ok := now.Leader(); !ok || leader.Name != a.o.Name || now.Epoch != o.assignment.Epoch {
+		return errNotLeading
+	}
+	return nil
+}
