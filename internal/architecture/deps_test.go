@@ -60,7 +60,14 @@ var rules = []rule{
 	},
 	{
 		why:       "a server and a replica of someone else's are for tests",
-		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		packages:  []string{"proxy/...", "scaler/..."},
+		forbidden: below("github.com/go-mysql-org/go-mysql/server", "github.com/go-mysql-org/go-mysql/replication", "github.com/go-mysql-org/go-mysql/canal"),
+	},
+	{
+		why:       "nor has a sidecar them, but for the archive, which reads a binlog as a replica does",
+		packages:  []string{"sidecar/..."},
+		except:    []string{"sidecar/internal/archive"},
+		direct:    true,
 		forbidden: below("github.com/go-mysql-org/go-mysql/server", "github.com/go-mysql-org/go-mysql/replication", "github.com/go-mysql-org/go-mysql/canal"),
 	},
 	{
@@ -97,6 +104,25 @@ var rules = []rule{
 		except:    []string{"internal/registry", "internal/etcdserver"},
 		direct:    true,
 		forbidden: below("go.etcd.io", "google.golang.org/grpc"),
+	},
+	{
+		why:       "only the object store talks to S3",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
+		except:    []string{"internal/objects"},
+		direct:    true,
+		forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/aws-sdk-go-v2/feature/s3"),
+	},
+	{
+		why:       "only the form of backups knows how they are encrypted",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/..."},
+		except:    []string{"internal/backup"},
+		direct:    true,
+		forbidden: below("filippo.io/age"),
+	},
+	{
+		why:       "the proxy stores nothing",
+		packages:  []string{"proxy/..."},
+		forbidden: below("github.com/aws"),
 	},
 	{
 		why:       "the registry's package is a client",
@@ -211,6 +237,7 @@ func TestRulesSee(t *testing.T) {
 		{"farmhand/proxy/internal/monitor", rule{forbidden: below("github.com/go-mysql-org/go-mysql")}},
 		{"farmhand/proxy", rule{forbidden: is("net")}},
 		{"farmhand/internal/registry", rule{forbidden: below("go.etcd.io"), direct: true}},
+		{"farmhand/internal/objects", rule{forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3"), direct: true}},
 		{"farmhand/scaler", rule{forbidden: below("go.etcd.io/etcd/server")}},
 	} {
 		p := packages[c.path]

@@ -110,10 +110,6 @@ func start(t testing.TB, o options) *chaosFarm {
 	t.Helper()
 	farmtest.Need(t, farm.MariaDB)
 	n := newNetwork(t)
-	bin, err := programs()
-	if err != nil {
-		t.Fatal(err)
-	}
 	if o.durability == "" {
 		o.durability = "available"
 	}
@@ -130,13 +126,17 @@ func start(t testing.TB, o options) *chaosFarm {
 			f.keep()
 		}
 	})
-	f.up(bin)
+	f.up()
 	return f
 }
 
 // up starts the scaler, and returns when the farm answers.
-func (f *chaosFarm) up(bin string) {
+func (f *chaosFarm) up() {
 	f.t.Helper()
+	bin, err := programs()
+	if err != nil {
+		f.t.Fatal(err)
+	}
 	f.scaler = exec.Command(filepath.Join(f.dir, "launcher"), scalerNode, scalerAddr, filepath.Join(bin, "scaler"), "up",
 		"--local", filepath.Join(f.dir, "farm"), "--file", filepath.Join(f.dir, "farm.yaml"), "--control-address", scalerAddr, "--programs", bin)
 	read, write, err := os.Pipe()

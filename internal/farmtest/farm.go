@@ -78,7 +78,7 @@ func Start(t testing.TB, options Options) *Farm {
 	}
 	t.Cleanup(f.kill)
 	source := dbserver.Source{
-		Address: f.servers[0].address(), User: replicator.User, Password: replicator.Password, Delay: options.Delay,
+		Address: f.servers[0].address(), User: Replicator.User, Password: Replicator.Password, Delay: options.Delay,
 	}
 	primaryUp := make(chan struct{})
 	group, ctx := errgroup.WithContext(ctx)

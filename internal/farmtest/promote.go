@@ -30,7 +30,7 @@ func (s *Server) Follow(t testing.TB, source string) {
 	ctx, cancel := limit()
 	defer cancel()
 	s.StopReplication(t)
-	err = s.running().Follow(ctx, dbserver.Source{Address: address, User: replicator.User, Password: replicator.Password})
+	err = s.running().Follow(ctx, dbserver.Source{Address: address, User: Replicator.User, Password: Replicator.Password})
 	if err == nil {
 		s.follows = true
 		err = s.running().AwaitFollowing(ctx)

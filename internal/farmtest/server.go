@@ -61,6 +61,9 @@ func (s *Server) address() netip.AddrPort {
 	return netip.AddrPortFrom(s.config.Address, s.config.Port)
 }
 
+// Config says how the server runs.
+func (s *Server) Config() dbserver.Config { return s.config }
+
 // Socket is the path of the server's unix socket.
 func (s *Server) Socket() string { return s.config.Socket }
 

@@ -23,7 +23,8 @@ var (
 	// Monitor may do what the proxy's own account may, and no more.
 	Monitor = dbserver.Account{User: "farmhand", Password: "farmhand"}
 
-	replicator = dbserver.Account{User: "replicator", Password: "replicator"}
+	// Replicator may follow the server.
+	Replicator = dbserver.Account{User: "replicator", Password: "replicator"}
 )
 
 // Schema is the application's schema.
@@ -110,7 +111,7 @@ func template(inst dbserver.Install) (string, error) {
 	var statements []string
 	statements = append(statements, dbserver.ApplicationAccount(inst.Flavor, App, Schema, appGrants)...)
 	statements = append(statements, dbserver.MonitorAccount(inst.Flavor, Monitor)...)
-	statements = append(statements, dbserver.ReplicationAccount(inst.Flavor, replicator)...)
+	statements = append(statements, dbserver.ReplicationAccount(inst.Flavor, Replicator)...)
 	config := dbserver.Config{Dir: dir, RedoLog: redoLog}
 	if err := dbserver.Initialise(context.Background(), inst, config, statements...); err != nil {
 		return "", err

@@ -2,9 +2,8 @@ package control
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
-	"net/http"
+	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -13,10 +12,10 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"farmhand/internal/enrol"
 	"farmhand/internal/farmtest"
-	"farmhand/internal/pki"
 	"farmhand/internal/registry"
 )
 
@@ -76,7 +75,7 @@ func awaitNames(t *testing.T, d Dir, want string) {
 }
 
 // writer writes to the registry all the time until the test's end or stop, which
-// returns how often it did; nothing of it may be lost, and none may fail.
+// returns how often that was acknowledged.
 func writer(t *testing.T, d Dir) (stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -86,9 +85,7 @@ func writer(t *testing.T, d Dir) (stop func() int) {
 			following := make(chan error, 1)
 			go func() { following <- c.KeepEndpoints(ctx) }()
 			for ctx.Err() == nil {
-				// One that is being sent to a member that goes may be one of two: tried
-				// again with the same text, so the count is of the texts.
-				_, err := c.Append(context.WithoutCancel(ctx), registry.Entry{Kind: "test", Who: "test", Text: "write", Fields: map[string]string{"n": string(rune('0' + written%10))}})
+				_, err := c.Append(context.WithoutCancel(ctx), registry.Entry{Kind: "test", Who: "test", Text: "write"})
 				switch {
 				case errors.Is(err, registry.ErrUnavailable):
 					continue
@@ -191,142 +188,6 @@ func TestOneBecomesThree(t *testing.T) {
 	}
 }
 
-// TestTokenOfAControlNode: one control node, once, by its name, at its place, until
-// its end, and at its farm.
-func TestTokenOfAControlNode(t *testing.T) {
-	d := made(t, 1)[0]
-	run(t, d)
-	ctx := soonContext(t)
-	b := place(t, "b")
-	good := scalerToken(t, d, b)
-	into := func() Dir { return Dir{filepath.Join(t.TempDir(), "new")} }
-
-	text, err := good.Encode()
-	must(t, err)
-	if parsed, err := enrol.ParseScalerToken(text + "\n"); err != nil || parsed.Secret != good.Secret || parsed.Place != good.Place || !slices.Equal(parsed.Addresses, good.Addresses) {
-		t.Errorf("read back: %+v, %v", parsed, err)
-	}
-	if _, err := enrol.ParseToken(text); err == nil || !strings.Contains(err.Error(), "scaler join") {
-		t.Errorf("as a node's token: %v", err)
-	}
-	forNode, err := token(t, d, "web-1").Encode()
-	must(t, err)
-	if _, err := enrol.ParseScalerToken(forNode); err == nil || !strings.Contains(err.Error(), "sidecar join") {
-		t.Errorf("a node's token: %v", err)
-	}
-
-	wrong := good
-	wrong.Fingerprint = strings.Repeat("ab", 32)
-	var other *pki.WrongAuthorityError
-	if _, err := Join(ctx, wrong, into()); !errors.As(err, &other) {
-		t.Errorf("at another farm: %v", err)
-	}
-	for what, change := range map[string]func(*enrol.ScalerToken){
-		"another name":    func(s *enrol.ScalerToken) { s.Names = "c" },
-		"another address": func(s *enrol.ScalerToken) { s.Address = "127.0.0.99" },
-		"another port":    func(s *enrol.ScalerToken) { s.PeerPort = farmtest.FreePort(t).Port() },
-		"another secret":  func(s *enrol.ScalerToken) { s.Secret = strings.Repeat("0", len(s.Secret)) },
-	} {
-		forged, home := good, into()
-		change(&forged)
-		if _, err := Join(ctx, forged, home); refusal(err) != http.StatusForbidden {
-			t.Errorf("with %s: %v", what, err)
-		}
-		if _, err := os.Stat(home.server().Key); !errors.Is(err, os.ErrNotExist) {
-			t.Errorf("with %s a key is left: %v", what, err)
-		}
-	}
-	elsewhere := good
-	elsewhere.Address = "192.0.2.1" // not this machine's
-	if _, err := Join(ctx, elsewhere, into()); err == nil || !strings.Contains(err.Error(), "nothing was told") {
-		t.Errorf("on another machine: %v", err)
-	}
-	// As a node, with the secret of a control node.
-	if _, err := enrol.Join(ctx, good.Token, "b", filepath.Join(t.TempDir(), "node")); refusal(err) != http.StatusForbidden {
-		t.Errorf("as a node: %v", err)
-	}
-	home := into()
-	_, err = Join(ctx, good, home)
-	must(t, err)
-	for _, name := range []string{"ca.key", "server.key", "control.key", "registry.yaml"} {
-		info, err := os.Stat(filepath.Join(home.Path, name))
-		must(t, err)
-		if info.Mode().Perm() != 0o600 {
-			t.Errorf("%s has mode %v", name, info.Mode())
-		}
-	}
-	if _, err := Join(ctx, good, into()); refusal(err) != http.StatusForbidden {
-		t.Errorf("a second time: %v", err)
-	}
-	if _, err := Join(ctx, good, home); err == nil {
-		t.Error("over a control node that is there")
-	}
-	must(t, d.With(func(c *registry.Client, config Config) error {
-		taken := b
-		if _, _, err := d.NewScalerToken(ctx, c, &config, taken, time.Hour); !errors.Is(err, registry.ErrNameTaken) {
-			t.Errorf("a token for a name that is taken: %v", err)
-		}
-		taken.Name = "c"
-		if _, _, err := d.NewScalerToken(ctx, c, &config, taken, time.Hour); !errors.Is(err, registry.ErrNameTaken) {
-			t.Errorf("a token for a place that is taken: %v", err)
-		}
-		taken.Address = "0.0.0.0"
-		if _, _, err := d.NewScalerToken(ctx, c, &config, taken, time.Hour); err == nil {
-			t.Error("a token for every address")
-		}
-		// Expired, by the clock of who admits.
-		late := place(t, "late").record()
-		id, secret, expires, err := c.AddScalerToken(ctx, late, registry.MinToken)
-		must(t, err)
-		if err := c.SpendScalerToken(ctx, id, secret, late, expires); !errors.Is(err, registry.ErrTokenUnfit) {
-			t.Errorf("an expired token: %v", err)
-		}
-		return nil
-	}))
-}
-
-// TestAuthorityKey goes to who has spent a token and to nobody else.
-func TestAuthorityKey(t *testing.T) {
-	d := made(t, 1)[0]
-	run(t, d)
-	ctx := soonContext(t)
-	m := place(t, "b")
-	home := joined(t, d, m)
-	ask := enrol.ScalerToken{Token: enrol.Token{Addresses: []string{mustMember(t, d).at(mustMember(t, d).JoinPort)}}}
-	if _, err := enrol.AskAuthority(ctx, ask, home.server()); err != nil {
-		t.Errorf("again, while it is on its way in: %v", err)
-	}
-	node := filepath.Join(t.TempDir(), "node")
-	_, err := enrol.Join(ctx, token(t, d, "web-1"), "web-1", node)
-	must(t, err)
-	for what, files := range map[string]pki.Files{
-		"a node": enrol.Files(node), "the administrator": home.control(), "one that has joined long since": d.server(),
-	} {
-		if reply, err := enrol.AskAuthority(ctx, ask, files); refusal(err) != http.StatusForbidden || reply.Key != "" {
-			t.Errorf("%s: %v", what, err)
-		}
-	}
-	// By its name, but with another key than the token was spent for.
-	authority, err := pki.ReadAuthority(d.Path)
-	must(t, err)
-	double := Dir{filepath.Join(t.TempDir(), "double")}
-	must(t, double.fill(authority, m, "", time.Now()))
-	if _, err := enrol.AskAuthority(ctx, ask, double.server()); refusal(err) != http.StatusForbidden {
-		t.Errorf("with another key: %v", err)
-	}
-	run(t, home)
-	if _, err := enrol.AskAuthority(ctx, ask, home.server()); refusal(err) != http.StatusForbidden {
-		t.Errorf("after it has joined: %v", err)
-	}
-}
-
-func mustMember(t *testing.T, d Dir) Member {
-	t.Helper()
-	_, m, err := d.load()
-	must(t, err)
-	return m
-}
-
 // TestMemberThatNeverStarts is waited for by nobody: neither one that has joined and
 // is not run, nor one that was made a learner and is gone.
 func TestMemberThatNeverStarts(t *testing.T) {
@@ -363,6 +224,42 @@ func TestMemberThatNeverStarts(t *testing.T) {
 		}
 		seats, err := c.Seats(ctx)
 		if len(seats) != 2 {
+			t.Errorf("the seats are %+v", seats)
+		}
+		return err
+	}))
+}
+
+// TestJoinIsTakenUpAgain: one that ends at any step on its way in goes on from there.
+func TestJoinIsTakenUpAgain(t *testing.T) {
+	d := made(t, 1)[0]
+	run(t, d)
+	other := joined(t, d, place(t, "b"))
+	for _, step := range []string{"as a learner", "it has a vote"} {
+		ctx, cancel := context.WithCancel(soonContext(t))
+		reached := false
+		log := zap.New(zapcore.RegisterHooks(
+			zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.InfoLevel),
+			func(e zapcore.Entry) error {
+				if strings.HasSuffix(e.Message, step) {
+					reached = true
+					cancel()
+				}
+				return nil
+			}))
+		if err := Run(ctx, other, log, func(Running) { t.Errorf("it is ready after %q", step) }); err != nil || !reached {
+			t.Errorf("at %q it ended with %v, %v", step, reached, err)
+		}
+		cancel()
+		if s, err := other.seat(); err != nil || s != joining {
+			t.Errorf("after %q: seat %q, %v", step, s, err)
+		}
+	}
+	run(t, other)
+	awaitNames(t, d, "a b")
+	must(t, d.With(func(c *registry.Client, _ Config) error {
+		seats, err := c.Seats(soonContext(t))
+		if len(seats) != 2 || seats[0].Learner || seats[1].Learner {
 			t.Errorf("the seats are %+v", seats)
 		}
 		return err
@@ -412,35 +309,5 @@ func TestLostDataIsNotMadeUpFor(t *testing.T) {
 	must(t, os.RemoveAll(d.data()))
 	if err := Run(soonContext(t), d, zap.NewNop(), func(Running) { t.Error("it runs") }); err == nil || !strings.Contains(err.Error(), "is gone") {
 		t.Errorf("without its data: %v", err)
-	}
-}
-
-func TestMembersAreReplaced(t *testing.T) {
-	for _, text := range []string{
-		"farm: x\nmembers:\n  - name: a\n    address: b\n\n# kept\netcd:\n  quota: 1\n",
-		"farm: x\nmembers:\n- name: a\n  address: b\n\n# kept\netcd:\n  quota: 1\n",
-		"farm: x\nmembers: [{name: a, address: b}]\n\n# kept\netcd:\n  quota: 1\n",
-	} {
-		if got, want := replaceMembers(text, "members: []\n"), "farm: x\nmembers: []\n\n# kept\netcd:\n  quota: 1\n"; got != want {
-			t.Errorf("%q became %q", text, got)
-		}
-	}
-	d := made(t, 1)[0]
-	c, err := d.Config()
-	must(t, err)
-	must(t, os.WriteFile(d.ConfigFile(), []byte(`"farm": shop
-"members": [{name: a, address: 127.0.0.1}]
-`), 0o600))
-	c.Members = append(c.Members, place(t, "b"))
-	if text, err := d.withMembers(&c); err == nil {
-		t.Errorf("it became %s", text)
-	}
-	for _, m := range c.Members {
-		if got, err := readMember(m.record()); err != nil || got != m {
-			t.Errorf("%+v became %+v, %v", m, got, err)
-		}
-	}
-	if _, err := json.Marshal(c.Members[0].record()); err != nil {
-		t.Error(err)
 	}
 }

@@ -293,7 +293,10 @@ func TestTheLastThatAcknowledgesStays(t *testing.T) {
 		}
 		v.Servers[name] = Seen{Address: "127.0.0." + name[2:] + ":3306", Report: s.report, Member: true, Leave: leave}
 	}
-	step := Next(v, w.policy, time.Unix(1000, 0))
+	// First they take no new reads, then they go.
+	draining := Next(v, w.policy, time.Unix(1000, 0))
+	v.Assignment = draining.Assignment
+	step := Next(v, w.policy, time.Unix(1001, 0))
 	retired := 0
 	for _, s := range step.Assignment.Servers {
 		if s.Task == cluster.Retire {

@@ -46,7 +46,11 @@ func (a *Agent) report(ctx context.Context) error {
 			order = p.order
 		}
 		r := o.report(ctx, p)
-		if changed(last, r) || time.Since(sent) >= reportEvery {
+		every := reportEvery
+		if changing(p.order) {
+			every = reportOften
+		}
+		if changed(last, r) || time.Since(sent) >= every {
 			sent, last = time.Now(), r
 			err := a.send(ctx, r)
 			if err != nil != lost && ctx.Err() == nil {
@@ -61,12 +65,18 @@ func (a *Agent) report(ctx context.Context) error {
 			}
 			a.keepOrder(p)
 		}
-		wait := reportEvery - time.Since(sent)
+		wait := every - time.Since(sent)
 		if time.Since(ordered) < reportOftenFor && moves(r) {
 			wait = min(wait, reportOften)
 		}
 		timer.Reset(max(0, wait))
 	}
+}
+
+// changing reports whether the cluster's primary is being changed: each step waits for
+// what servers say, such as that no transaction is open any more.
+func changing(o *order) bool {
+	return o != nil && o.heard && o.assignment.Phase != cluster.Steady
 }
 
 // send tells the farm, which may wait for it, and then who listens here.

@@ -1,4 +1,4 @@
-package clone
+package mariabackup
 
 import (
 	"context"
@@ -13,6 +13,9 @@ import (
 	"farmhand/internal/child"
 	"farmhand/internal/dbserver"
 )
+
+// maxSaid is how much of what a program said is told when it fails.
+const maxSaid = 1000
 
 // program is one run of a program beside a server, as the server's account.
 type program struct {
@@ -29,7 +32,7 @@ func (p program) run(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	said := &end{most: maxReason / 2} // the error begins with what was run
+	said := &end{most: maxSaid}
 	cmd := exec.Command(path, p.args[1:]...)
 	cmd.Dir = p.server.TempDir()
 	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + cmd.Dir, "TMPDIR=" + cmd.Dir, "LC_ALL=C"}

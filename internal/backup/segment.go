@@ -1,0 +1,301 @@
+package backup
+
+import (
+	"context"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"strings"
+	"sync"
+	"time"
+
+	"filippo.io/age"
+	"github.com/klauspost/compress/zstd"
+	"golang.org/x/sync/errgroup"
+
+	"farmhand/internal/farm"
+	"farmhand/internal/objects"
+)
+
+// Segment is a piece of a cluster's binlog: a binlog file with some transactions,
+// compressed and, if that is asked for, encrypted. It is one object, which ends
+// with this description.
+type Segment struct {
+	Key string `json:"-"`
+
+	Format  int        `json:"format"` // 1
+	Cluster string     `json:"cluster"`
+	Flavor  string     `json:"flavor"` // of the server, as farm.Flavor writes it
+	Source  string     `json:"source"` // the node that gave it
+	Epoch   farm.Epoch `json:"epoch"`
+
+	// After is the GTID position before its first transaction, Position that of its
+	// last: it holds everything between.
+	After    string `json:"after"`
+	Position string `json:"position"`
+	// Lines are who wrote its transactions.
+	Lines []Line `json:"lines"`
+	// First and Last are when the first and the last of its transactions were
+	// committed, by the server's clock, in whole seconds.
+	First        time.Time `json:"first"`
+	Last         time.Time `json:"last"`
+	Transactions int       `json:"transactions"`
+
+	Encryption string   `json:"encryption,omitempty"`
+	Recipients []string `json:"recipients,omitempty"`
+	Bytes      int64    `json:"bytes"`  // of the binlog file
+	Size       int64    `json:"size"`   // of what comes before the description
+	SHA256     string   `json:"sha256"` // of that
+}
+
+// Line is transactions in a row that one server wrote in one replication domain.
+type Line struct {
+	Domain uint32 `json:"domain"`
+	Server uint32 `json:"server"`
+	First  uint64 `json:"first"`
+	Last   uint64 `json:"last"`
+}
+
+// A segment's object ends with its description in JSON, the length of that in 4
+// bytes, little-endian, and this.
+const segmentMagic = "FHSEGM01"
+
+// maxDescription bounds the description.
+const maxDescription = 1 << 20
+
+func segmentPrefix(cluster string) string { return cluster + "/binlog/" }
+
+// SegmentWriter writes a segment.
+type SegmentWriter struct {
+	segment Segment
+	zip     *zstd.Encoder
+	secret  io.WriteCloser // nil: not encrypted
+	body    *summed
+	pipe    *io.PipeWriter
+	done    chan struct{}
+	err     error // of the put; set before done is closed
+	abort   sync.Once
+}
+
+// CreateSegment begins a segment, of which s has what is known beforehand. It is
+// sent while it is written. Commit or Abort must follow.
+func CreateSegment(ctx context.Context, store objects.Store, s Segment, to []Recipient) (*SegmentWriter, error) {
+	s.Format = format
+	s.Key = segmentPrefix(s.Cluster) + time.Now().UTC().Format("20060102T150405.000000Z") + "-" + strings.ToLower(rand.Text()[:6])
+	r, pipe := io.Pipe()
+	w := &SegmentWriter{segment: s, pipe: pipe, body: &summed{to: pipe, sum: sha256.New()}, done: make(chan struct{})}
+	go func() {
+		defer close(w.done)
+		_, w.err = store.Put(ctx, s.Key, r, objects.PutOptions{IfAbsent: true})
+		// Who still writes is told.
+		_ = r.CloseWithError(errors.Join(errors.New("the segment was not stored"), w.err))
+	}()
+	var out io.Writer = w.body
+	if len(to) > 0 {
+		var keys []age.Recipient
+		for _, r := range to {
+			keys = append(keys, r.key)
+			w.segment.Recipients = append(w.segment.Recipients, r.text)
+		}
+		var err error
+		if w.secret, err = age.Encrypt(out, keys...); err != nil {
+			w.Abort()
+			return nil, fmt.Errorf("encrypt a segment: %w", err)
+		}
+		w.segment.Encryption = encryption
+		out = w.secret
+	}
+	var err error
+	if w.zip, err = zstd.NewWriter(out, zstd.WithEncoderLevel(zstd.SpeedFastest), zstd.WithWindowSize(1<<20), zstd.WithEncoderConcurrency(1)); err != nil {
+		w.Abort()
+		return nil, fmt.Errorf("compress a segment: %w", err)
+	}
+	return w, nil
+}
+
+// Write adds to the binlog file.
+func (w *SegmentWriter) Write(b []byte) (int, error) {
+	n, err := w.zip.Write(b)
+	w.segment.Bytes += int64(n)
+	return n, err
+}
+
+// Commit ends the segment, as fill has completed its description. It returns when
+// it is stored.
+func (w *SegmentWriter) Commit(fill func(*Segment)) (*Segment, error) {
+	err := w.zip.Close()
+	if err == nil && w.secret != nil {
+		err = w.secret.Close()
+	}
+	s := w.segment
+	if err == nil {
+		s.Size, s.SHA256 = w.body.size, hex.EncodeToString(w.body.sum.Sum(nil))
+		fill(&s)
+		var tail []byte
+		if tail, err = json.Marshal(s); err == nil {
+			tail = binary.LittleEndian.AppendUint32(tail, uint32(len(tail)))
+			_, err = w.pipe.Write(append(tail, segmentMagic...))
+		}
+	}
+	if err != nil {
+		w.Abort()
+		return nil, fmt.Errorf("write segment %s: %w", s.Key, errors.Join(err, w.err))
+	}
+	_ = w.pipe.Close() // never fails
+	<-w.done
+	if w.err != nil {
+		return nil, fmt.Errorf("write segment %s: %w", s.Key, w.err)
+	}
+	return &s, nil
+}
+
+var errAborted = errors.New("the segment was given up")
+
+// Abort gives the segment up; nothing of it counts.
+func (w *SegmentWriter) Abort() {
+	w.abort.Do(func() {
+		_ = w.pipe.CloseWithError(errAborted) // never fails
+		<-w.done
+		if w.zip != nil {
+			_ = w.zip.Close() // ends its goroutines; what it writes is refused
+		}
+	})
+}
+
+// summed makes a checksum of what is written.
+type summed struct {
+	to   io.Writer
+	sum  hash.Hash
+	size int64
+}
+
+func (s *summed) Write(b []byte) (int, error) {
+	n, err := s.to.Write(b)
+	s.sum.Write(b[:n]) // never fails
+	s.size += int64(n)
+	return n, err
+}
+
+// ListSegments returns a cluster's segments in the order in which they were begun,
+// and faults: those whose description cannot be read.
+func ListSegments(ctx context.Context, store objects.Store, cluster string) (segments []Segment, faults FaultsError, err error) {
+	var all []objects.Object
+	if err := store.List(ctx, segmentPrefix(cluster), func(o objects.Object) error {
+		all = append(all, o)
+		return nil
+	}); err != nil {
+		return nil, nil, fmt.Errorf("list the segments of %s: %w", cluster, err)
+	}
+	read := make([]*Segment, len(all))
+	wrong := make([]*FaultError, len(all))
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for i, o := range all {
+		group.Go(func() (err error) {
+			read[i], err = describe(gctx, store, o)
+			if errors.As(err, &wrong[i]) {
+				return nil
+			}
+			return err
+		})
+	}
+	if err := group.Wait(); err != nil {
+		return nil, nil, fmt.Errorf("list the segments of %s: %w", cluster, err)
+	}
+	for i := range all {
+		if read[i] != nil {
+			segments = append(segments, *read[i])
+		} else if wrong[i] != nil {
+			faults = append(faults, wrong[i])
+		}
+	}
+	return segments, faults, nil
+}
+
+// describe reads the description at the end of a segment's object.
+func describe(ctx context.Context, store objects.Store, o objects.Object) (*Segment, error) {
+	const suffix = 4 + len(segmentMagic)
+	fault := func(reason string) error { return &FaultError{Key: o.Key, Reason: reason} }
+	for most := min(o.Size, 4<<10); ; most = min(o.Size, maxDescription) {
+		r, _, err := store.Get(ctx, o.Key, objects.GetOptions{Offset: o.Size - most})
+		if errors.Is(err, objects.ErrNotFound) {
+			return nil, nil // it was removed meanwhile
+		}
+		if err != nil {
+			return nil, err
+		}
+		tail, err := io.ReadAll(io.LimitReader(r, most))
+		if err := errors.Join(err, r.Close()); err != nil {
+			return nil, err
+		}
+		if len(tail) < suffix || string(tail[len(tail)-len(segmentMagic):]) != segmentMagic {
+			return nil, fault("is no segment, or not all of one")
+		}
+		length := int(binary.LittleEndian.Uint32(tail[len(tail)-suffix:]))
+		if length > len(tail)-suffix {
+			if most == o.Size || most == maxDescription {
+				return nil, fault("has a description of " + fmt.Sprint(length) + " bytes")
+			}
+			continue
+		}
+		s := &Segment{Key: o.Key}
+		if err := json.Unmarshal(tail[len(tail)-suffix-length:len(tail)-suffix], s); err != nil {
+			return nil, fault("has a description that cannot be read: " + err.Error())
+		}
+		if s.Format != format || s.Size+int64(length+suffix) != o.Size {
+			return nil, fault(fmt.Sprintf("has %d bytes and the format %d, which does not fit its description", o.Size, s.Format))
+		}
+		return s, nil
+	}
+}
+
+// Save writes a segment's binlog file to w. Only if there is no error is what was
+// written the segment: a FaultError names one that is missing or altered.
+func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity, w io.Writer) (err error) {
+	r, _, err := store.Get(ctx, s.Key, objects.GetOptions{Length: s.Size})
+	if errors.Is(err, objects.ErrNotFound) {
+		return &FaultError{Key: s.Key, Reason: "is missing", Missing: true}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	hash := sha256.New()
+	body := io.TeeReader(r, hash)
+	unpacked := s.unpack(body, keys, w)
+	if errors.Is(unpacked, ErrNoKey) {
+		return unpacked
+	}
+	if _, err := io.Copy(io.Discard, body); err != nil {
+		return err
+	}
+	if sum := hex.EncodeToString(hash.Sum(nil)); sum != s.SHA256 {
+		return &FaultError{Key: s.Key, Reason: "has other content than it was written with (sha256 " + sum + ", not " + s.SHA256 + ")"}
+	}
+	return unpacked
+}
+
+func (s *Segment) unpack(body io.Reader, keys []Identity, w io.Writer) error {
+	if s.Encryption != "" {
+		var err error
+		if body, err = decrypt(body, keys, s.Recipients); err != nil {
+			return err
+		}
+	}
+	zip, err := zstd.NewReader(body, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(8<<20))
+	if err != nil {
+		return err
+	}
+	defer zip.Close()
+	n, err := io.Copy(w, zip)
+	if err == nil && n != s.Bytes {
+		err = fmt.Errorf("%s has %d bytes, not the %d of its description", s.Key, n, s.Bytes)
+	}
+	return err
+}

@@ -1,0 +1,117 @@
+package backup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	format "farmhand/internal/backup"
+	"farmhand/internal/dbserver"
+	"farmhand/internal/farm"
+	"farmhand/internal/objects"
+	"farmhand/sidecar/internal/mariabackup"
+)
+
+// Full is a full backup that is to be taken.
+type Full struct {
+	Install dbserver.Install
+	// Config is that of the server, which must run; best a replica.
+	Config dbserver.Config
+	Store  objects.Store
+	// Cluster, Node and Epoch are noted in the manifest.
+	Cluster, Node string
+	Epoch         farm.Epoch
+	// To are the keys that the backup is encrypted to; none: it is not.
+	To []format.Recipient
+	// Stall is how long the server may give nothing before the backup is given up;
+	// default 5 minutes. A backup can wait for the server's locks.
+	Stall time.Duration
+	// Tell is told how much has been read of the server's data, twice a second while
+	// it moves; may be nil. It must not block.
+	Tell func(bytes int64)
+}
+
+// What limits a backup's last steps, and tells of its progress.
+const (
+	cleanupLimit = 30 * time.Second
+	tellEvery    = 500 * time.Millisecond
+)
+
+// Take takes the backup. If it fails it does not count, and what there is of it is
+// removed as far as the store lets it.
+func Take(ctx context.Context, f Full) (_ *format.Manifest, err error) {
+	if err := ready(f.Install); err != nil {
+		return nil, fmt.Errorf("take a full backup of %s: %w", f.Node, err)
+	}
+	if f.Stall == 0 {
+		f.Stall = 5 * time.Minute
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	w, err := format.Create(ctx, f.Store, f.Cluster, f.To)
+	if err != nil {
+		return nil, fmt.Errorf("take a full backup of %s: %w", f.Node, err)
+	}
+	defer func() {
+		if err != nil {
+			cancel(nil)
+			limited, end := context.WithTimeout(context.WithoutCancel(ctx), cleanupLimit)
+			defer end()
+			err = errors.Join(fmt.Errorf("take full backup %s of %s: %w", w.ID(), f.Node, err), w.Abort(limited))
+		}
+	}()
+	finder := new(mariabackup.PositionFinder)
+	passing := &passing{
+		to: w, finder: finder, tell: f.Tell, stall: f.Stall,
+		alarm: time.AfterFunc(f.Stall, func() { cancel(fmt.Errorf("the server gave nothing for %v", f.Stall)) }),
+	}
+	defer passing.alarm.Stop()
+	if err := mariabackup.Stream(ctx, f.Config, "backup", passing); err != nil {
+		return nil, err
+	}
+	passing.alarm.Stop()
+	position, err := finder.Position()
+	if err != nil {
+		return nil, err
+	}
+	return w.Commit(func(m *format.Manifest) {
+		m.Flavor, m.ServerVersion, m.Tool = f.Install.Flavor.String(), f.Install.Version, mariabackup.Tool
+		m.Source, m.Epoch, m.Position = f.Node, f.Epoch, position
+	})
+}
+
+// ready says why a server of this kind cannot be backed up here.
+func ready(inst dbserver.Install) error {
+	if inst.Flavor != farm.MariaDB {
+		return fmt.Errorf("no way is known to back up a %v server as a whole", inst.Flavor)
+	}
+	return mariabackup.Ready()
+}
+
+// passing is what comes from the server, on its way into a backup.
+type passing struct {
+	to     io.Writer
+	finder io.Writer
+	tell   func(int64)
+	stall  time.Duration
+	alarm  *time.Timer // goes off when the server gave nothing for the time of stall
+	bytes  int64
+	told   time.Time
+}
+
+func (p *passing) Write(b []byte) (int, error) {
+	p.alarm.Stop() // the store has a patience of its own
+	defer p.alarm.Reset(p.stall)
+	if _, err := p.finder.Write(b); err != nil {
+		return 0, err
+	}
+	n, err := p.to.Write(b)
+	p.bytes += int64(n)
+	if now := time.Now(); p.tell != nil && now.Sub(p.told) >= tellEvery {
+		p.told = now
+		p.tell(p.bytes)
+	}
+	return n, err
+}

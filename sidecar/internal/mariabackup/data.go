@@ -1,0 +1,85 @@
+package mariabackup
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+
+	"farmhand/internal/dbserver"
+	"farmhand/internal/mysqladmin"
+)
+
+// Extract makes files of a stream, in the data directory of in, which is empty
+// (dbserver.PrepareIncoming). r is read up to the stream's end.
+func Extract(ctx context.Context, in dbserver.Config, r io.Reader) error {
+	return program{server: in, in: r, args: []string{"mbstream", "--extract", "--directory=" + in.DataDir()}}.run(ctx)
+}
+
+// Prepare makes the files of a stream consistent. It returns the GTID position up
+// to which they hold transactions.
+func Prepare(ctx context.Context, in dbserver.Config) (position string, err error) {
+	data := in.DataDir()
+	if err := (program{server: in, args: []string{
+		"mariadb-backup",
+		"--no-defaults", // must be the first
+		"--prepare",
+		"--target-dir=" + data,
+		"--tmpdir=" + in.TempDir(),
+		"--use-memory=" + strconv.FormatInt(max(in.BufferPool, 64<<20), 10),
+	}}).run(ctx); err != nil {
+		return "", err
+	}
+	notes := map[string]string{}
+	for _, name := range slices.Concat(replicaNotes, binlogNotes) {
+		text, err := os.ReadFile(filepath.Join(data, name))
+		if err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("read the backup's notes: %w", err)
+		}
+		notes[name] = string(text)
+	}
+	if position, err = positionOf(notes); err != nil {
+		return "", err
+	}
+	return position, removeNotes(data)
+}
+
+// removeNotes removes mariadb-backup's own files from what is to be a data
+// directory.
+func removeNotes(data string) error {
+	for _, pattern := range []string{"xtrabackup_*", "mariadb_backup_*", "backup-my.cnf"} {
+		paths, err := filepath.Glob(filepath.Join(data, pattern))
+		if err != nil {
+			return err
+		}
+		for _, path := range paths {
+			info, err := os.Lstat(path)
+			if err == nil && info.Mode().IsRegular() { // a schema can have such a name
+				err = os.Remove(path)
+			}
+			if err != nil {
+				return fmt.Errorf("remove the backup's notes: %w", err)
+			}
+		}
+	}
+	return nil
+}
+
+// Settle runs a server on prepared data, which shows that one can, and lets the data
+// know its position. Its administrator gets the password of in's own.
+func Settle(ctx context.Context, inst dbserver.Install, in dbserver.Config, position string) error {
+	return dbserver.Settle(ctx, inst, in, func(ctx context.Context, conn *mysqladmin.Conn) error {
+		// The table behind it is that of the server that was copied, which may have led;
+		// and its binlog, which says the rest, has not been copied.
+		_, err := conn.Exec(ctx, "SET GLOBAL gtid_slave_pos="+mysqladmin.Text(position))
+		if err != nil {
+			return fmt.Errorf("set the position of the copy: %w", err)
+		}
+		return nil
+	})
+}
