@@ -304,8 +304,11 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 			detail = fmt.Sprintf("it has not reported for %.0f s", *n.Age)
 		}
 	}
-	if n.Leaving != "" {
-		detail = strings.TrimSpace("is to leave (" + n.Leaving + ") " + detail)
+	switch {
+	case n.Leaving != "":
+		detail = strings.TrimSpace("is to leave (" + n.Leaving + "): " + n.Step + ". " + detail)
+	case n.Lost != "":
+		detail = strings.TrimSpace("is given up: " + n.Lost + ". " + detail)
 	}
 	columns[8] = firstLine(detail)
 	return columns

@@ -163,7 +163,7 @@ var rampSteps = []int{10, 30, 60, farm.DefaultWeight}
 // about servers that are not to be asked at all.)
 func (s *state) serve(leader cluster.Server) {
 	s.eachReplica(leader, func(server cluster.Server) {
-		if server.State == farm.Draining || server.Task == cluster.Retire || s.Servers[server.Name].Leave != Stay {
+		if server.Task == cluster.Retire || s.Servers[server.Name].Leave != Stay {
 			return
 		}
 		r := s.following(server)
@@ -179,6 +179,8 @@ func (s *state) serve(leader cluster.Server) {
 		case r != nil && server.State == "":
 			edit(s.next("%s follows: the proxies are told of it", server.Name), server.Name, func(o *cluster.Server) { o.State, o.Weight = farm.Warming, rampSteps[0] })
 			s.event(farm.BeforeHostUp, server, farm.Replica, nil)
+		case r != nil && server.State == farm.Draining:
+			edit(s.next("%s is not to leave any more", server.Name), server.Name, func(o *cluster.Server) { o.State, o.Weight = farm.Warming, rampSteps[0] })
 		case r != nil && server.State == farm.Warming && s.caughtUp(r):
 			a := s.next("%s has caught up: it serves reads", server.Name)
 			edit(a, server.Name, func(o *cluster.Server) { o.State = farm.Serving })

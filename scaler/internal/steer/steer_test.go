@@ -308,6 +308,20 @@ func TestTheLastThatAcknowledgesStays(t *testing.T) {
 	}
 }
 
+// TestOneThatStaysAfterAllTakesReadsAgain.
+func TestOneThatStaysAfterAllTakesReadsAgain(t *testing.T) {
+	w := begun(t, 3)
+	for i := range w.assignment.Servers {
+		if s := &w.assignment.Servers[i]; s.Name == w.another().name {
+			s.State = farm.Draining
+		}
+	}
+	w.settle(t)
+	if s, _ := w.assignment.Server(w.another().name); s.State != farm.Serving || s.Weight != farm.DefaultWeight {
+		t.Errorf("%+v", s)
+	}
+}
+
 // TestErrantTransactionsAreCopiedOver.
 func TestErrantTransactionsAreCopiedOver(t *testing.T) {
 	w := begun(t, 3)
