@@ -42,7 +42,10 @@ func (mariadb) give(ctx context.Context, g *gift) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(options)) }()
-	return program{server: c, out: g, args: []string{
+	if g.before, err = streams(ctx, admin); err != nil {
+		return err
+	}
+	err = program{server: c, out: g, args: []string{
 		"mariadb-backup",
 		"--defaults-file=" + options, // must be the first
 		"--backup",
@@ -52,6 +55,11 @@ func (mariadb) give(ctx context.Context, g *gift) (err error) {
 		"--tmpdir=" + c.TempDir(),
 		"--target-dir=" + c.TempDir(), // nothing is written there
 	}}.run(ctx)
+	if err != nil {
+		return err
+	}
+	g.after, err = streams(ctx, admin)
+	return err
 }
 
 // optionFile writes who the server's administrator is where mariadb-backup finds
@@ -120,15 +128,13 @@ func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, 
 	if err := removeNotes(data); err != nil {
 		return "", err
 	}
+	binlog, err := stateAt(position, f.answer.Trailer.Get(beforeTrailer), f.answer.Trailer.Get(afterTrailer))
+	if err != nil {
+		return "", err
+	}
 	f.phase(Checking)
 	return position, dbserver.Settle(ctx, f.Install, in, func(ctx context.Context, conn *mysqladmin.Conn) error {
-		// The table behind it is that of the donor, which may have led; and its binlog,
-		// which says the rest, has not been copied.
-		_, err := conn.Exec(ctx, "SET GLOBAL gtid_slave_pos="+mysqladmin.Text(position))
-		if err != nil {
-			return fmt.Errorf("set the position of the copy: %w", err)
-		}
-		return nil
+		return setState(ctx, conn, position, binlog)
 	})
 }
 
