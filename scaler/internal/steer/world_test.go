@@ -53,6 +53,8 @@ type server struct {
 	acks     bool
 	intact   bool
 	crashed  bool
+	missing  bool // it lacks something that its position has
+	copied   bool // since it was told to clone
 	// recovering: it was started again and gives up what it told nobody.
 	recovering bool
 	slow       int // ticks that it takes to apply one transaction more
@@ -221,6 +223,7 @@ func (s *server) start() {
 
 func (w *world) obey(s *server, me cluster.Server) {
 	s.id = me.ID
+	s.copied = s.copied && me.Task == cluster.Clone
 	if s.frozen && me.Task != cluster.Fence {
 		return // nothing answers the sidecar
 	}
@@ -234,6 +237,9 @@ func (w *world) obey(s *server, me cluster.Server) {
 		}
 		fresh := !s.up || s.source != "" || !s.writable
 		s.start()
+		if s.missing {
+			w.broken("%s is promoted and lacks something", s.name)
+		}
 		s.data, s.intact, s.source, s.receives = true, true, "", false
 		if s.semiSync = s.known.SemiSync; fresh {
 			if len(s.relay) > 0 {
@@ -268,6 +274,7 @@ func (w *world) obey(s *server, me cluster.Server) {
 	case cluster.Clone:
 		if src := w.servers[me.Source]; src != nil && src.working() && w.linked(s.name, src.name) {
 			s.start()
+			s.missing, s.copied = src.missing, true
 			s.log, s.relay, s.source, s.receives, s.data, s.acks, s.writable = slices.Clone(src.log), nil, me.Source, true, true, false, false
 		}
 	case cluster.Fence:
@@ -363,13 +370,16 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 		case cluster.Hold:
 			r.Done = s.up && !s.receives
 		case cluster.Follow, cluster.Clone:
-			r.Done = s.up && receiving && s.source == me.Source
+			r.Done = s.up && receiving && s.source == me.Source && (s.copied || me.Task == cluster.Follow)
 			if src != nil && receiving && !prefix(s.log, src.log) {
 				r.Errant = "0-9-9"
 			}
 		case cluster.Fence, cluster.Retire:
 			r.Done = !s.up
 		}
+	}
+	if s.missing {
+		r.Missing = "0-8-8"
 	}
 	s.report, s.reportedAt = r, w.tick
 }
@@ -424,7 +434,7 @@ func (w *world) steadyState() bool {
 	}
 	for _, s := range a.Servers {
 		r := w.servers[s.Name].report
-		if r == nil || w.servers[s.Name].reportedAt < w.tick-1 || !r.Done || r.Serial != a.Serial || r.Errant != "" {
+		if r == nil || w.servers[s.Name].reportedAt < w.tick-1 || !r.Done || r.Serial != a.Serial || !whole(r) {
 			return false
 		}
 		if s.Name != a.Primary && (s.Task != cluster.Follow || s.Source != a.Primary || s.State != farm.Serving || s.Weight != farm.DefaultWeight || !s.Acknowledges) {
