@@ -190,7 +190,7 @@ func (s *state) serve(leader cluster.Server) {
 			a := s.next("%s takes a larger share", server.Name)
 			edit(a, server.Name, func(o *cluster.Server) { o.Weight = weight })
 			s.ramped(a, server.Name)
-		case r == nil && server.State == farm.Serving && (seen.Report == nil || seen.Age > 2*s.p.Silence || seen.Report.Errant != "" || server.Task != cluster.Follow):
+		case r == nil && server.State == farm.Serving && (seen.Report == nil || seen.Age > 2*s.p.Silence || !whole(seen.Report) || server.Task != cluster.Follow):
 			edit(s.next("%s does not follow (%s): it serves no reads", server.Name, s.condition(server.Name)), server.Name, func(o *cluster.Server) { o.State = farm.Warming })
 		}
 	})
@@ -220,6 +220,8 @@ func (s *state) mend(leader cluster.Server) {
 		switch broken := r.Replication != nil && (r.Replication.ApplierError != "" || r.Replication.ReceiverError != "" && r.Replication.Receiver == "No"); {
 		case r.Errant != "":
 			why = "it has transactions that its primary has not: " + r.Errant
+		case r.Missing != "":
+			why = "it lacks transactions that its position says it has: " + r.Missing
 		case broken && r.Beat != nil && *r.Beat > s.p.Broken:
 			why = "its replication has stopped: " + r.Replication.ApplierError + r.Replication.ReceiverError
 		default:

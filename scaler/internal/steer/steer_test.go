@@ -339,6 +339,46 @@ func TestErrantTransactionsAreCopiedOver(t *testing.T) {
 	w.settle(t)
 }
 
+// TestServersThatLackSomethingAreCopiedAnew from one that does not.
+func TestServersThatLackSomethingAreCopiedAnew(t *testing.T) {
+	w := begun(t, 3)
+	r := w.another()
+	r.missing = true
+	copied := w.until(100, func() bool { return !r.missing })
+	if !copied {
+		t.Errorf("%s", w.show())
+	}
+	w.settle(t)
+	// All that there are, from the primary.
+	for _, s := range w.servers {
+		s.missing = s.name != w.assignment.Primary
+	}
+	w.run(2) // until it is reported
+	w.settle(t)
+	for _, s := range w.servers {
+		if s.missing {
+			t.Errorf("%s still lacks something", s.name)
+		}
+	}
+}
+
+// TestNobodyIsPromotedWhoLacksSomething, though what it says of how far it is counts.
+func TestNobodyIsPromotedWhoLacksSomething(t *testing.T) {
+	w := begun(t, 3)
+	old := w.primary()
+	old.node = false
+	w.kill(old)
+	chosenBefore := w.servers["db2"]
+	if chosenBefore == old {
+		chosenBefore = w.servers["db1"]
+	}
+	chosenBefore.missing = true
+	if !w.until(300, func() bool { return w.assignment.Primary != "" && w.assignment.Primary != old.name }) || w.assignment.Primary == chosenBefore.name {
+		t.Errorf("%s\n%s", w.show(), strings.Join(w.reasons, "\n"))
+	}
+	w.check(t)
+}
+
 // TestWritesGoOnWithoutReplicas, if the policy says so, after its time.
 func TestWritesGoOnWithoutReplicas(t *testing.T) {
 	for _, lossless := range []bool{false, true} {
