@@ -137,6 +137,9 @@ var scenarios = []scenario{
 	}, 0, 0, 500 * time.Millisecond, false},
 }
 
+// few are the scenarios that run in make test.
+var few = []string{"primary's mysqld killed", "primary's node frozen, then thawed", "primary cut off from all", "errant write on a replica", "planned switchover"}
+
 // scalerKilled kills the primary, and the scaler a moment later.
 func scalerKilled(after time.Duration) func(*chaosFarm, server, []server) func() {
 	return func(f *chaosFarm, p server, _ []server) func() {
@@ -230,6 +233,9 @@ func TestAFarmLooksAfterItself(t *testing.T) {
 	l := begin(t, f.proxy)
 	time.Sleep(2 * time.Second) // of load before the first fault
 	for _, s := range scenarios {
+		if !*all && !slices.Contains(few, s.name) {
+			continue
+		}
 		if !t.Run(s.name, func(t *testing.T) { f.strike(t, l, s) }) {
 			break
 		}
@@ -248,7 +254,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	undo := s.fault(f, primary, replicas)
 	at := time.Now()
 	f.await("writes flow", func() error {
-		if sum := l.since(at, at); sum.Acked < 50 {
+		if sum := l.since(at); sum.Acked < 50 {
 			return fmt.Errorf("%d writes were acknowledged since", sum.Acked)
 		}
 		return nil
@@ -261,7 +267,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	f.settle()
 	took := time.Since(at)
 	time.Sleep(500 * time.Millisecond)
-	sum := l.since(from, at)
+	sum := l.since(from)
 	after := f.status().Assignment
 	failovers := int(after.Epoch - before.Epoch)
 	t.Logf("| %s | gap %v | settled %v | acknowledged %d | unknown %d | failed %d | reads failed %d, gap %v | epochs %d | %s -> %s |",
@@ -272,8 +278,12 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	if failovers < s.least || failovers > s.most {
 		t.Errorf("%d failovers, expected %d to %d", failovers, s.least, s.most)
 	}
-	if sum.Gap > s.gap {
+	if *all && sum.Gap > s.gap {
 		t.Errorf("no write was acknowledged for %v, the limit is %v", sum.Gap, s.gap)
+	}
+	// Each writer can have had one statement on the way each time.
+	if sum.Unknown > writers*max(1, failovers) {
+		t.Errorf("the outcome of %d writes is unknown, of %d writers", sum.Unknown, writers)
 	}
 	if !s.errors && (sum.Failed > 0 || sum.ReadErr > 0) {
 		t.Errorf("%d writes failed that were not on the way, and %d reads: %v", sum.Failed, sum.ReadErr, sum.First)

@@ -284,6 +284,8 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 			columns[6], columns[7], detail = strconv.FormatUint(uint64(r.Epoch), 10), pid(r.PID), r.Detail
 			if r.Errant != "" {
 				detail = "it has transactions that its primary has not: " + r.Errant
+			} else if r.Missing != "" {
+				detail = "it lacks transactions that its position says it has: " + r.Missing
 			}
 		}
 	} else {
@@ -305,8 +307,11 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 			detail = fmt.Sprintf("it has not reported for %.0f s", *n.Age)
 		}
 	}
-	if n.Leaving != "" {
-		detail = strings.TrimSpace("is to leave (" + n.Leaving + ") " + detail)
+	switch {
+	case n.Leaving != "":
+		detail = strings.TrimSpace("is to leave (" + n.Leaving + "): " + n.Step + ". " + detail)
+	case n.Lost != "":
+		detail = strings.TrimSpace("is given up: " + n.Lost + ". " + detail)
 	}
 	columns[8] = firstLine(detail)
 	return columns

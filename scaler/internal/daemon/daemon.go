@@ -15,6 +15,7 @@ import (
 	"farmhand/internal/registry"
 	"farmhand/internal/service"
 	"farmhand/scaler/internal/control"
+	"farmhand/scaler/internal/decide"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
 )
@@ -279,8 +280,11 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 		},
 		wake: wake, world: newWorld(wakeUp), journal: newJournal(f.client, term, f.o.Log), errands: newErrands(ctx, wakeUp),
 		prober:   &prober{account: provided.Monitor, interval: time.Duration(farm.Policies.Failover.Interval), wake: wakeUp},
-		measured: newMeasured(farm), banned: bannedNames(nodes),
-		readyAt: map[string]time.Time{}, roles: map[string]RoleView{}, said: map[string]string{},
+		measured: newMeasured(farm), servers: map[string][]decide.Server{}, whys: map[string]string{},
+		roles: map[string]RoleView{}, said: map[string]string{},
+	}
+	for _, n := range nodes {
+		l.nodes = append(l.nodes, n.Name)
 	}
 	name := l.database
 	if name == "" {

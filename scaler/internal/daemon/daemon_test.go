@@ -235,6 +235,7 @@ func TestAFarmComesUpAndDoesWhatItsOperatorAsks(t *testing.T) {
 	if o := f.ask("drain", map[string]string{"name": "db4", "undo": "true"}); o.State != registry.OperationDone {
 		t.Errorf("drain --undo: %+v", o)
 	}
+	f.await("that db4 takes reads again", serving(4))
 	if o := f.ask("terminate", map[string]string{"name": "db1", "shrink": "true"}); o.State != registry.OperationDone {
 		t.Errorf("terminate: %+v", o)
 	}

@@ -2,11 +2,11 @@
 // and while it leads it observes the farm, has the decisions made and carries them
 // out.
 //
-//	observe (world.go, probe.go, measure.go) -> decide (steer, decide) -> act (cluster.go, sizes.go, leave.go)
+//	observe (world.go, probe.go, measure.go) -> decide (steer, roles) -> act (cluster.go, launch.go, leave.go)
 //
 // It makes no decision of its own: what a database's servers do chooses package
-// steer, how many servers there are package decide; what an operator asks is put
-// before them (requests.go).
+// steer; what each server counts as, how many there are and which go, package roles,
+// by package decide (sizes.go); what an operator asks is put before them (requests.go).
 //
 // Invariants:
 //   - Only in its term does a leader do anything, and every step of it says so to

@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 
@@ -11,33 +12,26 @@ import (
 	"farmhand/scaler/internal/provider"
 )
 
-// launching and the role's name are what is done about an instance that is being
-// launched.
-const launching = "launching "
-
-// launches are the names of the role's instances that are being launched.
-func (l *leader) launches(role string) []string {
-	var names []string
-	for name, what := range l.doing {
-		if what == launching+role {
-			names = append(names, name)
+// launching counts the role's instances that were asked for and have not been seen
+// yet. One whose launch has failed may never come.
+func (l *leader) launching(role string) int {
+	n := 0
+	for name, s := range l.memory.Roles[role].Servers {
+		if !s.Appeared && (l.doing[name] != "" || l.errands.failure(role) == "") {
+			n++
 		}
 	}
-	return names
+	return n
 }
 
-func (l *leader) launching(role string) int { return len(l.launches(role)) }
-
-// launch begins one more instance of a role.
-func (l *leader) launch(role, why string) {
-	doing := l.errands.doing()
-	name := provider.NextName(role, func(name string) bool {
-		_, there := l.instance(name)
-		_, known := l.lastAssignment().Server(name)
-		return there || known || l.banned[name] || doing[name] != ""
-	})
+// launch begins an instance that is to be there.
+func (l *leader) launch(role, name string) {
+	why := l.whys[role]
+	if why == "" {
+		why = "the scaler that led before has decided it"
+	}
 	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role)}
-	l.errands.doInTurn(name, role, launching+role, func(ctx context.Context) error {
+	l.errands.doInTurn(name, role, "launching "+role, func(ctx context.Context) error {
 		err := l.launchNow(ctx, spec, why)
 		if err != nil && ctx.Err() == nil {
 			l.log.Error("launch failed", zap.String("instance", name), zap.Error(err))
@@ -69,6 +63,9 @@ func (l *leader) launchNow(ctx context.Context, spec provider.Spec, why string) 
 	}
 	spec.Token = token
 	i, err := l.provider.Launch(ctx, spec)
+	if errors.Is(err, provider.ErrExists) {
+		return nil // the leader before has done it
+	}
 	if err != nil {
 		return err
 	}
@@ -88,15 +85,6 @@ func (l *leader) terminateNow(ctx context.Context, name, why string) error {
 	}
 	l.log.Info("terminated", zap.String("instance", name))
 	return nil
-}
-
-// bannedNames are those that nodes have or had until lately.
-func bannedNames(nodes []registry.Node) map[string]bool {
-	names := map[string]bool{}
-	for _, n := range nodes {
-		names[n.Name] = true
-	}
-	return names
 }
 
 // checkRole says what is wrong with the name of a role.

@@ -17,6 +17,7 @@ import (
 	"farmhand/scaler/internal/decide"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/roles"
 )
 
 // How often things are looked at that do not tell by themselves.
@@ -44,29 +45,29 @@ type leader struct {
 	prober  *prober
 	journal *journal
 	wake    chan struct{} // one slot
-	began   time.Time
 
 	memory      memory
 	kept        []byte // the memory as the registry has it
 	instances   []provider.Instance
 	listed      time.Time
 	errands     *errands
-	doing       map[string]string // what they do, as of before the instances were listed
-	banned      map[string]bool   // names that nodes have or had until lately
-	readyAt     map[string]time.Time
+	doing       map[string]string     // what they do, as of before the instances were listed
+	steps       map[string]roles.Step // how far each server is on its way out, as it is kept
+	nodes       []string              // names that nodes had before this term
 	measured    *measured
 	sized       time.Time
-	roles       map[string]RoleView // as the last decisions have them
-	reasons     []string            // of the last step of the database cluster
-	uncertain   bool                // it is not known whether the last assignment was written
-	said        map[string]string   // the last word on each operation
+	servers     map[string][]decide.Server // what each role's are, as of then
+	whys        map[string]string          // of the last launches, by role
+	roles       map[string]RoleView        // as the last decisions have them
+	reasons     []string                   // of the last step of the database cluster
+	uncertain   bool                       // it is not known whether the last assignment was written
+	said        map[string]string          // the last word on each operation
 	shown       time.Time
 	shownSerial uint64 // of the assignment that was shown
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.
 func (l *leader) run(ctx context.Context) (err error) {
-	l.began = time.Now()
 	data, err := l.client.Read(ctx, records.memory)
 	if err != nil {
 		return err
@@ -74,7 +75,10 @@ func (l *leader) run(ctx context.Context) (err error) {
 	if l.memory, err = readMemory(data); err != nil {
 		return err
 	}
-	l.kept = data
+	l.kept, l.steps = data, l.memory.steps()
+	for role := range l.farm.Roles {
+		l.memory.spend(role, l.nodes)
+	}
 	group := service.NewGroup(ctx)
 	group.Go("observe", func(ctx context.Context) error { return l.world.watch(ctx, l.client, l.assignment) })
 	group.Go("journal", l.journal.run)
@@ -136,14 +140,16 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.steer(ctx, &m); err != nil {
 		return err
 	}
+	if err := l.sizes(ctx, &m); err != nil {
+		return err
+	}
 	if err := l.requests(ctx, &m); err != nil {
 		return err
 	}
-	if err := l.leave(ctx, &m); err != nil {
+	if err := l.remember(ctx); err != nil {
 		return err
 	}
-	l.sizes(&m)
-	if err := l.remember(ctx); err != nil {
+	if err := l.carryOut(ctx); err != nil {
 		return err
 	}
 	return l.show(ctx, &m, false)
@@ -188,7 +194,7 @@ func (l *leader) remember(ctx context.Context) error {
 	if err := l.client.Write(ctx, l.term, records.memory, data); err != nil {
 		return err
 	}
-	l.kept = data
+	l.kept, l.steps = data, l.memory.steps()
 	return nil
 }
 
@@ -208,13 +214,6 @@ func (l *leader) policy(role string) decide.Policy {
 		p.Min, p.Max, p.Metrics, p.Schedule = n, n, nil, nil
 	}
 	return p
-}
-
-// lastAssignment is the newest that is known.
-func (l *leader) lastAssignment() *cluster.Assignment {
-	l.world.mu.Lock()
-	defer l.world.mu.Unlock()
-	return l.world.assignment
 }
 
 func (l *leader) address(i provider.Instance) string {

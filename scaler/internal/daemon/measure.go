@@ -50,8 +50,9 @@ func (m *measured) poll(ctx context.Context, f *farmfile.Farm, log *zap.Logger) 
 	return err
 }
 
-// take adds a sample of what the role's nodes report.
-func (m *measured) take(f *farmfile.Farm, role string, servers []decide.Server, at *moment) {
+// measure returns what takes a sample of what the role's nodes report and returns all
+// samples. Unwanted, they are only kept: a person says how many servers there are.
+func (m *measured) measure(f *farmfile.Farm, role string, wanted bool, at *moment) func([]decide.Server) [][]decide.Sample {
 	nodes, proxies := map[string]metric.Node{}, []metric.Node{}
 	for name, a := range at.databases {
 		nodes[name] = metric.DatabaseNode(a.report, a.at)
@@ -63,13 +64,13 @@ func (m *measured) take(f *farmfile.Farm, role string, servers []decide.Server, 
 		}
 		proxies = append(proxies, n)
 	}
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.roles[role].Take(f.Roles[role].Scaling, metric.See(at.now, servers, nodes, proxies))
-}
-
-func (m *measured) readings(f *farmfile.Farm, role string) [][]decide.Sample {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	return m.roles[role].Readings(f.Roles[role].Scaling)
+	return func(servers []decide.Server) [][]decide.Sample {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		readings := m.roles[role].Measure(at.now, f.Roles[role].Scaling, nodes, proxies)(servers)
+		if !wanted {
+			return nil
+		}
+		return readings
+	}
 }

@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
-	"time"
+
+	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/roles"
 )
 
 // memory is what one leader leaves to the next: what a person has decided, and
@@ -15,24 +17,11 @@ type memory struct {
 	// Pinned is the size of a role that a person has asked for in the place of the
 	// farm file's.
 	Pinned map[string]int `json:"pinned,omitempty"`
-	// Wanted is how many servers the last decision wanted of a role.
-	Wanted map[string]int `json:"wanted,omitempty"`
-	// LastIn is when the last server that was to go was gone, by role.
-	LastIn map[string]time.Time `json:"last_in,omitempty"`
-	// Leaving are the instances that are to go, by name.
-	Leaving map[string]leaving `json:"leaving,omitempty"`
-}
-
-// leaving is how far an instance is on its way out.
-type leaving struct {
-	Why   string    `json:"why"`
-	Since time.Time `json:"since"`
-	// Drained is when it was known to take no new reads; zero before.
-	Drained time.Time `json:"drained,omitzero"`
-	// Stays is set for one that is drained only.
-	Stays bool `json:"stays,omitempty"`
-	// Lost is set for one that nobody waits for: there is nothing to be drained.
-	Lost bool `json:"lost,omitempty"`
+	// Roles are what is known of each role's servers.
+	Roles map[string]roles.State `json:"roles,omitempty"`
+	// Gone are the nodes whose instance is gone and whose rights are still to be taken
+	// away, with their roles.
+	Gone map[string]string `json:"gone,omitempty"`
 }
 
 func readMemory(data []byte) (memory, error) {
@@ -42,13 +31,38 @@ func readMemory(data []byte) (memory, error) {
 			return m, fmt.Errorf("what the leader before has left cannot be read: %w", err)
 		}
 	}
-	return m.clone(), nil
+	m.Pinned, m.Roles, m.Gone = cloned(m.Pinned), cloned(m.Roles), cloned(m.Gone)
+	return m, nil
 }
 
-// clone returns a copy that may be changed; its maps are there.
-func (m memory) clone() memory {
-	m.Pinned, m.Wanted, m.LastIn, m.Leaving = cloned(m.Pinned), cloned(m.Wanted), cloned(m.LastIn), cloned(m.Leaving)
-	return m
+// take goes on with a role's state. Who is not in it any more is gone.
+func (m *memory) take(role string, next roles.State) {
+	for name := range m.Roles[role].Servers {
+		if _, there := next.Servers[name]; !there {
+			m.Gone[name] = role
+		}
+	}
+	m.Roles[role] = next
+}
+
+// spend keeps names from being given again that nodes of the role have or had.
+func (m *memory) spend(role string, names []string) {
+	state := m.Roles[role]
+	for _, name := range names {
+		if n, ok := provider.Number(role, name); ok {
+			state.Last = max(state.Last, n)
+		}
+	}
+	m.Roles[role] = state
+}
+
+// steps are how far each server is on its way out.
+func (m *memory) steps() map[string]roles.Step {
+	steps := map[string]roles.Step{}
+	for _, state := range m.Roles {
+		maps.Copy(steps, state.Steps())
+	}
+	return steps
 }
 
 func cloned[V any](m map[string]V) map[string]V {

@@ -157,6 +157,7 @@ func (n *nodes) report(s provider.Spec, i provider.Instance, a *cluster.Assignme
 		Name: s.Name, Address: i.Address.String() + ":3306", Flavor: farm.MariaDB, Time: time.Now(), CloneAt: i.Address.String() + ":3308",
 		Process: cluster.Running, PID: 8, Answers: true, Empty: true, Lease: true,
 	}
+	r.Load = map[string]float64{cluster.LoadClients: 0}
 	if server, ok := a.Server(s.Name); ok {
 		r.Epoch, r.Serial, r.Task, r.Done, r.Empty, r.Intact = a.Epoch, a.Serial, server.Task, true, false, true
 		r.Executed, r.Beat, r.SemiSync = "0-1-10", &zero, a.SemiSync

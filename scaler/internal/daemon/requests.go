@@ -113,7 +113,7 @@ func (l *leader) answer(ctx context.Context, m *moment, o registry.Operation, a 
 	return nil
 }
 
-func (l *leader) scale(m *moment, o registry.Operation, begun bool) answer {
+func (l *leader) scale(_ *moment, o registry.Operation, begun bool) answer {
 	role := o.Args["role"]
 	if err := l.checkRole(role); err != nil {
 		return refused("%v", err)
@@ -136,7 +136,7 @@ func (l *leader) scale(m *moment, o registry.Operation, begun bool) answer {
 	if !pinned {
 		return refused("another operation has let the farm file say again how many servers %s has", role)
 	}
-	return l.sizeOf(m, role, n)
+	return l.sizeOf(role, n)
 }
 
 // mostServers is what the farm file allows of a count.
@@ -155,9 +155,9 @@ func (l *leader) pin(role string, n int) error {
 }
 
 // sizeOf says how far a role is from having n servers.
-func (l *leader) sizeOf(m *moment, role string, n int) answer {
+func (l *leader) sizeOf(role string, n int) answer {
 	ready, others := 0, map[string]int{}
-	for _, s := range l.picture(m, role).Servers {
+	for _, s := range l.servers[role] {
 		if s.State == decide.Ready {
 			ready++
 		} else {
@@ -179,13 +179,13 @@ func (l *leader) sizeOf(m *moment, role string, n int) answer {
 	return waits("%s", text)
 }
 
-func (l *leader) launchOne(m *moment, o registry.Operation, begun bool) answer {
+func (l *leader) launchOne(_ *moment, o registry.Operation, begun bool) answer {
 	role := o.Args["role"]
 	if err := l.checkRole(role); err != nil {
 		return refused("%v", err)
 	}
 	if !begun {
-		if err := l.pin(role, live(l.picture(m, role).Servers)+1); err != nil {
+		if err := l.pin(role, live(l.servers[role])+1); err != nil {
 			return refused("%v", err)
 		}
 	}
@@ -193,17 +193,19 @@ func (l *leader) launchOne(m *moment, o registry.Operation, begun bool) answer {
 	if !ok {
 		return refused("the farm file says again how many servers %s has", role)
 	}
-	return l.sizeOf(m, role, n)
+	return l.sizeOf(role, n)
 }
 
 func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
 	name := o.Args["name"]
 	i, there := l.instance(name)
-	_, leaves := l.memory.Leaving[name]
+	s, role, known := l.known(name)
+	leaves := s.Leaving != nil && !s.Leaving.Stays
+	_, rights := l.memory.Gone[name]
 	switch {
-	case begun && !there && !leaves:
+	case begun && !there && !known && !rights:
 		return finished("%s is gone", name)
-	case begun && there && !leaves:
+	case begun && there && known && !leaves:
 		return refused("%s is not to leave any more", name)
 	case begun:
 		return waits("%s", l.leavingText(m, name))
@@ -211,34 +213,42 @@ func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
 		return refused("there is no instance %q; there are %s", name, l.instanceNames())
 	case primary(m.assignment, name):
 		return refused("%s is the primary: scaler switchover first", name)
+	case !known:
+		return refused("%s is of a role that the farm file has not", name)
+	case leaves:
+		return waits("%s", l.leavingText(m, name))
 	}
 	if o.Args["shrink"] == "true" {
-		if err := l.pin(i.RoleName, live(l.picture(m, i.RoleName).Servers)-1); err != nil {
+		if err := l.pin(i.RoleName, live(l.servers[i.RoleName])-1); err != nil {
 			return refused("%v", err)
 		}
 	}
-	l.memory.Leaving[name] = leaving{Why: "asked by " + o.By, Since: m.now.UTC(), Lost: l.state(m, i) == decide.Lost}
+	l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, "asked by "+o.By, false, m.now)
+	l.sized = time.Time{} // at once
 	return waits("%s is to leave", name)
 }
 
 func (l *leader) leavingText(m *moment, name string) string {
-	s, known := m.assignment.Server(name)
+	s, _, _ := l.known(name)
+	part, assigned := m.assignment.Server(name)
 	_, there := l.instance(name)
-	switch {
-	case !there:
+	switch leave := s.Leaving; {
+	case !there || leave == nil:
 		return name + " is stopped, and its rights are taken away"
 	case l.errands.doing()[name] != "":
 		return name + " is being terminated"
 	case l.errands.failure(name) != "":
 		return name + " is not terminated yet: " + l.errands.failure(name)
-	case known && s.Task == cluster.Lead:
-		return name + " has become the primary, and stays until another is: scaler switchover"
-	case known && s.Task == cluster.Retire:
+	case assigned && part.Task == cluster.Retire:
 		return name + " shuts down"
-	case l.memory.Leaving[name].Drained.IsZero():
+	case !leave.Retire.IsZero() && leave.Told.IsZero():
+		return name + " has no clients any more, and is kept while commits need it"
+	case leave.Drained.IsZero():
 		return name + " is drained"
+	case leave.Stays:
+		return name + " takes no new reads"
 	}
-	return name + " takes no new reads; those that run may end"
+	return name + " takes no new reads; its clients may end what they do"
 }
 
 func (l *leader) instanceNames() string {
@@ -255,27 +265,31 @@ func (l *leader) instanceNames() string {
 func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
 	name := o.Args["name"]
 	i, there := l.instance(name)
-	leave, leaves := l.memory.Leaving[name]
-	switch {
+	s, role, known := l.known(name)
+	switch leave := s.Leaving; {
 	case !there:
 		return refused("there is no instance %q; there are %s", name, l.instanceNames())
 	case i.Kind != farmfile.MySQLKind:
 		return refused("%s is no database server; scaler terminate drains a web node as it stops it", name)
 	case o.Args["undo"] == "true":
-		if !leaves {
+		if leave == nil {
 			return finished("%s was not to leave", name)
 		}
-		if !leave.Stays {
+		next, ok := l.memory.Roles[role].Return(name)
+		if !leave.Stays || !ok {
 			return refused("%s is to be terminated", name)
 		}
-		delete(l.memory.Leaving, name)
+		l.memory.Roles[role] = next
 		return finished("%s takes reads again when it has caught up", name)
-	case begun && !leave.Drained.IsZero():
+	case begun && leave != nil && !leave.Drained.IsZero():
 		return finished("%s takes no new reads", name)
 	case primary(m.assignment, name):
 		return refused("%s is the primary: scaler switchover first", name)
-	case !leaves:
-		l.memory.Leaving[name] = leaving{Why: "drained by " + o.By, Since: m.now.UTC(), Stays: true}
+	case !known:
+		return refused("%s is of a role that the farm file has not", name)
+	case leave == nil:
+		l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, "drained by "+o.By, true, m.now)
+		l.sized = time.Time{} // at once
 	}
 	return waits("%s is drained", name)
 }

@@ -1,62 +1,61 @@
 package daemon
 
 import (
+	"context"
 	"fmt"
 	"maps"
 	"slices"
 	"time"
 
 	"farmhand/internal/cluster"
-	"farmhand/internal/farm"
 	"farmhand/internal/registry"
 	"farmhand/scaler/internal/decide"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/roles"
 )
 
-const (
-	// silent is the age from which a report is missing.
-	silent = 2500 * time.Millisecond
-	// lostAfter is how long nothing may be heard of an instance before it is given
-	// up and replaced. Its provider and its own machine start it again much sooner.
-	lostAfter = 5 * time.Minute
-)
+// silent is how long a node may take to speak when we have just begun to listen.
+const silent = 2500 * time.Millisecond
 
-// sizes has the number of servers of each role decided, and begins what comes of
-// it. While a change of primary goes on it waits.
-func (l *leader) sizes(m *moment) {
+// sizes goes on with the number of servers of each role. What comes of it is done
+// once it is kept: see carryOut.
+func (l *leader) sizes(ctx context.Context, m *moment) error {
 	if m.now.Sub(l.sized) < sizesPace {
-		return
+		return nil
 	}
 	l.sized = m.now
-	for _, role := range slices.Sorted(maps.Keys(l.farm.Roles)) {
-		picture := l.picture(m, role)
-		l.measured.take(l.farm, role, picture.Servers, m)
-		picture.Readings = l.measured.readings(l.farm, role)
-		policy := l.policy(role)
-		if len(policy.Metrics) == 0 {
-			picture.Readings = nil
+	decisions := map[string]decide.Decision{}
+	for role := range sortedRoles(l.farm) {
+		policy, held := l.policy(role), l.held(m, role)
+		r := roles.Role{Name: role, Policy: policy, Limits: roles.DefaultLimits(), Measure: l.measured.measure(l.farm, role, len(policy.Metrics) > 0, m)}
+		in := l.inputs(m, role)
+		in.Paused = held != ""
+		result := r.Next(l.memory.Roles[role], in, m.now)
+		l.memory.take(role, result.State)
+		l.servers[role] = result.Servers
+		for _, note := range result.Notes {
+			l.journal.put(registry.Entry{Kind: registry.Decision, Text: note, Fields: map[string]string{"role": role}})
 		}
-		d := decide.Decide(picture, policy, m.now)
-		v := RoleView{Kind: l.farm.Roles[role].Kind, Min: policy.Min, Max: policy.Max, Wanted: d.Wanted, Live: live(picture.Servers), Reasons: d.Reasons}
-		if n, ok := l.memory.Pinned[role]; ok {
-			v.Pinned = n
+		if held == "" {
+			decisions[role] = result.Decision
 		}
-		held := l.held(m, role)
-		switch {
-		case len(d.Actions) == 0:
-			l.memory.Wanted[role] = d.Wanted
-		case held != "":
+		v := RoleView{
+			Kind: l.farm.Roles[role].Kind, Min: policy.Min, Max: policy.Max, Pinned: l.memory.Pinned[role],
+			Wanted: result.Decision.Wanted, Live: live(result.Servers), Reasons: result.Decision.Reasons, Failure: l.errands.failure(role),
+		}
+		if len(result.Decision.Actions) > 0 {
 			v.Held = held
-		default:
-			l.memory.Wanted[role] = d.Wanted
-			for _, a := range d.Actions {
-				l.act(role, a)
-			}
 		}
-		v.Failure = l.errands.failure(role)
 		l.roles[role] = v
 	}
+	if err := l.remember(ctx); err != nil {
+		return err
+	}
+	for role, d := range decisions {
+		l.announce(role, d)
+	}
+	return nil
 }
 
 // held is why the number of servers is not changed now; empty if it may be.
@@ -70,21 +69,55 @@ func (l *leader) held(m *moment, role string) string {
 	return ""
 }
 
-// act begins one action of a decision.
-func (l *leader) act(role string, a decide.Action) {
-	switch a.Kind {
-	case decide.Launch:
-		for range a.Count {
-			l.launch(role, a.Why)
-		}
-	case decide.Terminate:
-		if _, already := l.memory.Leaving[a.Server]; !already {
-			l.memory.Leaving[a.Server] = leaving{Why: a.Why, Since: time.Now().UTC()}
+// announce says what was decided. A launch is journaled when it is begun.
+func (l *leader) announce(role string, d decide.Decision) {
+	for _, a := range d.Actions {
+		switch a.Kind {
+		case decide.Launch:
+			l.whys[role] = a.Why
+		case decide.Terminate:
 			l.journal.put(registry.Entry{Kind: registry.Decision, Text: a.Server + " is to leave: " + a.Why, Fields: map[string]string{"role": role, "instance": a.Server}})
 		}
 	}
 }
 
+// inputs is what there is to see of a role.
+func (l *leader) inputs(m *moment, role string) roles.Inputs {
+	in := roles.Inputs{Members: map[string]bool{}, Reports: map[string]roles.Report{}}
+	for name := range m.members {
+		in.Members[name] = true
+	}
+	database := l.farm.Roles[role].Kind == farmfile.MySQLKind
+	if database {
+		in.Assignment = m.assignment
+	}
+	for _, i := range l.instances {
+		web, isWeb := m.webs[i.Name]
+		if i.RoleName == role {
+			in.Instances = append(in.Instances, roles.Instance{Name: i.Name, Launched: i.Launched, Runs: i.State == provider.Running})
+			if db, ok := m.databases[i.Name]; ok && database {
+				in.Reports[i.Name] = roles.DatabaseReport(db.report, db.at)
+			} else if isWeb && !database {
+				in.Reports[i.Name] = webReport(web.report, web.at)
+			}
+		}
+		if isWeb && database && i.Kind == farmfile.WebKind && l.clusterOf(i.RoleName) == role {
+			in.Proxies = append(in.Proxies, roles.Proxy{Serial: web.report.Serial, Heard: web.at})
+		}
+	}
+	return in
+}
+
+// webReport is what a web node's report, which came at heard, says of it.
+func webReport(r *cluster.WebReport, heard time.Time) roles.Report {
+	report := roles.Report{Heard: heard, Well: r.PID != 0}
+	if clients, ok := r.Load[cluster.LoadClients]; ok {
+		report.Clients = &clients
+	}
+	return report
+}
+
+// live is how many of the servers are, or soon will be, the role's.
 func live(servers []decide.Server) int {
 	n := 0
 	for _, s := range servers {
@@ -95,34 +128,13 @@ func live(servers []decide.Server) int {
 	return n
 }
 
-// picture is what was observed of a role.
-func (l *leader) picture(m *moment, role string) decide.Picture {
-	p := decide.Picture{Wanted: l.memory.Wanted[role], LastIn: l.memory.LastIn[role]}
-	seen := map[string]bool{}
-	for _, i := range l.instances {
-		if i.RoleName != role {
-			continue
-		}
-		seen[i.Name] = true
-		s := decide.Server{Name: i.Name, State: l.state(m, i)}
-		if i.Kind == farmfile.MySQLKind {
-			s.Primary, s.Source = primary(m.assignment, i.Name), source(m.assignment, i.Name)
-		}
-		if s.State == decide.Ready && l.readyAt[i.Name].IsZero() {
-			l.readyAt[i.Name] = m.now
-		}
-		if s.State == decide.Lost {
-			delete(l.readyAt, i.Name)
-		}
-		s.ReadyAt = l.readyAt[i.Name]
-		p.Servers = append(p.Servers, s)
+// countsAs is what an instance is for the size of its role; empty before that is known.
+func (l *leader) countsAs(i provider.Instance) string {
+	at := slices.IndexFunc(l.servers[i.RoleName], func(s decide.Server) bool { return s.Name == i.Name })
+	if at < 0 {
+		return ""
 	}
-	for _, name := range l.launches(role) {
-		if !seen[name] {
-			p.Servers = append(p.Servers, decide.Server{Name: name, State: decide.Launching})
-		}
-	}
-	return p
+	return l.servers[i.RoleName][at].State.String()
 }
 
 // primary reports whether the server leads, or is to.
@@ -131,75 +143,14 @@ func primary(a *cluster.Assignment, name string) bool {
 	return ok && leader.Name == name
 }
 
-// source reports whether another server copies the server's data.
-func source(a *cluster.Assignment, name string) bool {
-	return a != nil && slices.ContainsFunc(a.Servers, func(s cluster.Server) bool { return s.Task == cluster.Clone && s.Source == name })
-}
-
-// state is what an instance does, for the number of servers.
-func (l *leader) state(m *moment, i provider.Instance) decide.State {
-	if leave, ok := l.memory.Leaving[i.Name]; ok && !leave.Stays || i.State == provider.Terminating {
-		if leave.Lost {
-			return decide.Lost
-		}
-		return decide.Draining
-	}
-	heard, age := false, longAgo
-	switch i.Kind {
-	case farmfile.MySQLKind:
-		var r *cluster.Report
-		r, age = m.report(i.Name)
-		heard = r != nil
-	case farmfile.WebKind:
-		if a, ok := m.webs[i.Name]; ok {
-			heard, age = true, a.age(m.now)
+// known is what is known of a server of any role.
+func (l *leader) known(name string) (s roles.Server, role string, ok bool) {
+	for _, role := range slices.Sorted(maps.Keys(l.memory.Roles)) {
+		if s, ok := l.memory.Roles[role].Servers[name]; ok {
+			return s, role, true
 		}
 	}
-	fresh := heard && age <= silent
-	if !fresh && l.quiet(m, i, heard, age) > lostAfter {
-		return decide.Lost
-	}
-	switch {
-	case !heard:
-		return decide.Launching
-	case !fresh:
-		return decide.Unwell
-	case i.Kind == farmfile.MySQLKind:
-		return databaseState(m, i.Name)
-	}
-	if web := m.webs[i.Name].report; web.PID == 0 {
-		return decide.Warming
-	}
-	return decide.Ready
-}
-
-// quiet is for how long nothing has been heard of an instance for certain.
-func (l *leader) quiet(m *moment, i provider.Instance, heard bool, age time.Duration) time.Duration {
-	if heard && age < longAgo {
-		return age
-	}
-	since := l.began // we have only listened since then
-	if i.Launched.After(since) {
-		since = i.Launched
-	}
-	return m.now.Sub(since)
-}
-
-// databaseState is what a database server that is heard does.
-func databaseState(m *moment, name string) decide.State {
-	s, known := m.assignment.Server(name)
-	r := m.databases[name].report
-	switch {
-	case !known:
-		return decide.Warming
-	case s.Task == cluster.Lead && r.Answers, s.Task == cluster.Follow && s.State == farm.Serving && r.Answers:
-		return decide.Ready
-	case s.Task == cluster.Follow && s.State != farm.Serving, s.Task == cluster.Clone:
-		return decide.Warming
-	case s.Task == cluster.Retire:
-		return decide.Draining
-	}
-	return decide.Unwell
+	return roles.Server{}, "", false
 }
 
 func servers(n int) string {

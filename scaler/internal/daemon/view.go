@@ -50,7 +50,9 @@ type NodeView struct {
 	Database *cluster.Report    `json:"database,omitempty"`
 	Web      *cluster.WebReport `json:"web,omitempty"`
 	Leaving  string             `json:"leaving,omitempty"` // why it is to go; empty if it is not
-	// State is what it counts as for the size of its role.
+	Step     string             `json:"step,omitempty"`    // how far it is with that
+	Lost     string             `json:"lost,omitempty"`    // why it was given up; empty if it was not
+	// Size is what it counts as for the size of its role.
 	Size string `json:"counts_as"`
 }
 
@@ -113,10 +115,13 @@ func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
 		Nodes: []NodeView{}, Reasons: l.reasons, Roles: l.roles, Doing: l.errands.doing(),
 	}
 	for _, i := range l.instances {
-		n := NodeView{Instance: i, Size: l.state(m, i).String()}
+		n := NodeView{Instance: i, Size: l.countsAs(i)}
 		_, n.Member = m.members[i.Name]
-		if leave, ok := l.memory.Leaving[i.Name]; ok {
-			n.Leaving = leave.Why
+		if s, _, ok := l.known(i.Name); ok {
+			n.Lost = s.Why
+			if s.Leaving != nil {
+				n.Leaving, n.Step = s.Leaving.Why, l.leavingText(m, i.Name)
+			}
 		}
 		age := longAgo
 		if r, old := m.report(i.Name); r != nil {

@@ -92,22 +92,9 @@ type Instance struct {
 	Log string `json:"log,omitempty"`
 }
 
-// firstName is the number of a role's first instance.
-const firstName = 1
-
-// NextName returns a role's next name: the role's and the lowest number that is not
-// taken. What was taken for long is for the caller to know.
-func NextName(role string, taken func(name string) bool) string {
-	for n := firstName; ; n++ {
-		if name := role + strconv.Itoa(n); !taken(name) {
-			return name
-		}
-	}
-}
-
-// Number is the number in a name that NextName gave; false for another name.
+// Number is the number in the name of a role's instance; false for another name.
 func Number(role, name string) (int, bool) {
 	digits, ok := strings.CutPrefix(name, role)
 	n, err := strconv.Atoi(digits)
-	return n, ok && err == nil && n >= firstName && strconv.Itoa(n) == digits
+	return n, ok && err == nil && n >= 1 && strconv.Itoa(n) == digits
 }

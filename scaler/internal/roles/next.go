@@ -2,7 +2,6 @@ package roles
 
 import (
 	"fmt"
-	"maps"
 	"slices"
 	"strconv"
 	"time"
@@ -46,16 +45,11 @@ func (r *Role) Next(state State, in Inputs, now time.Time) Result {
 	d := decide.Decide(decide.Picture{
 		Servers: servers, Wanted: n.state.Wanted, LastIn: n.state.LastIn, Readings: r.Measure(servers),
 	}, r.Policy, now)
-	result := Result{Servers: servers, Decision: d, Leave: map[string]Step{}}
+	result := Result{Servers: servers, Decision: d}
 	if !in.Paused {
 		result.Launch = n.apply(&d)
 	}
-	for name, s := range n.state.Servers {
-		if step := s.Leaving.step(); step != Stay {
-			result.Leave[name] = step
-		}
-	}
-	result.State, result.Notes = n.state, n.notes
+	result.State, result.Leave, result.Notes = n.state, n.state.Steps(), n.notes
 	return result
 }
 
@@ -71,7 +65,7 @@ type next struct {
 	notes     []string
 }
 
-func (n *next) names() []string { return slices.Sorted(maps.Keys(n.state.Servers)) }
+func (n *next) names() []string { return n.state.Names() }
 
 func (n *next) note(format string, values ...any) {
 	n.notes = append(n.notes, fmt.Sprintf(format, values...))

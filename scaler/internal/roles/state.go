@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"slices"
 	"time"
 
 	"farmhand/scaler/internal/decide"
@@ -68,6 +69,20 @@ func Decode(data []byte) (State, error) {
 		return State{}, fmt.Errorf("read a role's state: %w", err)
 	}
 	return s, nil
+}
+
+// Names returns the servers' names, sorted.
+func (s State) Names() []string { return slices.Sorted(maps.Keys(s.Servers)) }
+
+// Steps are the servers on their way out and their next step.
+func (s State) Steps() map[string]Step {
+	steps := map[string]Step{}
+	for name, server := range s.Servers {
+		if step := server.Leaving.step(); step != Stay {
+			steps[name] = step
+		}
+	}
+	return steps
 }
 
 // clone returns a copy that may be changed.
