@@ -7,6 +7,7 @@ run: build
 	@scripts/run $(FLAGS)
 
 build: go
+	@[ -x bin/scaler ] || echo "building the programs; the first time that takes a minute or two"
 	@mkdir -p bin
 	@go build -o bin/ ./proxy ./sidecar ./scaler
 
@@ -66,7 +67,8 @@ bench: build
 bench-micro: go
 	@scripts/bench-micro
 
-# Unmodified WordPress on a farm of this machine, ready in a browser.
+# Unmodified WordPress on a farm of this machine, ready in a browser. FLAGS:
+# bin/demo-wordpress --help; what comes after -- goes to "scaler up".
 demo-wordpress: build
 	@demo/wordpress $(FLAGS)
 

@@ -32,6 +32,9 @@ import (
 // schema is one that the account "app" of a local farm owns.
 const schema = "app_wordpress"
 
+// usual is where "make run" has its farm answer.
+const usual = "127.0.0.1:3306"
+
 // stopLimit is how long the farm may take to stop before it is killed.
 const stopLimit = 2 * time.Minute
 
@@ -39,22 +42,30 @@ var owner = wordpress.Owner{Title: "WordPress on Farmhand", User: "admin", Passw
 
 type options struct {
 	listen, database, user, password, dir string
+	farm                                  []string // arguments for the farm that is started
 }
 
 func main() {
 	var o options
 	flag.StringVar(&o.listen, "listen", "127.0.0.1:8080", "where the site takes requests")
-	flag.StringVar(&o.database, "database", "127.0.0.1:3306", "where the farm answers; none is started elsewhere than there")
+	flag.StringVar(&o.database, "database", usual, "where the farm answers, or is started")
 	flag.StringVar(&o.user, "user", "app", "the farm's application account")
 	flag.StringVar(&o.password, "password", "app", "its password")
 	flag.StringVar(&o.dir, "dir", ".farm/wordpress", "where the site's files are kept")
+	flag.Usage = usage
 	flag.Parse()
+	o.farm = flag.Args()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	if err := run(ctx, o); err != nil {
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
+}
+
+func usage() {
+	_, _ = fmt.Fprintln(flag.CommandLine.Output(), "demo-wordpress [FLAG…] [-- FLAG…]: WordPress on a farm; what comes after -- are flags of scaler up, for a farm that is started")
+	flag.PrintDefaults()
 }
 
 func run(ctx context.Context, o options) (err error) {
@@ -130,7 +141,11 @@ func startFarm(ctx context.Context, o options) (*child.Child, error) {
 	if err != nil {
 		return nil, err
 	}
-	cmd := exec.Command("scripts/run", "--host", place.Addr().String(), "--port", fmt.Sprint(place.Port()))
+	arguments := o.farm
+	if o.database != usual { // a farm file that somebody has written knows by itself
+		arguments = append([]string{"--host", place.Addr().String(), "--port", fmt.Sprint(place.Port())}, arguments...)
+	}
+	cmd := exec.Command("scripts/run", arguments...)
 	cmd.Stdout, cmd.Stderr = in, os.Stderr
 	farm, err := child.Start(cmd, syscall.SIGTERM)
 	if err = errors.Join(err, in.Close()); err != nil {
@@ -178,12 +193,16 @@ func welcome(site *wordpress.Site, o options, fresh bool) string {
 	if fresh {
 		what = "WordPress is installed and ready"
 	}
+	host, port, _ := strings.Cut(o.database, ":")
+	if port = " -P " + port; o.database == usual {
+		port = ""
+	}
 	return fmt.Sprintf(`
 %s: %s/
 
   log in         %[2]s/wp-admin/   as %[3]s, password %[4]s
   who served it  bin/scaler status --local .farm
-  its tables     mariadb -h 127.0.0.1 -u %[5]s -p%[6]s %[7]s
+  its tables     mariadb -h %[8]s%[9]s -u %[5]s -p%[6]s %[7]s
   stop           Ctrl-C (the posts stay for the next run)
-`, what, site.URL, owner.User, owner.Password, o.user, o.password, schema)
+`, what, site.URL, owner.User, owner.Password, o.user, o.password, schema, host, port)
 }

@@ -21,6 +21,10 @@ import (
 // every other kind is the name of an event, such as host-up.
 const Decision = "decision"
 
+// Minor is the field of a decision that comes often and is of no interest by
+// itself; its value is "true".
+const Minor = "minor"
+
 // Entry is one event or decision.
 type Entry struct {
 	// Revision orders the entries of all writers: the registry gives it.

@@ -141,7 +141,9 @@ func follow(c *cobra.Command, client *farmregistry.Client, w where, id string) e
 	}
 	switch o.State {
 	case farmregistry.OperationDone:
-		_, err = fmt.Fprintf(c.OutOrStdout(), "done: %s\n", o.Result)
+		// The clocks of two machines may differ.
+		took := max(0, o.Ended.Sub(o.Asked)).Round(100 * time.Millisecond)
+		_, err = fmt.Fprintf(c.OutOrStdout(), "done: %s (%v)\n", o.Result, took)
 	case farmregistry.OperationCancelled:
 		err = fmt.Errorf("operation %s was cancelled", id)
 	default:

@@ -19,6 +19,7 @@ import (
 	farmregistry "farmhand/internal/registry"
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/localfarm"
+	"farmhand/scaler/internal/terminal"
 )
 
 // around is how much time before and after a decision why shows.
@@ -45,7 +46,9 @@ was decided about it.`,
 			if len(args) > 0 {
 				return explain(out, entries, args[0])
 			}
-			decided := slices.DeleteFunc(entries, func(e farmregistry.Entry) bool { return e.Kind != farmregistry.Decision })
+			decided := slices.DeleteFunc(entries, func(e farmregistry.Entry) bool {
+				return e.Kind != farmregistry.Decision || e.Fields[farmregistry.Minor] != ""
+			})
 			for _, e := range decided[max(0, len(decided)-10):] {
 				if err := showWhole(out, e); err != nil {
 					return err
@@ -93,7 +96,7 @@ func explain(w io.Writer, entries []farmregistry.Entry, what string) error {
 
 // showWhole prints an entry with all its fields.
 func showWhole(w io.Writer, e farmregistry.Entry) error {
-	text := fmt.Sprintf("%d  %s  %s  %s: %s\n", e.Revision, e.Time.Local().Format(time.DateTime), plain(e.Who), plain(e.Kind), plain(e.Text))
+	text := fmt.Sprintf("%d  %s  %s  %s: %s\n", e.Revision, e.Time.Local().Format(time.DateTime), terminal.Plain(e.Who), terminal.Plain(e.Kind), terminal.Plain(e.Text))
 	var fields []string
 	for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
 		if e.Fields[key] != "" {
@@ -101,7 +104,7 @@ func showWhole(w io.Writer, e farmregistry.Entry) error {
 		}
 	}
 	if len(fields) > 0 {
-		text += "         " + plain(strings.Join(fields, " ")) + "\n"
+		text += "         " + terminal.Plain(strings.Join(fields, " ")) + "\n"
 	}
 	_, err := io.WriteString(w, text)
 	return err

@@ -23,9 +23,9 @@ say, until "scaler scale ROLE file" gives that back to the file.`,
 		if n, err := strconv.Atoi(args[1]); args[1] != "file" && (err != nil || n < 1) {
 			return fmt.Errorf("%q is not a number of servers, and not \"file\"", args[1])
 		}
-		what := fmt.Sprintf("%s is to be %s servers", args[0], args[1])
+		what := fmt.Sprintf("%s is to have %s servers", args[0], args[1])
 		if args[1] == "file" {
-			what = fmt.Sprintf("%s is to be what the farm file says", args[0])
+			what = fmt.Sprintf("%s is to have as many servers as the farm file says", args[0])
 		}
 		return a.do(c, daemon.OpScale, map[string]string{"role": args[0], "servers": args[1]}, what)
 	}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/user"
 	"path/filepath"
 	"strconv"
 	"strings"
@@ -236,9 +237,12 @@ the new node's keys.`,
 // operator is who gives the command, as far as the machine knows.
 func operator() string {
 	for _, name := range []string{"SUDO_USER", "USER"} {
-		if user := os.Getenv(name); user != "" && len(user) <= 64 {
-			return "operator " + user
+		if named := os.Getenv(name); named != "" && len(named) <= 64 {
+			return "operator " + named
 		}
+	}
+	if u, err := user.Current(); err == nil {
+		return "operator " + u.Username
 	}
 	return "operator " + strconv.Itoa(os.Getuid())
 }

@@ -9,7 +9,6 @@ import (
 	"maps"
 	"os/signal"
 	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"text/tabwriter"
@@ -19,6 +18,7 @@ import (
 
 	farmregistry "farmhand/internal/registry"
 	"farmhand/scaler/internal/control"
+	"farmhand/scaler/internal/terminal"
 )
 
 func registryMembers() *cobra.Command {
@@ -93,7 +93,7 @@ func memberTable(w io.Writer, members []farmregistry.Member) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	_, _ = fmt.Fprintln(t, "NODE\tROLE\tADDRESS\tSINCE") // Flush says what went wrong
 	for _, m := range members {
-		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", plain(m.Name), plain(m.Role), plain(m.Address), m.Since.Local().Format(time.DateTime))
+		_, _ = fmt.Fprintf(t, "%s\t%s\t%s\t%s\n", terminal.Plain(m.Name), terminal.Plain(m.Role), terminal.Plain(m.Address), m.Since.Local().Format(time.DateTime))
 	}
 	return t.Flush()
 }
@@ -131,16 +131,8 @@ func showEntry(w io.Writer, e farmregistry.Entry, asJSON bool) error {
 	for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
 		fmt.Fprintf(&fields, " %s=%s", key, e.Fields[key])
 	}
-	_, err := fmt.Fprintf(w, "%7d  %s  %-20s %-16s %s%s\n", e.Revision, e.Time.Local().Format("2006-01-02 15:04:05.000"), plain(e.Kind), plain(e.Who), plain(e.Text), plain(fields.String()))
+	_, err := fmt.Fprintf(w, "%7d  %s  %-20s %-16s %s%s\n", e.Revision, e.Time.Local().Format("2006-01-02 15:04:05.000"), terminal.Plain(e.Kind), terminal.Plain(e.Who), terminal.Plain(e.Text), terminal.Plain(fields.String()))
 	return err
-}
-
-// plain makes what a node wrote safe for a terminal: no control character
-// reaches it.
-func plain(text string) string {
-	quoted := strconv.Quote(text)
-	quoted = quoted[1 : len(quoted)-1]
-	return strings.ReplaceAll(quoted, `\"`, `"`)
 }
 
 func indented(w io.Writer, v any) error {

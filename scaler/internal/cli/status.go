@@ -21,6 +21,7 @@ import (
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/localfarm"
 	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/terminal"
 )
 
 // outdated is the age from which what the leader has shown says nothing about now.
@@ -163,7 +164,7 @@ func gather(ctx context.Context, client *farmregistry.Client, v *daemon.View) (*
 		return nil, err
 	}
 	for _, e := range slices.Backward(entries) {
-		if e.Kind == farmregistry.Decision && len(s.Decisions) < lastDecisions {
+		if e.Kind == farmregistry.Decision && e.Fields[farmregistry.Minor] == "" && len(s.Decisions) < lastDecisions {
 			s.Decisions = append(s.Decisions, e)
 		}
 	}
@@ -325,7 +326,7 @@ func pid(n int) string {
 
 func firstLine(text string) string {
 	text, _, _ = strings.Cut(text, "\n")
-	return plain(text)
+	return terminal.Plain(text)
 }
 
 func arguments(o farmregistry.Operation) string {

@@ -304,11 +304,11 @@ func welcome(w io.Writer, dir localfarm.Dir, r localfarm.Running, f *farmfile.Fa
 			fmt.Fprintf(&text, "  metrics        http://%s/metrics\n", web.Proxy.Admin)
 		}
 	}
-	self := self()
+	self, local := self(), fromHere(dir.Path)
 	fmt.Fprintf(&text, "  the farm       %[1]s status --local %[2]s\n"+
 		"  break it       kill -9 the primary's pid from that table; another server takes the writes\n"+
 		"  change it      %[1]s switchover --local %[2]s;  %[1]s scale db %[3]d --local %[2]s;  %[1]s --help\n"+
-		"  stop           Ctrl-C here; the data stays\n\n", self, dir.Path, r.Replicas+2)
+		"  stop           Ctrl-C here; the data stays\n\n", self, local, r.Replicas+2)
 	_, _ = io.WriteString(w, text.String())
 }
 
@@ -318,6 +318,11 @@ func self() string {
 	if err != nil {
 		return "scaler"
 	}
+	return fromHere(path)
+}
+
+// fromHere is a path as a person would write it here.
+func fromHere(path string) string {
 	if cwd, err := os.Getwd(); err == nil {
 		if short, err := filepath.Rel(cwd, path); err == nil && len(short) < len(path) {
 			return short

@@ -3,7 +3,6 @@ package daemon
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -154,25 +153,25 @@ func (l *leader) assign(ctx context.Context, was *cluster.Assignment, step steer
 	l.world.wrote(next)
 	l.log.Info("assignment written", zap.String("why", next.Why), zap.Uint64("epoch", uint64(next.Epoch)),
 		zap.Uint64("serial", next.Serial), zap.String("phase", string(next.Phase)), zap.String("primary", next.Primary))
-	l.journal.put(registry.Entry{Kind: registry.Decision, Text: next.Why, Fields: map[string]string{
+	fields := map[string]string{
 		"cluster": l.database, "epoch": strconv.FormatUint(uint64(next.Epoch), 10), "serial": strconv.FormatUint(next.Serial, 10),
 		"phase": string(next.Phase), "primary": next.Primary, "term": strconv.FormatInt(l.term.Number, 10),
-	}})
+	}
+	if step.Minor {
+		fields[registry.Minor] = "true"
+	}
+	l.journal.put(registry.Entry{Kind: registry.Decision, Text: next.Why, Fields: fields})
 	for _, e := range step.Events {
 		l.event(e)
 	}
 	return nil
 }
 
-// event puts what happens to a host into the journal.
+// event puts what a decision about the cluster means for a host into the journal.
 func (l *leader) event(e farm.Event) {
 	fields := cloned(e.Fields)
-	fields["host"], fields["role"], fields["address"] = e.Host.Name, e.Host.Role, e.Host.Address
-	text := fmt.Sprintf("%s: %s, %s at %s", e.Kind, e.Host.Name, e.Host.Role, e.Host.Address)
-	if reason := e.Fields["reason"]; reason != "" {
-		text += " (" + reason + ")"
-	}
-	l.journal.put(registry.Entry{Time: e.Time, Kind: string(e.Kind), Text: text, Fields: fields})
+	fields["cluster"], fields["host"], fields["role"], fields["address"] = l.database, e.Host.Name, e.Host.Role, e.Host.Address
+	l.journal.put(registry.Entry{Time: e.Time, Kind: string(e.Kind), Text: e.Sentence(), Fields: fields})
 }
 
 // steerKinds are the operations that steer carries out.

@@ -28,6 +28,7 @@ import (
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/terminal"
 )
 
 // Options say what the farm is to be and where.
@@ -97,7 +98,7 @@ func (r *run) prepare() error {
 	var err error
 	if r.local, err = provider.NewLocal(provider.Options{
 		Dir: r.Dir.Path, Programs: r.Programs, First: p.FirstAddress.Addr, Launcher: p.Launcher, Log: r.Log,
-		Tell: func(name, text string) { r.say("%s %s", name, text) },
+		Tell: func(name, text string) { r.say("%s: %s", name, text) },
 	}); err != nil {
 		return err
 	}
@@ -162,7 +163,9 @@ func (r *run) watch(ctx context.Context, client *registry.Client) error {
 	defer stop()
 	group.Go("journal", func(ctx context.Context) error {
 		return client.FollowEntries(ctx, 0, func(e registry.Entry) error {
-			r.say("%s", e.Text)
+			if text := heard(e); text != "" {
+				r.say("%s", text)
+			}
 			return nil
 		}, nil)
 	})
@@ -260,7 +263,7 @@ func (r *run) say(format string, args ...any) {
 	r.saying.Lock()
 	defer r.saying.Unlock()
 	// Nobody may be reading any more; the farm goes on.
-	_, _ = fmt.Fprintf(r.Progress, "[%6.1fs] %s\n", time.Since(r.began).Seconds(), fmt.Sprintf(format, args...))
+	_, _ = fmt.Fprintf(r.Progress, "[%6.1fs] %s\n", time.Since(r.began).Seconds(), terminal.Plain(fmt.Sprintf(format, args...)))
 }
 
 // listenAddress is a place of the farm file as an address; false if there is none.

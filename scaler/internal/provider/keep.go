@@ -91,7 +91,11 @@ func (l *Local) keep(ctx context.Context, r record) {
 		}
 		wait := backoff.Next(time.Since(began))
 		l.Log.Warn("sidecar ended", zapName(r.Name), zap.Error(err), zap.Duration("again_in", wait))
-		l.Tell(r.Name, fmt.Sprintf("its sidecar ended (%s), starts again in %v; %s says: %s", text(err), wait, l.place.log(r.Name), lastLine(l.place.log(r.Name))))
+		said := "see " + l.place.log(r.Name)
+		if last := lastLine(l.place.log(r.Name)); !strings.Contains(last, "\tINFO\t") {
+			said = l.place.log(r.Name) + " says: " + last
+		}
+		l.Tell(r.Name, fmt.Sprintf("its sidecar has ended (%s) and starts again in %v; %s", text(err), wait, said))
 		select {
 		case <-time.After(wait):
 		case <-ctx.Done():

@@ -243,7 +243,6 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 	if err := l.save(r); err != nil {
 		return fmt.Errorf("terminate %s: %w", name, err)
 	}
-	l.Tell(name, "is terminated")
 	err = l.end(ctx, name, l.StopLimit)
 	if err == nil {
 		err = l.remove(r)
@@ -254,7 +253,6 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 	if err != nil {
 		return fmt.Errorf("terminate %s: %w", name, err)
 	}
-	l.Tell(name, "is gone")
 	return nil
 }
 

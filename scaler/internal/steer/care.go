@@ -102,7 +102,7 @@ func (s *state) acknowledge(leader cluster.Server) {
 		case server.Acknowledges && !connected && r == nil && (covered || !s.Assignment.Durable):
 			edit(s.next("%s receives nothing and cannot acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = false })
 		case !server.Acknowledges && connected && r != nil && (r.Replication.Acknowledges || s.caughtUp(r)):
-			edit(s.next("%s is close enough to acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = true })
+			edit(s.minor("%s is close enough to acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = true })
 		case !server.Acknowledges && connected && server.Task == cluster.Follow && s.fresh(server.Name) == nil:
 			edit(s.next("%s receives, though nobody hears of it: it may acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = true })
 		}
@@ -177,7 +177,7 @@ func (s *state) serve(leader cluster.Server) {
 		}
 		switch weight, due := ramp(); {
 		case r != nil && server.State == "":
-			edit(s.next("%s follows: the proxies are told of it", server.Name), server.Name, func(o *cluster.Server) { o.State, o.Weight = farm.Warming, rampSteps[0] })
+			edit(s.minor("%s follows: the proxies are told of it", server.Name), server.Name, func(o *cluster.Server) { o.State, o.Weight = farm.Warming, rampSteps[0] })
 			s.event(farm.BeforeHostUp, server, farm.Replica, nil)
 		case r != nil && server.State == farm.Draining:
 			edit(s.next("%s is not to leave any more", server.Name), server.Name, func(o *cluster.Server) { o.State, o.Weight = farm.Warming, rampSteps[0] })
@@ -187,7 +187,7 @@ func (s *state) serve(leader cluster.Server) {
 			s.ramped(a, server.Name)
 			s.event(farm.HostUp, server, farm.Replica, nil)
 		case r != nil && server.State == farm.Serving && due:
-			a := s.next("%s takes a larger share", server.Name)
+			a := s.minor("%s takes a larger share", server.Name)
 			edit(a, server.Name, func(o *cluster.Server) { o.Weight = weight })
 			s.ramped(a, server.Name)
 		case r == nil && server.State == farm.Serving && (seen.Report == nil || seen.Age > 2*s.p.Silence || !whole(seen.Report) || server.Task != cluster.Follow):

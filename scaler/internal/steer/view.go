@@ -131,6 +131,9 @@ const (
 type Step struct {
 	// Assignment is the next one; nil for no change.
 	Assignment *cluster.Assignment
+	// Minor says that all of the change is of a kind that comes often and is of no
+	// interest by itself, such as a replica that gets more of the reads.
+	Minor bool
 	// Events are what becomes of it, for hooks and for the journal.
 	Events []farm.Event
 	// Reasons say what was seen and why nothing more is done, for people.
@@ -161,6 +164,7 @@ func (s *state) because(format string, args ...any) {
 func (s *state) next(format string, args ...any) *cluster.Assignment {
 	why := fmt.Sprintf(format, args...)
 	s.because("%s", why)
+	s.step.Minor = false
 	if a := s.step.Assignment; a != nil {
 		a.Why += "; " + why
 		return a
@@ -169,6 +173,14 @@ func (s *state) next(format string, args ...any) *cluster.Assignment {
 	a.Serial++
 	a.Term, a.Why = s.Term, why
 	s.step.Assignment = a
+	return a
+}
+
+// minor is next for a change that is [Step.Minor].
+func (s *state) minor(format string, args ...any) *cluster.Assignment {
+	only := s.step.Assignment == nil || s.step.Minor
+	a := s.next(format, args...)
+	s.step.Minor = only
 	return a
 }
 

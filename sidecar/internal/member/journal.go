@@ -3,7 +3,6 @@ package member
 import (
 	"context"
 	"errors"
-	"fmt"
 	"maps"
 	"slices"
 	"strings"
@@ -48,7 +47,7 @@ const (
 func entryOf(e farm.Event) registry.Entry {
 	entry := registry.Entry{
 		Time: e.Time, Kind: string(e.Kind),
-		Text:   fmt.Sprintf("%s: %s, %s at %s", e.Kind, e.Host.Name, e.Host.Role, e.Host.Address),
+		Text:   e.Sentence(),
 		Fields: map[string]string{"id": e.ID, "host": e.Host.Name, "role": e.Host.Role, "address": e.Host.Address},
 	}
 	for _, key := range slices.Sorted(maps.Keys(e.Fields)) {
