@@ -22,7 +22,11 @@ import (
 	"farmhand/internal/objects"
 )
 
+// part is the tests' size of a part.
+const part = 1 << 20
+
 func TestMain(m *testing.M) {
+	backup.UsePartSize(part)
 	os.Exit(farmtest.Leakless{M: m, Patience: 5 * time.Second}.Run())
 }
 
@@ -120,7 +124,7 @@ func TestWhatWasWrittenIsRead(t *testing.T) {
 	to, keys := key(t)
 	_, others := key(t)
 	each(t, func(t *testing.T, p place) {
-		for _, n := range []int64{0, 1, backup.PartSize, 5*backup.PartSize + 77} {
+		for _, n := range []int64{0, 1, part, 5*part + 77} {
 			for _, secret := range []bool{false, true} {
 				want, err := io.ReadAll(noise(n))
 				if err != nil {
@@ -163,7 +167,7 @@ func TestWhatWasWrittenIsRead(t *testing.T) {
 
 func TestABackupThatFailsLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, p place) {
-		for _, n := range []int64{0, 100, 2*backup.PartSize + 1} {
+		for _, n := range []int64{0, 100, 2*part + 1} {
 			w, err := backup.Create(t.Context(), p, "shop", nil)
 			if err != nil {
 				t.Fatal(err)
@@ -199,11 +203,11 @@ func TestAStoreThatGoesAway(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := io.Copy(w, noise(backup.PartSize)); err != nil {
+	if _, err := io.Copy(w, noise(part)); err != nil {
 		t.Fatal(err)
 	}
 	s.Kill9(t)
-	_, err = io.Copy(w, noise(10*backup.PartSize))
+	_, err = io.Copy(w, noise(10*part))
 	if !errors.Is(err, objects.ErrUnavailable) {
 		t.Errorf("write: %v", err)
 	}
@@ -225,7 +229,7 @@ func TestAStoreThatGoesAway(t *testing.T) {
 // named.
 func TestWhatIsWrongIsNamed(t *testing.T) {
 	each(t, func(t *testing.T, p place) {
-		want, err := io.ReadAll(noise(5 * backup.PartSize))
+		want, err := io.ReadAll(noise(5 * part))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -344,7 +348,7 @@ func TestPruningRemovesWhatThePolicyDoesNotKeep(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := io.Copy(w, noise(backup.PartSize+1<<20)); err != nil {
+		if _, err := io.Copy(w, noise(4*part)); err != nil {
 			t.Fatal(err)
 		}
 		farmtest.Eventually(t, "a part is stored", func() error {
@@ -401,7 +405,7 @@ func TestMemoryDoesNotGrowWithABackup(t *testing.T) {
 	p := inDirectory(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
-	m := write(t, p, noise(600<<20))
+	m := write(t, p, noise(150<<20))
 	r, err := backup.Open(t.Context(), p, m, nil)
 	if err != nil {
 		t.Fatal(err)
@@ -412,14 +416,14 @@ func TestMemoryDoesNotGrowWithABackup(t *testing.T) {
 	}
 	runtime.ReadMemStats(&after)
 	// All that was ever allocated, garbage and both ways included.
-	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 200 {
-		t.Errorf("%d MiB were allocated for a backup of 600 and for reading it", got)
+	if got := (after.TotalAlloc - before.TotalAlloc) >> 20; got > 60 {
+		t.Errorf("%d MiB were allocated for a backup of 150 and for reading it", got)
 	}
 }
 
 func TestAReaderThatIsGivenUpEnds(t *testing.T) {
 	p := inDirectory(t)
-	m := write(t, p, noise(6*backup.PartSize))
+	m := write(t, p, noise(6*part))
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := backup.Open(ctx, p, m, nil)
 	if err != nil {

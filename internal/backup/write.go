@@ -25,6 +25,9 @@ import (
 // are on their way.
 const PartSize = 16 << 20
 
+// partSize is PartSize but for tests, which have less to write.
+var partSize = PartSize
+
 // parallel is how many parts are sent or fetched at once.
 const parallel = 3
 
@@ -139,10 +142,10 @@ func (w *Writer) Commit(fill func(*Manifest)) (*Manifest, error) {
 // later.
 func (w *Writer) Abort(ctx context.Context) error {
 	w.cancel()
-	w.cut.abort()
 	if w.zip != nil {
-		_ = w.zip.Close() // ends its goroutines; what it writes is refused
+		_ = w.zip.Close() // ends its goroutines, which write; they are refused
 	}
+	w.cut.abort()
 	return remove(ctx, w.store, w.manifest.Cluster, w.manifest.ID)
 }
 
@@ -177,11 +180,11 @@ func (c *cutter) Write(b []byte) (n int, err error) {
 				return n, err
 			}
 		}
-		m := copy(c.filled[len(c.filled):PartSize], b)
+		m := copy(c.filled[len(c.filled):partSize], b)
 		c.filled = c.filled[:len(c.filled)+m]
 		n += m
 		b = b[m:]
-		if len(c.filled) == PartSize {
+		if len(c.filled) == partSize {
 			c.send()
 		}
 	}
@@ -194,7 +197,7 @@ func (c *cutter) buffer() error {
 		return context.Cause(c.ctx)
 	case b := <-c.free:
 		if b == nil {
-			b = make([]byte, PartSize)
+			b = make([]byte, partSize)
 		}
 		c.filled = b[:0]
 		return nil

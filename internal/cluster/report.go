@@ -53,6 +53,10 @@ type Report struct {
 	// Errant are the transactions that the server has and its source has not, as a
 	// GTID position or set; empty for none.
 	Errant string `json:"errant,omitempty"`
+	// Missing are transactions that the server lacks though its position says that it
+	// has executed them, as GTIDs of which each is the last one that is lacking of those
+	// of its server, or as a set; empty for none. They never come by themselves.
+	Missing string `json:"missing,omitempty"`
 
 	Replication *Replication `json:"replication,omitempty"`
 

@@ -88,8 +88,9 @@ func DropIncoming(c Config) error {
 // Settle runs a server on the copied data of c for as long as do takes, after
 // giving its administrator the password of admin.secret: copied data has that
 // of where it comes from. The server has no network, its socket is where nobody
-// looks for it, and it logs nothing to a binlog. It shows that the data
-// can be started from.
+// looks for it, and nothing that is done is logged to a binlog; MariaDB has one, in
+// which what others have written can be noted. It shows that the data can be started
+// from.
 func Settle(ctx context.Context, inst Install, c Config, do func(context.Context, *mysqladmin.Conn) error) (err error) {
 	c = c.withDefaults()
 	secret, err := os.ReadFile(c.secretFile())
@@ -114,14 +115,16 @@ func Settle(ctx context.Context, inst Install, c Config, do func(context.Context
 	// Of a process that is killed it stays where the next attempt removes it.
 	script := filepath.Join(c.Dir, "init.sql")
 	defer func() { err = errors.Join(err, os.Remove(script)) }()
-	if err := os.WriteFile(script, []byte(adminStatement(inst.Flavor, string(secret))+";\n"), 0o600); err != nil {
+	if err := os.WriteFile(script, []byte(unlogged+";\n"+adminStatement(inst.Flavor, string(secret))+";\n"), 0o600); err != nil {
 		return fmt.Errorf("write first statements: %w", err)
 	}
 	if err := c.own(script); err != nil {
 		return err
 	}
-	c.ExtraArgs = append(append([]string{}, c.ExtraArgs...),
-		"--skip-networking", "--skip-log-bin", "--init-file="+script)
+	c.ExtraArgs = append(append([]string{}, c.ExtraArgs...), "--skip-networking", "--init-file="+script)
+	if inst.Flavor != farm.MariaDB {
+		c.ExtraArgs = append(c.ExtraArgs, "--skip-log-bin")
+	}
 
 	s := &Server{inst: inst, config: c, secret: string(secret)}
 	logged, err := fileSize(c.errorLog())
@@ -138,9 +141,14 @@ func Settle(ctx context.Context, inst Install, c Config, do func(context.Context
 	if err != nil {
 		return fmt.Errorf("start a server on the data in %s: %w\nits error log says:\n%s", c.Dir, err, logSince(c.errorLog(), logged))
 	}
-	err = do(ctx, conn)
+	if _, err = conn.Exec(ctx, unlogged); err == nil {
+		err = do(ctx, conn)
+	}
 	return errors.Join(err, conn.Close(), s.Stop(ctx))
 }
+
+// unlogged keeps what follows in a session out of the binlog.
+const unlogged = "SET SESSION sql_log_bin=OFF"
 
 // adminStatement gives the administrator a password.
 func adminStatement(flavor farm.Flavor, secret string) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -146,16 +147,16 @@ func isServerError(err error) bool {
 // sums are what became of a time.
 type sums struct {
 	Acked   int           `json:"acked"`
-	Unknown int           `json:"unknown"` // were on the way when the primary was lost
-	Failed  int           `json:"failed"`  // had an error though they began afterwards, or before
+	Unknown int           `json:"unknown"` // were sent to a server that was lost before it answered
+	Failed  int           `json:"failed"`  // had any other error
 	Gap     time.Duration `json:"gap"`     // the longest time without an acknowledged write
 	ReadGap time.Duration `json:"read_gap"`
 	ReadErr int           `json:"read_errors"`
 	First   error         `json:"-"` // of the errors
 }
 
-// since sums up what began after from; what was on the way at at counts as such.
-func (l *ledger) since(from, at time.Time) sums {
+// since sums up what clients were told after from.
+func (l *ledger) since(from time.Time) sums {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	var s sums
@@ -174,8 +175,8 @@ func (l *ledger) since(from, at time.Time) sums {
 			s.Acked++
 			s.Gap = max(s.Gap, w.told.Sub(last))
 			last = w.told
-		case !w.began.After(at) && w.told.After(at):
-			s.Unknown++
+		case strings.Contains(w.err.Error(), "its outcome is unknown"):
+			s.Unknown++ // it was on the way to a server that was lost
 		default:
 			s.Failed++
 			note(w.err)

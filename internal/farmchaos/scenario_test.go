@@ -254,7 +254,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	undo := s.fault(f, primary, replicas)
 	at := time.Now()
 	f.await("writes flow", func() error {
-		if sum := l.since(at, at); sum.Acked < 50 {
+		if sum := l.since(at); sum.Acked < 50 {
 			return fmt.Errorf("%d writes were acknowledged since", sum.Acked)
 		}
 		return nil
@@ -267,7 +267,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	f.settle()
 	took := time.Since(at)
 	time.Sleep(500 * time.Millisecond)
-	sum := l.since(from, at)
+	sum := l.since(from)
 	after := f.status().Assignment
 	failovers := int(after.Epoch - before.Epoch)
 	t.Logf("| %s | gap %v | settled %v | acknowledged %d | unknown %d | failed %d | reads failed %d, gap %v | epochs %d | %s -> %s |",
@@ -280,6 +280,10 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	}
 	if *all && sum.Gap > s.gap {
 		t.Errorf("no write was acknowledged for %v, the limit is %v", sum.Gap, s.gap)
+	}
+	// Each writer can have had one statement on the way each time.
+	if sum.Unknown > writers*max(1, failovers) {
+		t.Errorf("the outcome of %d writes is unknown, of %d writers", sum.Unknown, writers)
 	}
 	if !s.errors && (sum.Failed > 0 || sum.ReadErr > 0) {
 		t.Errorf("%d writes failed that were not on the way, and %d reads: %v", sum.Failed, sum.ReadErr, sum.First)

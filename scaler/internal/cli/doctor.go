@@ -187,6 +187,8 @@ func servers(v *daemon.View) []finding {
 		case r == nil:
 		case r.Errant != "":
 			wrong, cure = "it has transactions that its primary has not: "+r.Errant, "it is copied anew by itself; what it has is kept in its quarantine directory"
+		case r.Missing != "":
+			wrong, cure = "it lacks transactions that its position says it has: "+r.Missing, "it is copied anew by itself"
 		case !r.Answers || r.Process != cluster.Running:
 			wrong = strings.TrimSpace(fmt.Sprintf("its server is %s and answers: %v. %s", r.Process, r.Answers, r.Detail))
 		case r.Replication != nil && r.Replication.ReceiverError+r.Replication.ApplierError != "":

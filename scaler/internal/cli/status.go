@@ -283,6 +283,8 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 			columns[6], columns[7], detail = strconv.FormatUint(uint64(r.Epoch), 10), pid(r.PID), r.Detail
 			if r.Errant != "" {
 				detail = "it has transactions that its primary has not: " + r.Errant
+			} else if r.Missing != "" {
+				detail = "it lacks transactions that its position says it has: " + r.Missing
 			}
 		}
 	} else {

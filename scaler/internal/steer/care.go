@@ -57,7 +57,7 @@ func (s *state) depart(leader cluster.Server) {
 			a.Servers = slices.DeleteFunc(a.Servers, func(other cluster.Server) bool { return other.Name == server.Name })
 			for i := range a.Servers {
 				if a.Servers[i].Source == server.Name {
-					a.Servers[i].Source = leader.Name
+					s.source(&a.Servers[i], leader.Name)
 				}
 			}
 			s.event(farm.HostDown, server, farm.Replica, nil)
@@ -190,7 +190,7 @@ func (s *state) serve(leader cluster.Server) {
 			a := s.next("%s takes a larger share", server.Name)
 			edit(a, server.Name, func(o *cluster.Server) { o.Weight = weight })
 			s.ramped(a, server.Name)
-		case r == nil && server.State == farm.Serving && (seen.Report == nil || seen.Age > 2*s.p.Silence || seen.Report.Errant != "" || server.Task != cluster.Follow):
+		case r == nil && server.State == farm.Serving && (seen.Report == nil || seen.Age > 2*s.p.Silence || !whole(seen.Report) || server.Task != cluster.Follow):
 			edit(s.next("%s does not follow (%s): it serves no reads", server.Name, s.condition(server.Name)), server.Name, func(o *cluster.Server) { o.State = farm.Warming })
 		}
 	})
@@ -220,6 +220,8 @@ func (s *state) mend(leader cluster.Server) {
 		switch broken := r.Replication != nil && (r.Replication.ApplierError != "" || r.Replication.ReceiverError != "" && r.Replication.Receiver == "No"); {
 		case r.Errant != "":
 			why = "it has transactions that its primary has not: " + r.Errant
+		case r.Missing != "":
+			why = "it lacks transactions that its position says it has: " + r.Missing
 		case broken && r.Beat != nil && *r.Beat > s.p.Broken:
 			why = "its replication has stopped: " + r.Replication.ApplierError + r.Replication.ReceiverError
 		default:
@@ -260,6 +262,14 @@ func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	return free[0], nil
 }
 
+// source has a server follow or copy another one than before.
+func (s *state) source(server *cluster.Server, name string) {
+	server.Source = name
+	if server.Task == cluster.Clone {
+		server.CloneAt = s.cloneAt(name)
+	}
+}
+
 // cloneAt is where a server says that it gives its data.
 func (s *state) cloneAt(name string) string {
 	if r := s.answered(name); r != nil {
@@ -268,8 +278,20 @@ func (s *state) cloneAt(name string) string {
 	return ""
 }
 
-// copyFrom has a server copy the data of another.
+// copyFrom has a server copy the data of another. What it has acknowledged alone would
+// be thrown away with its data: that must be on a third server, or on the primary's
+// account, which then cannot be failed over from.
 func (s *state) copyFrom(leader, server cluster.Server, why string) {
+	if primary := s.answered(leader.Name); server.Acknowledges && s.sofar().Durable && (primary == nil || !s.covered(leader, primary)) {
+		for _, other := range s.sofar().Servers {
+			if other.Name != server.Name && other.Acknowledges && s.following(other) != nil {
+				s.because("%s is to be copied anew (%s), and waits until %s has what it may have acknowledged", server.Name, why, other.Name)
+				return
+			}
+		}
+		s.next("%s is to be copied anew (%s): until that is done, commits may be on %s alone", server.Name, why, leader.Name).Durable = false
+		return
+	}
 	source, err := s.donor(leader, server.Name)
 	if err != nil {
 		s.because("%s is to be copied anew (%s), and waits: %v", server.Name, why, err)

@@ -211,14 +211,16 @@ type voter struct {
 	executed, all gtid.Position
 }
 
-// count gathers who has answered, and the position that covers all of them.
+// count gathers who has answered, and the position that covers all of them. One that
+// lacks something cannot lead, and yet shows up to where others must have it, as far
+// as nothing may be lost.
 func (s *state) count() (held []voter, best gtid.Position, err error) {
 	for _, server := range s.Assignment.Servers {
 		if server.Task != cluster.Hold {
 			continue
 		}
 		r := s.done(server)
-		if r == nil || r.Errant != "" {
+		if r == nil || r.Errant != "" || r.Missing != "" && s.Assignment.AllowLoss {
 			continue
 		}
 		executed, all, err := position(r)
@@ -240,7 +242,7 @@ func (s *state) enough(held []voter) error {
 	voted, based := map[string]bool{}, false
 	for _, v := range held {
 		voted[v.server.Name] = true
-		based = based || s.contains(v.report, v.all)
+		based = based || whole(v.report) && s.contains(v.report, v.all)
 		if v.server.Acknowledges && !v.report.Intact {
 			return fmt.Errorf("%s was restarted, and may have lost what it had acknowledged", v.server.Name)
 		}
@@ -263,7 +265,7 @@ func (s *state) enough(held []voter) error {
 func (s *state) choose(held []voter, best gtid.Position) {
 	var chosen *voter
 	for i, v := range held {
-		if !v.all.Contains(best) {
+		if !whole(v.report) || !v.all.Contains(best) {
 			continue
 		}
 		if chosen == nil || better(v, *chosen, s.Assignment.Target) {
@@ -319,7 +321,10 @@ func (s *state) crown(chosen cluster.Server, base gtid.Position, others bool, wh
 		case server.Name == chosen.Name:
 			*server = cluster.Server{Name: server.Name, Address: server.Address, ID: server.ID, Task: cluster.Lead}
 		case server.Task == cluster.Clone:
-			server.Source = chosen.Name
+			// Its donor may be as good as before.
+			if donor, ok := s.Assignment.Server(server.Source); !ok || donor.Task == cluster.Fence {
+				s.source(server, chosen.Name)
+			}
 		case server.Task == cluster.Retire:
 		default:
 			server.Task, server.Source = cluster.Follow, chosen.Name

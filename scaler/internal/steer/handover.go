@@ -96,7 +96,10 @@ func (s *state) hand() {
 	}
 	took := s.now.Sub(s.Assignment.Since)
 	target, ok := s.Assignment.Server(s.Assignment.Target)
-	if !ok || s.following(target) == nil {
+	if t := s.following(target); ok && t == nil && s.answered(target.Name) != nil && took <= s.p.Drain {
+		s.because("%s does not follow just now: %s", target.Name, s.condition(target.Name))
+		return
+	} else if !ok || t == nil {
 		s.back(leader, fmt.Sprintf("%s does not follow any more: %s", s.Assignment.Target, s.condition(s.Assignment.Target)))
 		return
 	}
@@ -171,6 +174,10 @@ func (s *state) yield() {
 		return
 	}
 	t := s.following(target)
+	if t == nil && s.answered(target.Name) != nil && took <= yieldLimit {
+		s.because("%s does not follow just now: %s", target.Name, s.condition(target.Name))
+		return
+	}
 	if t == nil {
 		s.back(old, fmt.Sprintf("%s does not follow any more: %s", target.Name, s.condition(target.Name)))
 		return

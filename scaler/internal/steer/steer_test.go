@@ -31,7 +31,7 @@ func begun(t fataler, n int) *world {
 func (w *world) settle(t fataler) {
 	t.Helper()
 	if !w.until(2000, w.steadyState) {
-		t.Fatalf("tick %d: it does not come to rest: %s\n%s", w.tick, w.show(), strings.Join(w.reasons, "\n"))
+		t.Fatalf("tick %d: it does not come to rest: %s\n%s\n%s", w.tick, w.show(), strings.Join(w.reasons, "\n"), strings.Join(w.story[max(0, len(w.story)-30):], "\n"))
 	}
 	w.check(t)
 }
@@ -326,7 +326,7 @@ func TestOneThatStaysAfterAllTakesReadsAgain(t *testing.T) {
 func TestErrantTransactionsAreCopiedOver(t *testing.T) {
 	w := begun(t, 3)
 	r := w.another()
-	r.log[len(r.log)/2] = -1
+	r.errant = true
 	copied := false
 	w.until(100, func() bool {
 		s, _ := w.assignment.Server(r.name)
@@ -337,6 +337,46 @@ func TestErrantTransactionsAreCopiedOver(t *testing.T) {
 		t.Errorf("%s", w.show())
 	}
 	w.settle(t)
+}
+
+// TestServersThatLackSomethingAreCopiedAnew from one that does not.
+func TestServersThatLackSomethingAreCopiedAnew(t *testing.T) {
+	w := begun(t, 3)
+	r := w.another()
+	r.missing = true
+	copied := w.until(100, func() bool { return !r.missing })
+	if !copied {
+		t.Errorf("%s", w.show())
+	}
+	w.settle(t)
+	// All that there are, from the primary.
+	for _, s := range w.servers {
+		s.missing = s.name != w.assignment.Primary
+	}
+	w.run(2) // until it is reported
+	w.settle(t)
+	for _, s := range w.servers {
+		if s.missing {
+			t.Errorf("%s still lacks something", s.name)
+		}
+	}
+}
+
+// TestNobodyIsPromotedWhoLacksSomething, though what it says of how far it is counts.
+func TestNobodyIsPromotedWhoLacksSomething(t *testing.T) {
+	w := begun(t, 3)
+	old := w.primary()
+	old.node = false
+	w.kill(old)
+	chosenBefore := w.servers["db2"]
+	if chosenBefore == old {
+		chosenBefore = w.servers["db1"]
+	}
+	chosenBefore.missing = true
+	if !w.until(300, func() bool { return w.assignment.Primary != "" && w.assignment.Primary != old.name }) || w.assignment.Primary == chosenBefore.name {
+		t.Errorf("%s\n%s", w.show(), strings.Join(w.reasons, "\n"))
+	}
+	w.check(t)
 }
 
 // TestWritesGoOnWithoutReplicas, if the policy says so, after its time.
@@ -439,7 +479,7 @@ func TestWhateverFails(t *testing.T) {
 		ends := append(slices.Clone(names), "scaler")
 		for range rapid.IntRange(1, 12).Draw(t, "faults") {
 			s := w.servers[rapid.SampledFrom(names).Draw(t, "server")]
-			switch what := rapid.SampledFrom([]string{"kill", "node", "back", "freeze", "thaw", "cut", "mend", "slow", "fast", "switchover"}).Draw(t, "fault"); what {
+			switch what := rapid.SampledFrom([]string{"kill", "node", "back", "freeze", "thaw", "cut", "mend", "slow", "fast", "switchover", "errant"}).Draw(t, "fault"); what {
 			case "kill":
 				if s.up {
 					w.kill(s)
@@ -465,6 +505,8 @@ func TestWhateverFails(t *testing.T) {
 				s.slow = 7
 			case "fast":
 				s.slow = 0
+			case "errant":
+				s.errant = s.name != w.assignment.Primary
 			case "switchover":
 				w.request = &Request{Kind: Switchover, To: s.name}
 			}

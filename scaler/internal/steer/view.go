@@ -210,11 +210,15 @@ func (s *state) done(server cluster.Server) *cluster.Report {
 // following returns the report of a replica that does follow as it is to.
 func (s *state) following(server cluster.Server) *cluster.Report {
 	r := s.answered(server.Name)
-	if r == nil || server.Task != cluster.Follow || !r.Done || r.Task != cluster.Follow || r.Epoch != s.Assignment.Epoch || r.Errant != "" || r.Replication == nil {
+	if r == nil || server.Task != cluster.Follow || !r.Done || r.Task != cluster.Follow || r.Epoch != s.Assignment.Epoch || !whole(r) || r.Replication == nil {
 		return nil
 	}
 	return r
 }
+
+// whole reports whether a server is known to differ from its source in nothing but
+// how far it is.
+func whole(r *cluster.Report) bool { return r.Errant == "" && r.Missing == "" }
 
 // caughtUp reports whether a following replica is close enough to its primary.
 func (s *state) caughtUp(r *cluster.Report) bool {

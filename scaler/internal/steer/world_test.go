@@ -53,11 +53,15 @@ type server struct {
 	acks     bool
 	intact   bool
 	crashed  bool
+	errant   bool // it has a transaction of its own
+	missing  bool // it lacks something that its position has
+	copied   bool // since it was told to clone
 	// recovering: it was started again and gives up what it told nobody.
 	recovering bool
 	slow       int // ticks that it takes to apply one transaction more
 	// known is the assignment that the sidecar has; left is how many ticks it needs yet.
 	known      *cluster.Assignment
+	obeyed     *cluster.Assignment // the one that was acted on
 	left       int
 	lastCommit int
 	lastHeard  int // tick of the registry's last answer
@@ -196,6 +200,7 @@ func (w *world) sidecar(s *server) {
 		s.left--
 	} else if member {
 		w.obey(s, me)
+		s.obeyed = s.known
 	}
 	// A lease of 6 s.
 	if member && me.Task == cluster.Lead && s.up && w.tick-s.lastHeard > 60 && len(s.known.Servers) > 1 && (!s.semiSync || w.tick-s.lastCommit > 20) {
@@ -221,6 +226,7 @@ func (s *server) start() {
 
 func (w *world) obey(s *server, me cluster.Server) {
 	s.id = me.ID
+	s.copied = s.copied && me.Task == cluster.Clone
 	if s.frozen && me.Task != cluster.Fence {
 		return // nothing answers the sidecar
 	}
@@ -234,6 +240,9 @@ func (w *world) obey(s *server, me cluster.Server) {
 		}
 		fresh := !s.up || s.source != "" || !s.writable
 		s.start()
+		if s.missing {
+			w.broken("%s is promoted and lacks something", s.name)
+		}
 		s.data, s.intact, s.source, s.receives = true, true, "", false
 		if s.semiSync = s.known.SemiSync; fresh {
 			if len(s.relay) > 0 {
@@ -268,7 +277,9 @@ func (w *world) obey(s *server, me cluster.Server) {
 	case cluster.Clone:
 		if src := w.servers[me.Source]; src != nil && src.working() && w.linked(s.name, src.name) {
 			s.start()
+			s.missing, s.copied = src.missing, true
 			s.log, s.relay, s.source, s.receives, s.data, s.acks, s.writable = slices.Clone(src.log), nil, me.Source, true, true, false, false
+			s.errant = false
 		}
 	case cluster.Fence:
 		if s.up {
@@ -354,7 +365,7 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 			r.Receivers = append(r.Receivers, f.id)
 		}
 	}
-	if member && s.left == 0 {
+	if member && s.obeyed == s.known {
 		switch me.Task {
 		case cluster.Lead:
 			r.Done = s.up && s.writable
@@ -363,13 +374,16 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 		case cluster.Hold:
 			r.Done = s.up && !s.receives
 		case cluster.Follow, cluster.Clone:
-			r.Done = s.up && receiving && s.source == me.Source
-			if src != nil && receiving && !prefix(s.log, src.log) {
+			r.Done = s.up && receiving && s.source == me.Source && (s.copied || me.Task == cluster.Follow)
+			if src != nil && receiving && !prefix(s.log, src.log) || s.errant {
 				r.Errant = "0-9-9"
 			}
 		case cluster.Fence, cluster.Retire:
 			r.Done = !s.up
 		}
+	}
+	if s.missing {
+		r.Missing = "0-8-8"
 	}
 	s.report, s.reportedAt = r, w.tick
 }
@@ -424,7 +438,7 @@ func (w *world) steadyState() bool {
 	}
 	for _, s := range a.Servers {
 		r := w.servers[s.Name].report
-		if r == nil || w.servers[s.Name].reportedAt < w.tick-1 || !r.Done || r.Serial != a.Serial || r.Errant != "" {
+		if r == nil || w.servers[s.Name].reportedAt < w.tick-1 || !r.Done || r.Serial != a.Serial || !whole(r) {
 			return false
 		}
 		if s.Name != a.Primary && (s.Task != cluster.Follow || s.Source != a.Primary || s.State != farm.Serving || s.Weight != farm.DefaultWeight || !s.Acknowledges) {

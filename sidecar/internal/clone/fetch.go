@@ -131,6 +131,7 @@ func (f *fetch) run(ctx context.Context, how flavor, in dbserver.Config) (_ stri
 	}
 	f.transport = &http.Transport{
 		DisableKeepAlives: true, MaxResponseHeaderBytes: maxHeader, DisableCompression: true,
+		ReadBufferSize:  maxTrailer, // trailers must fit
 		DialContext:     (&net.Dialer{Timeout: connectLimit}).DialContext,
 		TLSClientConfig: config, TLSHandshakeTimeout: connectLimit, ResponseHeaderTimeout: connectLimit,
 	}

@@ -26,6 +26,8 @@ type gift struct {
 	body    *paced
 	alarm   *time.Timer // goes off when no data was sent for the donor's Stall
 
+	before, after string // the donor's streams
+
 	finished chan struct{} // closed when the joiner says that it has all
 	finish   func()
 

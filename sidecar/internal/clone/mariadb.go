@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"farmhand/internal/dbserver"
+	"farmhand/internal/mysqladmin"
 	"farmhand/sidecar/internal/mariabackup"
 )
 
@@ -14,7 +15,18 @@ type mariadb struct{}
 func (mariadb) ready(dbserver.Install) error { return mariabackup.Ready() }
 
 func (mariadb) give(ctx context.Context, g *gift) (err error) {
-	return mariabackup.Stream(ctx, g.donor.Config, "clone", g)
+	admin, err := g.donor.Config.Admin()
+	if err != nil {
+		return err
+	}
+	if g.before, err = streams(ctx, admin); err != nil {
+		return err
+	}
+	if err := mariabackup.Stream(ctx, g.donor.Config, "clone", g); err != nil {
+		return err
+	}
+	g.after, err = streams(ctx, admin)
+	return err
 }
 
 func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, error) {
@@ -33,6 +45,12 @@ func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, 
 	if err != nil {
 		return "", err
 	}
+	binlog, err := stateAt(position, f.answer.Trailer.Get(beforeTrailer), f.answer.Trailer.Get(afterTrailer))
+	if err != nil {
+		return "", err
+	}
 	f.phase(Checking)
-	return position, mariabackup.Settle(ctx, f.Install, in, position)
+	return position, dbserver.Settle(ctx, f.Install, in, func(ctx context.Context, conn *mysqladmin.Conn) error {
+		return setState(ctx, conn, position, binlog)
+	})
 }

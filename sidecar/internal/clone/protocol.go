@@ -28,6 +28,8 @@ const (
 	sizeHeader    = "Farmhand-Size"    // about how much there is to come, in bytes
 	bytesTrailer  = "Farmhand-Bytes"   // how many bytes were sent
 	faultTrailer  = "Farmhand-Fault"   // why they are not all, quoted; empty if they are
+	beforeTrailer = "Farmhand-Before"  // MariaDB: the donor's streams before the first byte
+	afterTrailer  = "Farmhand-After"   // MariaDB: the donor's streams after the last byte
 )
 
 const (
@@ -37,6 +39,10 @@ const (
 	maxReason = 2000
 	// maxHeader bounds the headers of a request or an answer.
 	maxHeader = 16 << 10
+	// maxStreams bounds what is said of streams, each of which takes some twenty bytes;
+	// maxTrailer all trailers together.
+	maxStreams = 24 << 10
+	maxTrailer = 64 << 10
 	// connectLimit bounds a connection's making, and the wait for an answer's start.
 	connectLimit = 15 * time.Second
 )

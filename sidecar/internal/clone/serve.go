@@ -157,7 +157,7 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/octet-stream")
-	w.Header().Set("Trailer", bytesTrailer+", "+faultTrailer)
+	w.Header().Set("Trailer", strings.Join([]string{bytesTrailer, faultTrailer, beforeTrailer, afterTrailer}, ", "))
 	w.Header().Set(sizeHeader, strconv.FormatInt(size, 10))
 	began := time.Now()
 	s.Log.Info("data is given", zap.String("joiner", joiner), zap.Int64("size", size))
@@ -175,6 +175,8 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 		w.Header().Set(faultTrailer, fault(err))
 		s.Log.Warn("data not given to its end", zap.String("joiner", joiner), zap.Int64("bytes", given.Bytes), zap.Error(err))
 	} else {
+		w.Header().Set(beforeTrailer, g.before)
+		w.Header().Set(afterTrailer, g.after)
 		s.Log.Info("data was given", zap.String("joiner", joiner), zap.Int64("bytes", given.Bytes), zap.Duration("took", given.Took))
 	}
 	if s.Tell != nil {

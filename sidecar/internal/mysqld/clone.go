@@ -84,7 +84,7 @@ func (a *Agent) copyData(ctx context.Context, o *order) (err error) {
 	a.o.Log.Info("data copied", zap.String("source", o.part.Source), zap.String("position", got.Position), zap.Int64("bytes", got.Bytes), zap.Duration("took", got.Took))
 	a.history.forget()
 	if err := a.memory.keep(func(k *kept) {
-		k.Copied, k.Errant, k.ErrantAfter, k.Fresh, k.LedAsync, k.IntactPID = o.part.Source, "", "", false, false, 0
+		k.Copied, k.Errant, k.ErrantAfter, k.Missing, k.Fresh, k.LedAsync, k.IntactPID = o.part.Source, "", "", "", false, false, 0
 	}); err != nil {
 		return err
 	}

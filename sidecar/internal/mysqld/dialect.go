@@ -20,8 +20,11 @@ type dialect struct {
 	arguments func(master, semiSync bool) []string
 	facts     func(context.Context, *mysqladmin.Conn) (facts, error)
 	// compare compares the history of a server with that of its source, which is asked
-	// later.
-	compare func(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error)
+	// earlier and later: what the server has, the source has later, or it is errant;
+	// what the source had, the server has as far as it says that it is, or it is missing.
+	// earlier is what the source had at the comparison before; empty if that was with
+	// another one.
+	compare func(ctx context.Context, own, source *mysqladmin.Conn, earlier string) (comparison, error)
 
 	readOnly, writable []string
 	// freeze lets nobody write, administrators included, until thaw or the end of the
@@ -73,8 +76,13 @@ type comparison struct {
 	// Errant is a position or set: what the source has not. Empty for nothing.
 	Errant string `json:"errant,omitempty"`
 	// After is the position from which on that is to be looked for; MariaDB's.
-	After     string `json:"after,omitempty"`
+	After string `json:"after,omitempty"`
+	// missing is what the server lacks below the position that it has executed; see
+	// cluster.Report.
+	missing   string
+	unsure    bool // nothing can be said of that
 	sourceHas gtid.Position
+	seen      string // earlier for the next comparison
 }
 
 func (f facts) receiving() bool { return f.channel != nil && f.channel.Receiver != "No" }

@@ -3,8 +3,6 @@ package mysqld
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 	"strings"
 
 	"farmhand/internal/farm"
@@ -32,7 +30,7 @@ var mariaDB = dialect{
 		}
 	},
 	facts:         mariaDBFacts,
-	compare:       mariaDBErrant,
+	compare:       mariaDBCompare,
 	readOnly:      []string{"SET GLOBAL read_only=ON"},
 	writable:      []string{"SET GLOBAL read_only=OFF"},
 	freeze:        []string{"FLUSH TABLES WITH READ LOCK"},
@@ -115,82 +113,4 @@ func mariaDBState(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 		readOnly: isOn(rows[0].String("ro")), semiSync: isOn(rows[0].String("waits")), acknowledges: isOn(rows[0].String("acknowledges")),
 		executed: executed, received: executed, own: !applied.Contains(logged),
 	}, nil
-}
-
-// mariaDBErrant goes by gtid_binlog_state, which has the last sequence number for
-// each domain and server that ever wrote in it. gtid_slave_pos and gtid_binlog_pos
-// have one for each domain, in which another server's transactions do not show.
-func mariaDBErrant(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error) {
-	const query = "SELECT @@gtid_binlog_state AS state, @@gtid_binlog_pos AS pos"
-	var c comparison
-	var states [2][]stream
-	for i, conn := range []*mysqladmin.Conn{own, source} {
-		rows, err := conn.Query(ctx, query)
-		if err != nil {
-			return c, err
-		}
-		if len(rows) != 1 {
-			return c, fmt.Errorf("%d rows", len(rows))
-		}
-		if states[i], err = binlogState(rows[0].String("state")); err != nil {
-			return c, err
-		}
-		if c.sourceHas, err = gtid.Parse(farm.MariaDB, rows[0].String("pos")); err != nil {
-			return c, err
-		}
-	}
-	c.Errant, c.After = compareStreams(states[0], states[1])
-	return c, nil
-}
-
-// stream is what one server has written in one domain, up to the last.
-type stream struct {
-	domain, server uint32
-	last           uint64
-}
-
-func (s stream) String() string { return fmt.Sprintf("%d-%d-%d", s.domain, s.server, s.last) }
-
-// compareStreams returns the last of each stream of which own has more than the
-// source, and for each of their domains the position after which that begins.
-func compareStreams(own, source []stream) (errant, after string) {
-	type key struct{ domain, server uint32 }
-	has := map[key]uint64{}
-	for _, s := range source {
-		has[key{s.domain, s.server}] = s.last
-	}
-	var list []string
-	begins := map[uint32]stream{}
-	for _, s := range own {
-		last := has[key{s.domain, s.server}]
-		if s.last <= last {
-			continue
-		}
-		list = append(list, s.String())
-		if known, ok := begins[s.domain]; !ok || last < known.last {
-			begins[s.domain] = stream{s.domain, s.server, last}
-		}
-	}
-	var positions []string
-	for _, domain := range slices.Sorted(maps.Keys(begins)) {
-		positions = append(positions, begins[domain].String())
-	}
-	slices.Sort(list)
-	return strings.Join(list, ","), strings.Join(positions, ",")
-}
-
-// binlogState reads "D-S-N,…".
-func binlogState(text string) ([]stream, error) {
-	var state []stream
-	for one := range strings.SplitSeq(text, ",") {
-		if one = strings.TrimSpace(one); one == "" {
-			continue
-		}
-		var s stream
-		if _, err := fmt.Sscanf(one, "%d-%d-%d", &s.domain, &s.server, &s.last); err != nil {
-			return nil, fmt.Errorf("gtid_binlog_state has %q: %w", one, err)
-		}
-		state = append(state, s)
-	}
-	return state, nil
 }

@@ -31,6 +31,8 @@ type kept struct {
 	// last compared.
 	Errant      string `json:"errant,omitempty"`
 	ErrantAfter string `json:"errant_after,omitempty"` // see comparison
+	// Missing is what the data lacked then.
+	Missing string `json:"missing,omitempty"`
 	// IntactPID is the process of which the report's Intact was true.
 	IntactPID int `json:"intact_pid,omitempty"`
 }

@@ -3,6 +3,7 @@ package mysqld
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
@@ -26,7 +27,7 @@ var mySQL = dialect{
 		}
 	},
 	facts:         mySQLFacts,
-	compare:       mySQLErrant,
+	compare:       mySQLCompare,
 	readOnly:      []string{"SET GLOBAL super_read_only=ON"}, // implies read_only
 	writable:      []string{"SET GLOBAL super_read_only=OFF", "SET GLOBAL read_only=OFF"},
 	release:       []string{"SET GLOBAL rpl_semi_sync_source_enabled=OFF"},
@@ -74,30 +75,46 @@ func mySQLFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {
 	return f, nil
 }
 
-func mySQLErrant(ctx context.Context, own, source *mysqladmin.Conn) (comparison, error) {
-	var c comparison
-	var executed [2]string
-	var uuid string // the source's
-	for i, conn := range []*mysqladmin.Conn{own, source} {
-		rows, err := conn.Query(ctx, "SELECT @@gtid_executed AS executed, @@server_uuid AS uuid")
-		if err != nil {
-			return c, err
+// mySQLCompare goes by gtid_executed, which is exact. A copy has that of its donor.
+//
+// What a source has executed is the beginning of its binlog, and a follower applies
+// in its order (replica_preserve_commit_order). So one that has something which the
+// source had not yet at an earlier look has all that it had then, or it is missing.
+func mySQLCompare(ctx context.Context, own, source *mysqladmin.Conn, earlier string) (c comparison, err error) {
+	var ownHas, sourceHas, uuid string
+	for _, ask := range []struct {
+		of     *mysqladmin.Conn
+		what   string
+		answer *string
+	}{
+		{own, "gtid_executed", &ownHas},
+		{source, "gtid_executed", &sourceHas},
+		{source, "server_uuid", &uuid},
+	} {
+		if *ask.answer, err = variable(ctx, ask.of, ask.what); err != nil {
+			return c, fmt.Errorf("%s: %w", ask.what, err)
 		}
-		if len(rows) != 1 {
-			return c, fmt.Errorf("%d rows", len(rows))
-		}
-		executed[i], uuid = rows[0].String("executed"), rows[0].String("uuid")
 	}
-	var err error
-	if c.sourceHas, err = gtid.Parse(farm.MySQL, executed[1]); err != nil {
+	c.seen = sourceHas
+	if c.sourceHas, err = gtid.Parse(farm.MySQL, sourceHas); err != nil {
 		return c, err
 	}
 	// A source counts its own transactions as executed once they are acknowledged,
 	// which is after its followers have them.
-	ofSource := executed[1] + "," + uuid + ":1-9223372036854775806"
-	rows, err := own.Query(ctx, "SELECT GTID_SUBTRACT("+mysqladmin.Text(executed[0])+", "+mysqladmin.Text(ofSource)+") AS errant")
-	if err == nil && len(rows) == 1 {
-		c.Errant = rows[0].String("errant")
+	ofSource := sourceHas + "," + uuid + ":1-9223372036854775806"
+	rows, err := own.Query(ctx, fmt.Sprintf("SELECT GTID_SUBTRACT(has, later) AS errant, GTID_SUBTRACT(had, has) AS lacks,"+
+		" GTID_SUBTRACT(GTID_SUBTRACT(has, had), GTID_SUBTRACT(has, later)) AS newer FROM (SELECT %s AS has, %s AS had, %s AS later) AS sets",
+		mysqladmin.Text(ownHas), mysqladmin.Text(earlier), mysqladmin.Text(ofSource)))
+	if err != nil {
+		return c, err
 	}
-	return c, err
+	if len(rows) != 1 {
+		return c, fmt.Errorf("compare sets: %d rows", len(rows))
+	}
+	c.Errant = rows[0].String("errant")
+	c.missing = strings.ReplaceAll(rows[0].String("lacks"), "\n", "")
+	if earlier == "" || c.missing != "" && rows[0].String("newer") == "" {
+		c.missing, c.unsure = "", true
+	}
+	return c, nil
 }

@@ -138,30 +138,6 @@ func TestSameWork(t *testing.T) {
 	}
 }
 
-func TestCompareStreams(t *testing.T) {
-	for _, c := range []struct{ own, source, errant, after string }{
-		{"", "", "", ""},
-		{"0-1-10,0-2-12", "0-1-11,0-2-12,0-3-13", "", ""},
-		{"0-1-10,0-2-12", "0-1-10", "0-2-12", "0-2-0"},
-		{"0-1-10,0-2-12,1-1-4", "0-1-9,1-1-2", "0-1-10,0-2-12,1-1-4", "0-2-0,1-1-2"},
-	} {
-		own, err := binlogState(c.own)
-		if err != nil {
-			t.Fatal(err)
-		}
-		source, err := binlogState(c.source)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if errant, after := compareStreams(own, source); errant != c.errant || after != c.after {
-			t.Errorf("%s against %s: %q after %q", c.own, c.source, errant, after)
-		}
-	}
-	if _, err := binlogState("0-1"); err == nil {
-		t.Error("half a position is read")
-	}
-}
-
 // TestAnOldAssignmentIsRefused: nothing goes back.
 func TestAnOldAssignmentIsRefused(t *testing.T) {
 	w := newWorld(t, farm.MariaDB, "db1")

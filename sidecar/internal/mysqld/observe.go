@@ -99,7 +99,7 @@ func (o *observer) fill(r *cluster.Report, p picture) {
 		return
 	}
 	r.Writable, r.SemiSync = !f.readOnly, f.semiSync
-	r.Errant, r.Intact = o.a.history.get()
+	r.Errant, r.Missing, r.Intact = o.a.history.get()
 	r.Stalled = o.a.beat.stalled(time.Now())
 	if c := f.channel; c != nil {
 		r.Replication = &cluster.Replication{

@@ -21,7 +21,7 @@ func (a *Agent) findServer() error {
 		return err
 	}
 	a.change(func(p *picture) { p.empty = !initialised })
-	a.history.setErrant(a.memory.kept().Errant)
+	a.history.recall(a.memory.kept())
 	if !initialised {
 		return nil
 	}
