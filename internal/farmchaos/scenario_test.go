@@ -124,9 +124,9 @@ var scenarios = []scenario{
 		f.up()
 		return nil
 	}, 0, 0, quick, false},
-	{"scaler killed with the primary, and started again", scalerKilled(0), 1, 1, 40 * time.Second, false},
-	{"scaler killed in the election, and started again", scalerKilled(15 * time.Millisecond), 1, 1, 40 * time.Second, false},
-	{"scaler killed in the promotion, and started again", scalerKilled(50 * time.Millisecond), 1, 1, 40 * time.Second, false},
+	{"scaler killed with the primary, and started again", scalerKilled(0), 0, 1, 40 * time.Second, false},
+	{"scaler killed in the election, and started again", scalerKilled(15 * time.Millisecond), 0, 1, 40 * time.Second, false},
+	{"scaler killed in the promotion, and started again", scalerKilled(50 * time.Millisecond), 0, 1, 40 * time.Second, false},
 	{"planned switchover", func(f *chaosFarm, _ server, _ []server) func() {
 		if text, err := f.run("switchover", "--yes"); err != nil {
 			f.t.Error(err)
@@ -140,7 +140,8 @@ var scenarios = []scenario{
 // few are the scenarios that run in make test.
 var few = []string{"primary's mysqld killed", "primary's node frozen, then thawed", "primary cut off from all", "errant write on a replica", "planned switchover"}
 
-// scalerKilled kills the primary, and the scaler a moment later.
+// scalerKilled kills the primary, and the scaler a moment later. Who comes next goes on
+// with the failover, or finds that the primary's own sidecar has started it again.
 func scalerKilled(after time.Duration) func(*chaosFarm, server, []server) func() {
 	return func(f *chaosFarm, p server, _ []server) func() {
 		f.kill(syscall.SIGKILL, p.mysqld)
