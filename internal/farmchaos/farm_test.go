@@ -48,6 +48,7 @@ type status struct {
 		Name     string          `json:"name"`
 		Kind     string          `json:"kind"`
 		Address  netip.Addr      `json:"address"`
+		Launched time.Time       `json:"launched"`
 		PID      int             `json:"pid"`
 		Member   bool            `json:"member"`
 		Age      *float64        `json:"age_seconds"`
@@ -57,6 +58,7 @@ type status struct {
 			Serial uint64 `json:"serial"`
 		} `json:"web"`
 	} `json:"nodes"`
+	Roles map[string]json.RawMessage `json:"roles"`
 }
 
 // programs are built once.

@@ -18,6 +18,7 @@ import (
 // ledger is what clients wrote and what they were told of it.
 type ledger struct {
 	db     *sql.DB
+	breath time.Duration // between what a client does and what it does next
 	next   atomic.Int64
 	stop   context.CancelFunc
 	done   sync.WaitGroup
@@ -64,9 +65,9 @@ func open(t testing.TB, address string) *sql.DB {
 }
 
 // begin makes the table and has clients write and read until end is called.
-func begin(t testing.TB, address string) *ledger {
+func begin(t testing.TB, address string, breath time.Duration) *ledger {
 	t.Helper()
-	l := &ledger{db: open(t, address)}
+	l := &ledger{db: open(t, address), breath: breath}
 	// No unique key: a write that is there twice is to be seen.
 	if _, err := l.db.Exec("CREATE TABLE IF NOT EXISTS ledger (id BIGINT, server INT, KEY (id)) ENGINE=InnoDB"); err != nil {
 		t.Fatal(err)
@@ -121,7 +122,7 @@ func (l *ledger) write(ctx context.Context) {
 		l.mu.Lock()
 		l.writes = append(l.writes, w)
 		l.mu.Unlock()
-		time.Sleep(breath)
+		time.Sleep(l.breath)
 	}
 }
 
@@ -134,7 +135,7 @@ func (l *ledger) read(ctx context.Context) {
 		l.mu.Lock()
 		l.reads = append(l.reads, o)
 		l.mu.Unlock()
-		time.Sleep(breath)
+		time.Sleep(l.breath)
 	}
 }
 

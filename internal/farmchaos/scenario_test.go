@@ -230,7 +230,7 @@ func (f *chaosFarm) others(s server) []netip.Addr {
 // ledger against each server after each.
 func TestAFarmLooksAfterItself(t *testing.T) {
 	f := start(t, options{count: "3"})
-	l := begin(t, f.proxy)
+	l := begin(t, f.proxy, breath)
 	time.Sleep(2 * time.Second) // of load before the first fault
 	for _, s := range scenarios {
 		if !*all && !slices.Contains(few, s.name) {

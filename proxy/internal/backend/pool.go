@@ -44,7 +44,8 @@ type Pool struct {
 	waiting  atomic.Int32 // of all places' queues
 
 	mu     sync.Mutex
-	places map[string]*place // by server name
+	places map[string]*place                 // by server name
+	stays  func(server, address string) bool // nil for all
 	gone   bool
 }
 
@@ -338,6 +339,7 @@ func (p *Pool) Put(c *Conn, asIs bool) {
 // keep makes a connection idle, or gives it to who waits for it.
 func (p *Pool) keep(c *Conn) {
 	c.Idle()
+	reason := "pool full"
 	p.mu.Lock()
 	pl := p.place(c.key.server)
 	c.pass()
@@ -347,6 +349,8 @@ func (p *Pool) keep(c *Conn) {
 		p.mu.Unlock()
 		return
 	case !pl.queue.empty(): // it makes room for another kind
+	case p.leaves(c.key):
+		reason = "server left"
 	case len(pl.idle[c.key]) < p.kept(pl, c.key):
 		p.takeBack(pl, c)
 		c.idleSince = time.Now()
@@ -355,7 +359,7 @@ func (p *Pool) keep(c *Conn) {
 		return
 	}
 	p.mu.Unlock()
-	p.drop(c, "pool full")
+	p.drop(c, reason)
 }
 
 // Close closes a connection that is not to be used again, because of reason.
@@ -402,10 +406,18 @@ func (p *Pool) SetMultiStatements(c *Conn, command []byte, allowed bool) error {
 	return nil
 }
 
-// Keep closes the idle connections of servers for which keep returns false.
+// Keep closes the idle connections of servers for which keep returns false, those that
+// idle sessions have lent, and those that come back: who waits until nobody uses
+// such a server any more need not wait longer than its statements take.
 func (p *Pool) Keep(keep func(server, address string) bool) {
+	p.mu.Lock()
+	p.stays = keep
+	p.mu.Unlock()
 	p.sweep("server left", func(c *Conn) bool { return keep(c.key.server, c.key.address) })
 }
+
+// leaves reports whether connections of a kind are not to be kept.
+func (p *Pool) leaves(k key) bool { return p.stays != nil && !p.stays(k.server, k.address) }
 
 // Forget closes the idle connections of a login (auth.Credential.Key).
 func (p *Pool) Forget(login [32]byte) {
@@ -503,7 +515,7 @@ func (p *Pool) reclaim(now time.Time) {
 			if !c.claim() {
 				continue
 			}
-			if now.Sub(c.parting.Since) < p.opt.IdleTimeout || c.parting.Keep || c.parting.Inserted != nil {
+			if !p.leaves(c.key) && now.Sub(c.parting.Since) < p.opt.IdleTimeout || c.parting.Keep || c.parting.Inserted != nil {
 				c.keepLent()
 				continue
 			}

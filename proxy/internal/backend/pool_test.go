@@ -200,6 +200,11 @@ func TestKeepAndForget(t *testing.T) {
 	if left, changed := closed(p, s, "server left"), closed(p, s, "login changed"); left != 1 || changed != 1 {
 		t.Errorf("%d closed with their server, %d with their login", left, changed)
 	}
+	put(p, get(t, p, s, boss, "")) // in use as long as somebody needs it, and not kept
+	checkCounts(t, p, s, Count{})
+	p.Keep(func(string, string) bool { return true })
+	put(p, get(t, p, s, boss, ""))
+	checkCounts(t, p, s, Count{Idle: 1})
 }
 
 // TestShutdown: Run ends when nothing is left, and what is given back after is

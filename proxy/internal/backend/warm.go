@@ -95,7 +95,7 @@ func (p *Pool) warm(ctx context.Context, now time.Time) {
 			}
 			d.peak = max(d.high, d.peak-1-d.peak/16)
 			d.high = d.used
-			if d.opening || now.Sub(d.failed) < fullFor || p.gone || !pl.queue.empty() ||
+			if d.opening || p.leaves(k) || now.Sub(d.failed) < fullFor || p.gone || !pl.queue.empty() ||
 				len(pl.idle[k]) >= d.spare(p.opt.IdlePerUser) || !p.hasRoom(pl, k) {
 				continue
 			}

@@ -406,9 +406,13 @@ func (d *Daemon) setTopology(t *farm.Topology) {
 	if cluster.Primary != nil {
 		in[cluster.Primary.Name] = cluster.Primary.Address
 	}
+	var used []farm.Server
 	for _, s := range cluster.Replicas {
-		in[s.Name] = s.Address
+		if s.State != farm.Draining {
+			in[s.Name] = s.Address
+			used = append(used, s)
+		}
 	}
 	d.pool.Keep(func(server, address string) bool { return in[server] == address })
-	d.pool.Expect(cluster.Replicas)
+	d.pool.Expect(used)
 }

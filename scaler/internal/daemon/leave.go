@@ -5,12 +5,15 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"time"
 
 	"go.uber.org/zap"
 
+	"farmhand/internal/cluster"
 	"farmhand/internal/farm"
 	"farmhand/internal/pki"
 	"farmhand/internal/registry"
+	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/roles"
 	"farmhand/scaler/internal/steer"
 )
@@ -74,4 +77,94 @@ func (l *leader) gone(ctx context.Context, name, role string) error {
 	}
 	delete(l.memory.Gone, name)
 	return nil
+}
+
+// terminate is asked by a person: the steps are those of what a decision lets go.
+func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
+	name := o.Args["name"]
+	i, there := l.instance(name)
+	s, role, known := l.known(name)
+	leaves := s.Leaving != nil && !s.Leaving.Stays
+	_, rights := l.memory.Gone[name]
+	switch {
+	case begun && !there && !known && !rights:
+		return finished("%s is gone", name)
+	case begun && there && known && !leaves:
+		return refused("%s is not to leave any more", name)
+	case begun:
+		return waits("%s", l.leavingText(m, name))
+	case !there:
+		return refused("there is no instance %q; there are %s", name, l.instanceNames())
+	case primary(m.assignment, name):
+		return refused("%s is the primary: scaler switchover first", name)
+	case !known:
+		return refused("%s is of a role that the farm file has not", name)
+	case leaves:
+		return waits("%s", l.leavingText(m, name))
+	}
+	if o.Args["shrink"] == "true" {
+		if err := l.pin(i.RoleName, live(l.servers[i.RoleName])-1); err != nil {
+			return refused("%v", err)
+		}
+	}
+	l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, "asked by "+o.By, false, m.now)
+	l.sized = time.Time{} // at once
+	return waits("%s is to leave", name)
+}
+
+// leavingText is how far an instance is on its way out, for people.
+func (l *leader) leavingText(m *moment, name string) string {
+	s, _, _ := l.known(name)
+	part, assigned := m.assignment.Server(name)
+	_, there := l.instance(name)
+	switch leave := s.Leaving; {
+	case !there || leave == nil:
+		return name + " is stopped, and its rights are taken away"
+	case l.errands.doing()[name] != "":
+		return name + " is being terminated"
+	case l.errands.failure(name) != "":
+		return name + " is not terminated yet: " + l.errands.failure(name)
+	case assigned && part.Task == cluster.Retire:
+		return name + " shuts down"
+	case !leave.Retire.IsZero() && leave.Told.IsZero():
+		return name + " has no clients any more, and is kept while commits need it"
+	case leave.Drained.IsZero():
+		return name + " is drained"
+	case leave.Stays:
+		return name + " takes no new reads"
+	}
+	return name + " takes no new reads; its clients may end what they do"
+}
+
+// drain is asked by a person: no new reads, or reads again.
+func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
+	name := o.Args["name"]
+	i, there := l.instance(name)
+	s, role, known := l.known(name)
+	switch leave := s.Leaving; {
+	case !there:
+		return refused("there is no instance %q; there are %s", name, l.instanceNames())
+	case i.Kind != farmfile.MySQLKind:
+		return refused("%s is no database server; scaler terminate drains a web node as it stops it", name)
+	case o.Args["undo"] == "true":
+		if leave == nil {
+			return finished("%s was not to leave", name)
+		}
+		next, ok := l.memory.Roles[role].Return(name)
+		if !leave.Stays || !ok {
+			return refused("%s is to be terminated", name)
+		}
+		l.memory.Roles[role] = next
+		return finished("%s takes reads again when it has caught up", name)
+	case begun && leave != nil && !leave.Drained.IsZero():
+		return finished("%s takes no new reads", name)
+	case primary(m.assignment, name):
+		return refused("%s is the primary: scaler switchover first", name)
+	case !known:
+		return refused("%s is of a role that the farm file has not", name)
+	case leave == nil:
+		l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, "drained by "+o.By, true, m.now)
+		l.sized = time.Time{} // at once
+	}
+	return waits("%s is drained", name)
 }

@@ -213,6 +213,10 @@ func (s *state) mend(leader cluster.Server) {
 	}
 	s.eachReplica(leader, func(server cluster.Server) {
 		r := s.answered(server.Name)
+		if server.Task == cluster.Hold && !server.Acknowledges && s.Servers[server.Name].Leave == Stay {
+			s.copyFrom(leader, server, "it was set aside")
+			return
+		}
 		if r == nil || server.Task != cluster.Follow || r.Task != cluster.Follow || r.Epoch != s.Assignment.Epoch || s.Servers[server.Name].Leave != Stay {
 			return
 		}
@@ -227,8 +231,27 @@ func (s *state) mend(leader cluster.Server) {
 		default:
 			return
 		}
+		if server.Acknowledges {
+			s.setAside(leader, server, why)
+			return
+		}
 		s.copyFrom(leader, server, why)
 	})
+}
+
+// setAside has a server receive nothing more whose data is to be thrown away, and
+// may hold what it alone has acknowledged. It counts until another has all that
+// (acknowledge), and is copied anew then. Where there is no other, the primary's account
+// has it, which then cannot be failed over from.
+func (s *state) setAside(leader, server cluster.Server, why string) {
+	a := s.next("%s is set aside: %s", server.Name, why)
+	edit(a, server.Name, func(o *cluster.Server) { o.Task, o.Source, o.State, o.Weight = cluster.Hold, "", "", 0 })
+	for _, other := range a.Servers {
+		if other.Name != server.Name && other.Task == cluster.Follow && other.Acknowledges {
+			return
+		}
+	}
+	a.Durable = false
 }
 
 // donor is the server that another can copy: a healthy replica, or the primary
@@ -278,20 +301,9 @@ func (s *state) cloneAt(name string) string {
 	return ""
 }
 
-// copyFrom has a server copy the data of another. What it has acknowledged alone would
-// be thrown away with its data: that must be on a third server, or on the primary's
-// account, which then cannot be failed over from.
+// copyFrom has a server copy the data of another. It has acknowledged nothing that
+// nobody else has.
 func (s *state) copyFrom(leader, server cluster.Server, why string) {
-	if primary := s.answered(leader.Name); server.Acknowledges && s.sofar().Durable && (primary == nil || !s.covered(leader, primary)) {
-		for _, other := range s.sofar().Servers {
-			if other.Name != server.Name && other.Acknowledges && s.following(other) != nil {
-				s.because("%s is to be copied anew (%s), and waits until %s has what it may have acknowledged", server.Name, why, other.Name)
-				return
-			}
-		}
-		s.next("%s is to be copied anew (%s): until that is done, commits may be on %s alone", server.Name, why, leader.Name).Durable = false
-		return
-	}
 	source, err := s.donor(leader, server.Name)
 	if err != nil {
 		s.because("%s is to be copied anew (%s), and waits: %v", server.Name, why, err)
