@@ -281,7 +281,11 @@ func welcome(w io.Writer, dir localfarm.Dir, r localfarm.Running, f *farmfile.Fa
 	user := provider.AppUser
 	var text strings.Builder
 	places := strings.TrimPrefix(r.Listen+" and "+r.Socket, " and ")
-	fmt.Fprintf(&text, "farm ready: 1 primary and %d replicas behind %s\n\n", r.Replicas, strings.TrimSuffix(places, " and "))
+	replicas := "replicas"
+	if r.Replicas == 1 {
+		replicas = "replica"
+	}
+	fmt.Fprintf(&text, "farm ready: 1 primary and %d %s behind %s\n\n", r.Replicas, replicas, strings.TrimSuffix(places, " and "))
 	if address, err := netip.ParseAddrPort(r.Listen); err == nil {
 		port := ""
 		if address.Port() != 3306 {

@@ -170,7 +170,7 @@ func (l *leader) assign(ctx context.Context, was *cluster.Assignment, step steer
 // event puts what a decision about the cluster means for a host into the journal.
 func (l *leader) event(e farm.Event) {
 	fields := cloned(e.Fields)
-	fields["cluster"], fields["host"], fields["role"], fields["address"] = l.database, e.Host.Name, e.Host.Role, e.Host.Address
+	fields["host"], fields["role"], fields["address"] = e.Host.Name, e.Host.Role, e.Host.Address
 	l.journal.put(registry.Entry{Time: e.Time, Kind: string(e.Kind), Text: e.Sentence(), Fields: fields})
 }
 

@@ -51,7 +51,7 @@ func (d *deciding) floor() (least int, kind ReasonKind, why string) {
 		least = min(s.AtLeast, d.policy.Max)
 		return least, Scheduled, fmt.Sprintf("the schedule wants at least %d now", least)
 	}
-	return d.policy.Min, Bound, fmt.Sprintf("at least %d are to be there", d.policy.Min)
+	return d.policy.Min, Bound, fmt.Sprintf("at least %d wanted", d.policy.Min)
 }
 
 // least returns how many servers there must be whatever the load is, and why.

@@ -35,7 +35,7 @@ func (d *deciding) fewer(asks []ask, live int) (to int, why string) {
 	floor, kind, least := d.floor()
 	switch {
 	case len(asks) == 0 && live > floor: // only the file and the time say how many
-		return live - 1, d.note(kind, "%d are to be there", floor)
+		return live - 1, d.note(kind, "at least %d wanted", floor)
 	case live > d.wanted(live):
 		return d.surplus(asks, live)
 	case len(asks) == 0, slices.ContainsFunc(asks, func(a ask) bool { return !a.in }):

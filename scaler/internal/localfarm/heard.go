@@ -19,7 +19,7 @@ func heard(e registry.Entry) string {
 	switch {
 	case e.Fields[registry.Minor] != "":
 		return ""
-	case event && !e.Node && e.Fields["cluster"] != "":
+	case event && !e.Node:
 		return "" // the decision that it comes of was told
 	case e.Node && e.Kind == string(farm.HostDown):
 		return "" // it speaks of itself: it is there again

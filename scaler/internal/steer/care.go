@@ -53,7 +53,7 @@ func (s *state) depart(leader cluster.Server) {
 		case !there && server.Acknowledges && s.Assignment.Durable:
 			s.because("%s is gone, and counts until another has what it may have acknowledged", server.Name)
 		case !there:
-			a := s.next("%s is gone", server.Name)
+			a := s.next("%s has left the cluster", server.Name)
 			a.Servers = slices.DeleteFunc(a.Servers, func(other cluster.Server) bool { return other.Name == server.Name })
 			for i := range a.Servers {
 				if a.Servers[i].Source == server.Name {
