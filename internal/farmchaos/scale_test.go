@@ -180,7 +180,7 @@ func TestAFarmGrowsWithItsLoad(t *testing.T) {
 		t.Error(err)
 	}
 	f.settle()
-	sum := l.since(passed, passed)
+	sum := l.since(passed)
 	t.Logf("| load grows and goes | decided %v | launched %v | serves %v | whole share %v | gone: decided %v, away %v | acknowledged %d | failed %d | reads failed %d of the crowd's %d, %d of others | gap %v, of reads %v |",
 		after(decided), after(launched), after(serves), after(whole), leaves.Sub(gone).Round(100*time.Millisecond), shrunk.Sub(gone).Round(100*time.Millisecond),
 		sum.Acked, sum.Failed+sum.Unknown, crowd.failed, crowd.reads, sum.ReadErr, sum.Gap.Round(time.Millisecond), sum.ReadGap.Round(time.Millisecond))
