@@ -270,6 +270,11 @@ func (f *chaosFarm) settled() error {
 			return fmt.Errorf("%s does not serve, or does not acknowledge: %+v", n.Name, server)
 		}
 	}
+	for _, n := range s.Nodes {
+		if n.Database != nil && !n.Database.Intact {
+			return fmt.Errorf("%s has not got back what it may have thrown away", n.Name)
+		}
+	}
 	if len(a.Servers) > 1 && !a.Durable {
 		return errors.New("not every commit is on two servers")
 	}

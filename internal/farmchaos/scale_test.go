@@ -123,6 +123,9 @@ func (s *status) launched(name string) (at time.Time) {
 // another, which serves within a minute; when it is gone that one leaves, and nobody
 // notices.
 func TestAFarmGrowsWithItsLoad(t *testing.T) {
+	if !*all {
+		t.Skip("needs -farm.all; make chaos-farm gives it")
+	}
 	f := start(t, options{count: "{min: 2, max: 4}", scaling: scaling})
 	l := begin(t, f.proxy, lightBreath)
 	before := f.status()
