@@ -110,7 +110,7 @@ func Settle(ctx context.Context, inst Install, c Config, do func(context.Context
 		}
 		c.Socket = filepath.Join(place, "s")
 	}
-	c.ParentDeath = syscall.SIGKILL
+	c.ParentDeath, c.Outlives = syscall.SIGKILL, false
 	c.ReadOnly = false // it also holds for what the file below does
 	// Of a process that is killed it stays where the next attempt removes it.
 	script := filepath.Join(c.Dir, "init.sql")
