@@ -100,7 +100,7 @@ var scenarios = []scenario{
 		time.Sleep(300 * time.Millisecond)
 		f.kill(syscall.SIGKILL, replicas[0].mysqld, p.mysqld)
 		return nil
-	}, 0, 2, patent, false},
+	}, 0, 4, patent, false},
 	{"the new primary killed right after its promotion", func(f *chaosFarm, p server, _ []server) func() {
 		f.kill(syscall.SIGKILL, p.mysqld)
 		f.kill(syscall.SIGKILL, f.nextPrimary(p).mysqld)
