@@ -125,8 +125,8 @@ var scenarios = []scenario{
 		return nil
 	}, 0, 0, quick, false},
 	{"scaler killed with the primary, and started again", scalerKilled(0), 0, 1, 40 * time.Second, false},
-	{"scaler killed in the election, and started again", scalerKilled(15 * time.Millisecond), 0, 1, 40 * time.Second, false},
-	{"scaler killed in the promotion, and started again", scalerKilled(50 * time.Millisecond), 0, 1, 40 * time.Second, false},
+	{"scaler killed 15 ms after the primary, and started again", scalerKilled(15 * time.Millisecond), 0, 1, 40 * time.Second, false},
+	{"scaler killed 50 ms after the primary, and started again", scalerKilled(50 * time.Millisecond), 0, 1, 40 * time.Second, false},
 	{"planned switchover", func(f *chaosFarm, _ server, _ []server) func() {
 		if text, err := f.run("switchover", "--yes"); err != nil {
 			f.t.Error(err)
