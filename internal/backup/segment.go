@@ -15,7 +15,6 @@ import (
 	"sync"
 	"time"
 
-	"filippo.io/age"
 	"github.com/klauspost/compress/zstd"
 	"golang.org/x/sync/errgroup"
 
@@ -98,13 +97,8 @@ func CreateSegment(ctx context.Context, store objects.Store, s Segment, to []Rec
 	}()
 	var out io.Writer = w.body
 	if len(to) > 0 {
-		var keys []age.Recipient
-		for _, r := range to {
-			keys = append(keys, r.key)
-			w.segment.Recipients = append(w.segment.Recipients, r.text)
-		}
 		var err error
-		if w.secret, err = age.Encrypt(out, keys...); err != nil {
+		if w.secret, w.segment.Recipients, err = encrypt(out, to); err != nil {
 			w.Abort()
 			return nil, fmt.Errorf("encrypt a segment: %w", err)
 		}
@@ -129,10 +123,7 @@ func (w *SegmentWriter) Write(b []byte) (int, error) {
 // Commit ends the segment, as fill has completed its description. It returns when
 // it is stored.
 func (w *SegmentWriter) Commit(fill func(*Segment)) (*Segment, error) {
-	err := w.zip.Close()
-	if err == nil && w.secret != nil {
-		err = w.secret.Close()
-	}
+	err := end(w.zip, w.secret)
 	s := w.segment
 	if err == nil {
 		s.Size, s.SHA256 = w.body.size, hex.EncodeToString(w.body.sum.Sum(nil))

@@ -54,6 +54,27 @@ func ParseRecipients(text string) (all []Recipient, err error) {
 	return all, nil
 }
 
+// encrypt returns a writer to out of what all of to can read, and who they are.
+func encrypt(out io.Writer, to []Recipient) (secret io.WriteCloser, who []string, err error) {
+	var keys []age.Recipient
+	for _, r := range to {
+		keys = append(keys, r.key)
+		who = append(who, r.text)
+	}
+	secret, err = age.Encrypt(out, keys...)
+	return secret, who, err
+}
+
+// end writes what a compressed stream, and the encryption around it, end with;
+// secret is nil for none.
+func end(zip *zstd.Encoder, secret io.WriteCloser) error {
+	err := zip.Close()
+	if err == nil && secret != nil {
+		err = secret.Close()
+	}
+	return err
+}
+
 // Writer writes one full backup.
 type Writer struct {
 	store    objects.Store
@@ -77,13 +98,8 @@ func Create(ctx context.Context, store objects.Store, cluster string, to []Recip
 	w.cut = newCutter(w.ctx, store, func(number int) string { return partKey(cluster, w.manifest.ID, number) })
 	var out io.Writer = w.cut
 	if len(to) > 0 {
-		var keys []age.Recipient
-		for _, r := range to {
-			keys = append(keys, r.key)
-			w.manifest.Recipients = append(w.manifest.Recipients, r.text)
-		}
 		var err error
-		if w.secret, err = age.Encrypt(out, keys...); err != nil {
+		if w.secret, w.manifest.Recipients, err = encrypt(out, to); err != nil {
 			return nil, errors.Join(fmt.Errorf("encrypt a backup: %w", err), w.Abort(ctx))
 		}
 		w.manifest.Encryption = encryption
@@ -109,10 +125,7 @@ func (w *Writer) Write(b []byte) (int, error) {
 // Commit ends the stream and makes the backup count, as fill has completed its
 // manifest. After an error Abort must follow.
 func (w *Writer) Commit(fill func(*Manifest)) (*Manifest, error) {
-	err := w.zip.Close()
-	if err == nil && w.secret != nil {
-		err = w.secret.Close()
-	}
+	err := end(w.zip, w.secret)
 	if err == nil {
 		err = w.cut.close()
 	}

@@ -128,17 +128,6 @@ func (c *Client) SpendScalerToken(ctx context.Context, id, secret string, s Scal
 }
 
 func (c *Client) scalerToken(ctx context.Context, id string) (t storedScalerToken, revision int64, err error) {
-	ctx, cancel := limited(ctx)
-	defer cancel()
-	r, err := c.etcd.Get(ctx, c.keys.controlToken(id))
-	if err != nil {
-		return t, 0, c.failed(err, "read a token")
-	}
-	if len(r.Kvs) == 0 {
-		return t, 0, fmt.Errorf("%w: it was used, has expired or never was", ErrTokenRefused)
-	}
-	if err := json.Unmarshal(r.Kvs[0].Value, &t); err != nil {
-		return t, 0, fmt.Errorf("registry: read token %s: %w", id, err)
-	}
-	return t, r.Kvs[0].ModRevision, nil
+	revision, err = c.readToken(ctx, id, c.keys.controlToken(id), &t)
+	return t, revision, err
 }

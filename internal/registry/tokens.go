@@ -138,19 +138,26 @@ func taken(name string) error {
 }
 
 func (c *Client) token(ctx context.Context, id string) (t storedToken, revision int64, err error) {
+	revision, err = c.readToken(ctx, id, c.keys.token(id), &t)
+	return t, revision, err
+}
+
+// readToken reads into t what is stored of the token with that id, of whichever kind,
+// at key, and returns its revision.
+func (c *Client) readToken(ctx context.Context, id, key string, t any) (revision int64, err error) {
 	ctx, cancel := limited(ctx)
 	defer cancel()
-	r, err := c.etcd.Get(ctx, c.keys.token(id))
+	r, err := c.etcd.Get(ctx, key)
 	if err != nil {
-		return t, 0, c.failed(err, "read a token")
+		return 0, c.failed(err, "read a token")
 	}
 	if len(r.Kvs) == 0 {
-		return t, 0, fmt.Errorf("%w: it was used, has expired or never was", ErrTokenRefused)
+		return 0, fmt.Errorf("%w: it was used, has expired or never was", ErrTokenRefused)
 	}
-	if err := json.Unmarshal(r.Kvs[0].Value, &t); err != nil {
-		return t, 0, fmt.Errorf("registry: read token %s: %w", id, err)
+	if err := json.Unmarshal(r.Kvs[0].Value, t); err != nil {
+		return 0, fmt.Errorf("registry: read token %s: %w", id, err)
 	}
-	return t, r.Kvs[0].ModRevision, nil
+	return r.Kvs[0].ModRevision, nil
 }
 
 // admit takes the token away and puts the node on record, both or none.
