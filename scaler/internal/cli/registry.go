@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"go.uber.org/zap"
 
 	"farmhand/internal/pki"
 	farmregistry "farmhand/internal/registry"
@@ -89,6 +90,21 @@ and by a way that nobody else can read, to its machine.`,
 	return c
 }
 
+// openControl is the control node's directory that the arguments name, and the log that
+// its configuration asks for.
+func openControl(c *cobra.Command, args []string) (control.Dir, *zap.Logger, error) {
+	d, err := directory(args)
+	if err != nil {
+		return d, nil, err
+	}
+	config, err := d.Config()
+	if err != nil {
+		return d, nil, err
+	}
+	log, _, err := service.NewLogger(c.ErrOrStderr(), config.Log, service.NewRegistry(service.ReadBuild("scaler")))
+	return d, log, err
+}
+
 func registryRun() *cobra.Command {
 	return &cobra.Command{
 		Use:   "run DIR",
@@ -99,15 +115,7 @@ takes a majority of the control nodes. SIGTERM or Ctrl-C ends it; a second one
 ends it without waiting.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, err := directory(args)
-			if err != nil {
-				return err
-			}
-			config, err := d.Config()
-			if err != nil {
-				return err
-			}
-			log, _, err := service.NewLogger(c.ErrOrStderr(), config.Log, service.NewRegistry(service.ReadBuild("scaler")))
+			d, log, err := openControl(c, args)
 			if err != nil {
 				return err
 			}

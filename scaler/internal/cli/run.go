@@ -35,15 +35,7 @@ long as its main loop goes round.`,
 	}
 	c.Flags().StringVar(&binaries, "programs", "", "the directory of the programs proxy and sidecar, for the local provider (default: where scaler is)")
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		d, err := directory(args)
-		if err != nil {
-			return err
-		}
-		config, err := d.Config()
-		if err != nil {
-			return err
-		}
-		log, _, err := service.NewLogger(c.ErrOrStderr(), config.Log, service.NewRegistry(service.ReadBuild("scaler")))
+		d, log, err := openControl(c, args)
 		if err != nil {
 			return err
 		}
