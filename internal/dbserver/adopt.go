@@ -1,6 +1,7 @@
 package dbserver
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -8,7 +9,7 @@ import (
 	"sync"
 	"syscall"
 
-	"golang.org/x/sys/unix"
+	"farmhand/internal/process"
 )
 
 // running is a server's process: our own child, or one that an earlier run has
@@ -44,84 +45,47 @@ func Adopt(inst Install, c Config) (*Server, Found, error) {
 	if err := c.validate(); err != nil {
 		return nil, Nothing, err
 	}
-	was, err := readProcess(c.pidFile())
-	if errors.Is(err, fs.ErrNotExist) {
+	left, err := openRecorded(c.pidFile())
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
 		return nil, Nothing, nil
-	}
-	if err != nil {
-		return nil, Nothing, err
-	}
-	// The descriptor is taken before the identity is compared, so what is
-	// watched and signalled is what was compared.
-	fd, err := unix.PidfdOpen(was.PID, 0)
-	if errors.Is(err, unix.ESRCH) {
+	case errors.Is(err, process.ErrGone):
 		return nil, Dead, nil
-	}
-	if err != nil {
-		return nil, Nothing, fmt.Errorf("open the process of a server left behind (pid %d): %w", was.PID, err)
-	}
-	is, err := identify(was.PID)
-	if errors.Is(err, fs.ErrNotExist) || err == nil && is != was || err == nil && hasEnded(fd) {
-		return nil, Dead, unix.Close(fd)
-	}
-	if err != nil {
-		return nil, Nothing, errors.Join(fmt.Errorf("identify a server left behind (pid %d): %w", was.PID, err), unix.Close(fd))
+	case err != nil:
+		return nil, Nothing, err
 	}
 	secret, err := os.ReadFile(c.secretFile())
 	if err != nil {
-		return nil, Nothing, errors.Join(fmt.Errorf("adopt server in %s: %w", c.Dir, err), unix.Close(fd))
+		return nil, Nothing, errors.Join(fmt.Errorf("adopt server in %s: %w", c.Dir, err), left.Close())
 	}
-	process, err := adopt(was.PID, fd)
-	if err != nil {
-		return nil, Nothing, errors.Join(fmt.Errorf("adopt server in %s: %w", c.Dir, err), unix.Close(fd))
-	}
-	return &Server{inst: inst, config: c, secret: string(secret), child: process}, Alive, nil
+	return &Server{inst: inst, config: c, secret: string(secret), child: adopt(left)}, Alive, nil
 }
 
 // adopted is a process that is nobody's child here. It is watched until it ends
 // or is released.
 type adopted struct {
+	mu       sync.Mutex
+	handle   *process.Handle // nil after the release
 	pid      int
-	mu       sync.Mutex    // a descriptor that is closed can become another one's
-	fd       int           // of the process; -1 after the release
-	release  *os.File      // closed to let go of it
+	release  context.CancelFunc
 	done     chan struct{} // closed at the process's end
 	released chan struct{} // closed when nobody watches any more
 }
 
-// adopt takes fd over.
-func adopt(pid, fd int) (*adopted, error) {
-	wait, release, err := os.Pipe()
-	if err != nil {
-		return nil, err
-	}
-	a := &adopted{pid: pid, fd: fd, release: release, done: make(chan struct{}), released: make(chan struct{})}
-	go a.watch(wait)
-	return a, nil
-}
-
-// watch holds an OS thread: not every kernel lets a pidfd into an epoll set, which
-// is what the runtime would wait with.
-func (a *adopted) watch(wait *os.File) {
-	defer close(a.released)
-	defer func() { _ = wait.Close() }() // nothing is read
-	for {
-		// The first becomes readable at the process's end (pidfd_open(2)), the second
-		// reports that the pipe's other end is closed.
-		fds := []unix.PollFd{{Fd: int32(a.fd), Events: unix.POLLIN}, {Fd: int32(wait.Fd()), Events: unix.POLLIN}}
-		if _, err := unix.Poll(fds, -1); err != nil {
-			continue // interrupted by a signal; the descriptors are good
+// adopt takes the handle over.
+func adopt(handle *process.Handle) *adopted {
+	ctx, release := context.WithCancel(context.Background())
+	a := &adopted{handle: handle, pid: handle.PID, release: release, done: make(chan struct{}), released: make(chan struct{})}
+	go func() {
+		defer close(a.released)
+		for ctx.Err() == nil {
+			if handle.Await(ctx) == nil {
+				close(a.done)
+				return
+			}
 		}
-		if fds[0].Revents != 0 {
-			close(a.done)
-		}
-		return
-	}
-}
-
-func hasEnded(fd int) bool {
-	n, err := unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-	return err == nil && n > 0
+	}()
+	return a
 }
 
 func (a *adopted) PID() int              { return a.pid }
@@ -145,7 +109,7 @@ func (a *adopted) Signal(sig syscall.Signal) bool {
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return unix.PidfdSendSignal(a.fd, sig, nil, 0) == nil
+	return a.handle != nil && a.handle.Signal(sig) == nil
 }
 
 // Release lets go of a process that was adopted: it is not watched any more. Of the
@@ -153,11 +117,13 @@ func (a *adopted) Signal(sig syscall.Signal) bool {
 // must be awaited.
 func (s *Server) Release() {
 	if a, ok := s.child.(*adopted); ok {
-		_ = a.release.Close() // nothing was written
+		a.release()
 		<-a.released
 		a.mu.Lock()
 		defer a.mu.Unlock()
-		_ = unix.Close(a.fd) // it was only watched
-		a.fd = -1
+		if a.handle != nil {
+			_ = a.handle.Close() // it was only watched
+			a.handle = nil
+		}
 	}
 }

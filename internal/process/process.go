@@ -65,7 +65,8 @@ func stat(pid int) ([]string, error) {
 	return fields, nil
 }
 
-// Handle is a hold on one process. It is for one goroutine.
+// Handle is a hold on one process. Its methods may be called from any goroutine, but
+// Close only when no other of them runs or comes after it.
 type Handle struct {
 	ID
 	fd int
