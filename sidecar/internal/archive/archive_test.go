@@ -21,6 +21,7 @@ import (
 	"farmhand/internal/farmtest"
 	"farmhand/internal/gtid"
 	"farmhand/internal/objects"
+	"farmhand/internal/restore"
 	"farmhand/sidecar/internal/archive"
 	full "farmhand/sidecar/internal/backup"
 )
@@ -142,7 +143,7 @@ func replayed(t *testing.T, store objects.Store, m *backup.Manifest, chain backu
 		Dir: filepath.Join(dir, "restored"), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(dir, "s"),
 		ServerID: 99, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL,
 	}
-	data, err := full.Restore(t.Context(), full.From{Install: inst, Config: c, Store: store, Manifest: m})
+	data, err := restore.Full(t.Context(), restore.From{Install: inst, Config: c, Store: store, Manifest: m})
 	if err != nil {
 		t.Fatal(err)
 	}

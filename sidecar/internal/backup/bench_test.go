@@ -8,9 +8,9 @@ import (
 	"testing"
 
 	"farmhand/internal/farmtest"
+	"farmhand/internal/mariabackup"
 	"farmhand/internal/objects"
 	"farmhand/sidecar/internal/backup"
-	"farmhand/sidecar/internal/mariabackup"
 )
 
 // BenchmarkFullBackup compares a full backup with "mariadb-backup | zstd" into a

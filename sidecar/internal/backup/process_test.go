@@ -15,6 +15,7 @@ import (
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/objects"
+	"farmhand/internal/restore"
 	"farmhand/sidecar/internal/backup"
 )
 
@@ -56,8 +57,8 @@ func play(text string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := backup.Restore(ctx, backup.From{
-			Install: inst, Config: j.Config, Store: store, Manifest: m, Tell: func(p backup.Progress) { fmt.Println(p.Phase) },
+		if _, err := restore.Full(ctx, restore.From{
+			Install: inst, Config: j.Config, Store: store, Manifest: m, Tell: func(p restore.Progress) { fmt.Println(p.Phase) },
 		}); err != nil {
 			return err
 		}
@@ -146,19 +147,19 @@ func TestABackupWhoseProcessIsKilledDoesNotCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nor is that of a restore that is killed.
-	restore := to(t, store, m)
-	process, until := run(t, job{Config: restore.Config, Store: place, ID: id})
-	until(string(backup.Recovering))
+	into := to(t, store, m)
+	process, until := run(t, job{Config: into.Config, Store: place, ID: id})
+	until(string(restore.Recovering))
 	if err := process.Kill(); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := process.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := dbserver.Initialised(restore.Config.Dir); done || err != nil {
+	if done, err := dbserver.Initialised(into.Config.Dir); done || err != nil {
 		t.Errorf("there is a server in the directory of a restore that was killed: %v", err)
 	}
-	if _, err := backup.Restore(t.Context(), restore); err != nil {
+	if _, err := restore.Full(t.Context(), into); err != nil {
 		t.Errorf("the next restore: %v", err)
 	}
 }

@@ -10,8 +10,8 @@ import (
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
+	"farmhand/internal/mariabackup"
 	"farmhand/internal/objects"
-	"farmhand/sidecar/internal/mariabackup"
 )
 
 // Full is a full backup that is to be taken.

@@ -5,8 +5,8 @@ import (
 	"errors"
 
 	"farmhand/internal/dbserver"
+	"farmhand/internal/mariabackup"
 	"farmhand/internal/mysqladmin"
-	"farmhand/sidecar/internal/mariabackup"
 )
 
 // mariadb copies by mariadb-backup, which sends its files as one stream.

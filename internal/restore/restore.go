@@ -1,4 +1,4 @@
-package backup
+package restore
 
 import (
 	"context"
@@ -12,8 +12,9 @@ import (
 
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
+	"farmhand/internal/farm"
+	"farmhand/internal/mariabackup"
 	"farmhand/internal/objects"
-	"farmhand/sidecar/internal/mariabackup"
 )
 
 // From is a restore of a full backup.
@@ -60,10 +61,10 @@ type Restored struct {
 	config dbserver.Config
 }
 
-// Restore makes data of a backup, beside that of the server. An attempt before is
+// Full makes data of a full backup, beside that of the server. An attempt before is
 // forgotten. A failed one leaves nothing; what is wrong with the backup is a
 // format.FaultError that names the object.
-func Restore(ctx context.Context, f From) (_ *Restored, err error) {
+func Full(ctx context.Context, f From) (_ *Restored, err error) {
 	began := time.Now()
 	name := f.Manifest.ID
 	if err := f.fits(); err != nil {
@@ -106,7 +107,10 @@ func (r *Restored) Discard() error { return dbserver.DropIncoming(r.config) }
 // fits says why a server cannot run on the backup's data: one of another series
 // would have to upgrade it first, or could not read it.
 func (f *From) fits() error {
-	if err := ready(f.Install); err != nil {
+	if f.Install.Flavor != farm.MariaDB {
+		return fmt.Errorf("no way is known to restore a %v server as a whole", f.Install.Flavor)
+	}
+	if err := mariabackup.Ready(); err != nil {
 		return err
 	}
 	if m := f.Manifest; m.Flavor != f.Install.Flavor.String() || series(m.ServerVersion) != series(f.Install.Version) {
@@ -157,6 +161,9 @@ func (f *From) tell(p Progress) {
 		f.Tell(p)
 	}
 }
+
+// tellEvery is how often Tell is told of data that comes in.
+const tellEvery = 500 * time.Millisecond
 
 // fetched is a backup's stream on its way to a program.
 type fetched struct {
