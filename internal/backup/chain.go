@@ -48,13 +48,12 @@ func (f Fork) String() string {
 }
 
 // Follow finds what can be replayed on base. Continuity is judged by GTIDs alone.
-// An error means that a segment's position cannot be read.
+// Of two segments that contradict each other that of the newer epoch is the
+// cluster's history: the other one has what a primary that was replaced wrote and
+// nobody had acknowledged, and is left out as a whole. An error means that a
+// segment's position cannot be read.
 func Follow(flavor farm.Flavor, base gtid.Position, segments []Segment) (Chain, error) {
-	type link struct {
-		Segment
-		after, position gtid.Position
-	}
-	var left []link
+	left := make([]link, 0, len(segments))
 	for _, s := range segments {
 		l := link{Segment: s}
 		var err error
@@ -72,48 +71,132 @@ func Follow(flavor farm.Flavor, base gtid.Position, segments []Segment) (Chain, 
 	slices.SortFunc(left, func(a, b link) int {
 		return cmp.Or(cmp.Compare(a.Epoch, b.Epoch), a.First.Compare(b.First), cmp.Compare(a.Key, b.Key))
 	})
-	c := Chain{Reached: base}
+	for {
+		c, overruled := walk(base, left)
+		if overruled == "" {
+			return c, nil
+		}
+		left = slices.DeleteFunc(left, func(l link) bool { return l.Key == overruled })
+	}
+}
+
+// link is a segment that may become part of a chain.
+type link struct {
+	Segment
+	after, position gtid.Position
+}
+
+// walk goes from base along links as far as they go. It stops at one that is
+// overruled by a newer epoch, and returns its key.
+func walk(base gtid.Position, links []link) (c Chain, overruled string) {
+	c = Chain{Reached: base}
 	at, last, whole := base, time.Time{}, true // beyond Reached once there is a gap
-	for len(left) > 0 {
-		i := slices.IndexFunc(left, func(l link) bool { return at.Contains(l.after) })
+	used, first, count := make([]bool, len(links)), 0, 0
+	var known history
+	for count < len(links) {
+		for used[first] {
+			first++
+		}
+		i := -1
+		for j := first; j < len(links) && i < 0; j++ {
+			if !used[j] && at.Contains(links[j].after) {
+				i = j
+			}
+		}
 		if i < 0 {
 			// The next after the gap: one that no other one comes before.
-			i = 0
-			for j, l := range left {
-				if left[i].after.Contains(l.after) && !l.after.Contains(left[i].after) {
+			i = first
+			for j := first; j < len(links); j++ {
+				if !used[j] && links[i].after.Contains(links[j].after) && !links[j].after.Contains(links[i].after) {
 					i = j
 				}
 			}
-			c.Gaps = append(c.Gaps, Gap{After: at.String(), Until: left[i].After, From: last, To: left[i].First})
-			at, whole = at.Merge(left[i].after), false
+			c.Gaps = append(c.Gaps, Gap{After: at.String(), Until: links[i].After, From: last, To: links[i].First})
+			at, whole = at.Merge(links[i].after), false
 		}
-		next := left[i]
-		left = slices.Delete(left, i, i+1)
+		next := links[i]
+		used[i] = true
+		count++
 		if at.Contains(next.position) {
 			continue // what it has others had
 		}
 		if whole {
-			if c.Fork = forkOf(c.Segments, next.Segment); c.Fork != nil {
-				return c, nil
+			if domain, number, is := known.contradicts(next.Lines); is {
+				other := writerOf(c.Segments, domain, number, next.Lines)
+				if other.Epoch != next.Epoch {
+					if other.Epoch > next.Epoch {
+						return c, next.Key
+					}
+					return c, other.Key
+				}
+				c.Fork = &Fork{Domain: domain, Number: number, A: other.Key, B: next.Key}
+				return c, ""
 			}
+			known.add(next.Lines)
 			c.Segments = append(c.Segments, next.Segment)
 			c.Reached, c.Until = c.Reached.Merge(next.position), next.Last
 		}
 		at, last = at.Merge(next.position), next.Last
 	}
-	return c, nil
+	return c, ""
 }
 
-// forkOf finds where a segment contradicts one of others.
-func forkOf(others []Segment, s Segment) *Fork {
-	for _, o := range others {
-		for _, a := range o.Lines {
-			for _, b := range s.Lines {
-				if first := max(a.First, b.First); a.Domain == b.Domain && a.Server != b.Server && first <= min(a.Last, b.Last) {
-					return &Fork{Domain: a.Domain, Number: first, A: o.Key, B: s.Key}
-				}
+// history is who wrote what, by domain: in ascending order, without overlaps, and
+// joined where one line goes on with the last.
+type history map[uint32][]Line
+
+// contradicts finds the first transaction that somebody else wrote.
+func (h history) contradicts(lines []Line) (domain uint32, number uint64, is bool) {
+	for _, l := range lines {
+		all := h[l.Domain]
+		for i := len(all) - 1; i >= 0 && all[i].Last >= l.First; i-- {
+			if both := max(all[i].First, l.First); all[i].Server != l.Server && both <= l.Last && (!is || both < number) {
+				domain, number, is = l.Domain, both, true
 			}
 		}
+		if is {
+			return domain, number, true
+		}
 	}
-	return nil
+	return 0, 0, false
+}
+
+// add adds lines that contradict nothing.
+func (h *history) add(lines []Line) {
+	if *h == nil {
+		*h = history{}
+	}
+	for _, l := range lines {
+		all := (*h)[l.Domain]
+		if n := len(all); n > 0 && all[n-1].Server == l.Server && l.First >= all[n-1].First && l.First <= all[n-1].Last+1 {
+			all[n-1].Last = max(all[n-1].Last, l.Last)
+			continue
+		}
+		i, _ := slices.BinarySearchFunc(all, l, func(a, b Line) int { return cmp.Compare(a.First, b.First) })
+		if i > 0 {
+			l.First = max(l.First, all[i-1].Last+1)
+		}
+		if i < len(all) {
+			l.Last = min(l.Last, all[i].First-1)
+		}
+		if l.First <= l.Last {
+			(*h)[l.Domain] = slices.Insert(all, i, l)
+		}
+	}
+}
+
+// writerOf is the segment that has a transaction from another server than lines
+// have it.
+func writerOf(segments []Segment, domain uint32, number uint64, lines []Line) Segment {
+	has := func(lines []Line, server func(uint32) bool) bool {
+		return slices.ContainsFunc(lines, func(l Line) bool {
+			return l.Domain == domain && l.First <= number && number <= l.Last && server(l.Server)
+		})
+	}
+	i := slices.IndexFunc(segments, func(s Segment) bool {
+		return has(s.Lines, func(server uint32) bool {
+			return !has(lines, func(other uint32) bool { return other == server })
+		})
+	})
+	return segments[i] // there is one: history is made of them
 }

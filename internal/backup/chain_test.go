@@ -55,7 +55,10 @@ func TestChains(t *testing.T) {
 		{"they overlap", "", []backup.Segment{a, piece("x", 1, 1, 5, 15), b}, "axb", "0-1-20", nil, 0},
 		{"one is there twice", "", []backup.Segment{a, piece("x", 1, 1, 1, 10), b}, "ab", "0-1-20", nil, 0},
 		{"there is none", "0-1-7", nil, "", "0-1-7", nil, 0},
-		{"the old primary went on", "", []backup.Segment{a, piece("x", 1, 1, 11, 23), c}, "ax", "0-1-23", nil, 21},
+		{"two servers wrote in one epoch", "", []backup.Segment{a, piece("x", 1, 1, 11, 23), piece("y", 1, 2, 21, 30)}, "ax", "0-1-23", nil, 21},
+		{"the old primary went on, and the new one is archived from before that", "", []backup.Segment{a, b, piece("x", 1, 1, 21, 23), c}, "abc", "0-2-30", nil, 0},
+		{"the old primary went on, in a piece that is needed", "", []backup.Segment{a, piece("x", 1, 1, 11, 23), c}, "a", "0-1-10", []string{"0-1-10 0-2-20"}, 0},
+		{"an old epoch comes late", "", []backup.Segment{a, piece("y", 2, 2, 11, 14), piece("x", 1, 1, 13, 17)}, "ay", "0-2-14", nil, 0},
 	} {
 		t.Run(x.name, func(t *testing.T) {
 			got, err := backup.Follow(farm.MariaDB, position(t, x.base), x.segments)
