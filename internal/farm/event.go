@@ -29,6 +29,8 @@ const (
 	ReplicationRecovered EventKind = "replication-recovered"
 	BackupComplete       EventKind = "backup-complete"
 	BackupFailed         EventKind = "backup-failed"
+	DrillComplete        EventKind = "drill-complete" // a restore of a backup was proven
+	DrillFailed          EventKind = "drill-failed"
 	VolumeAttached       EventKind = "volume-attached"
 	VolumeMounted        EventKind = "volume-mounted"
 	Scaling              EventKind = "scaling" // a role is to have more hosts or fewer
@@ -41,7 +43,7 @@ const (
 func EventKinds() []EventKind {
 	return []EventKind{
 		HostInit, BeforeHostUp, HostUp, BeforeHostTerminate, HostDown, HostCrash, NewPrimary, PrimaryLost,
-		ReplicationBroken, ReplicationRecovered, BackupComplete, BackupFailed, VolumeAttached, VolumeMounted,
+		ReplicationBroken, ReplicationRecovered, BackupComplete, BackupFailed, DrillComplete, DrillFailed, VolumeAttached, VolumeMounted,
 		Scaling, RebundleComplete, RebundleFailed, Custom,
 	}
 }

@@ -16,6 +16,8 @@ var sentences = map[EventKind]string{
 	ReplicationRecovered: "%s replicates again",
 	BackupComplete:       "the backup of %s is complete",
 	BackupFailed:         "the backup of %s has failed",
+	DrillComplete:        "a restore of a backup has been proven on %s",
+	DrillFailed:          "the restore drill on %s has failed",
 }
 
 // Sentence says for people what happened, to whom, and the reason if there is one.
