@@ -50,8 +50,8 @@ type Schedule struct {
 	AtLeast  int
 }
 
-// active reports whether t, which is in the time zone of the schedule, is in it.
-func (s *Schedule) active(t time.Time) bool {
+// Active reports whether t, which is in the time zone of the schedule, is in it.
+func (s *Schedule) Active(t time.Time) bool {
 	minute := t.Hour()*60 + t.Minute()
 	on := func(day time.Weekday) bool { return len(s.Days) == 0 || slices.Contains(s.Days, day) }
 	if s.From < s.To {
@@ -71,7 +71,7 @@ func (p *Policy) scheduled(now time.Time) *Schedule {
 	var most *Schedule
 	for i := range p.Schedule {
 		s := &p.Schedule[i]
-		if s.active(now.In(zone)) && (most == nil || s.AtLeast > most.AtLeast) {
+		if s.Active(now.In(zone)) && (most == nil || s.AtLeast > most.AtLeast) {
 			most = s
 		}
 	}

@@ -3,6 +3,8 @@ package farmfile
 import (
 	"net/netip"
 	"time"
+
+	"farmhand/scaler/internal/safekeep"
 )
 
 // values are what a file means that does not say otherwise.
@@ -11,6 +13,15 @@ type values struct {
 	roles    map[RoleKind]Role
 	metrics  map[MetricKind]Metric
 	template Template
+}
+
+// recurrence is for constants.
+func recurrence(text string) Recurrence {
+	s, err := safekeep.ParseSchedule(text)
+	if err != nil {
+		panic(err)
+	}
+	return Recurrence{s}
 }
 
 // defaults returns every default there is, anew each time: files are read over
@@ -39,6 +50,10 @@ func defaults() values {
 			Provider: Provider{
 				Kind:       LocalKind,
 				Parameters: ProviderParameters{Local: &Local{Directory: ".farm", FirstAddress: Address{netip.AddrFrom4([4]byte{127, 0, 10, 1})}}},
+			},
+			Backups: Backups{
+				Schedule: recurrence("24h"), Windows: []Window{}, FromPrimary: true, EncryptTo: []string{},
+				Retention: Retention{Last: 7}, Archive: Archive{Every: 3 * second, Size: 8 << 20},
 			},
 			Policies: Policies{
 				Failover: Failover{

@@ -105,7 +105,7 @@ func rows(path string, typ reflect.Type, usual ...reflect.Value) []string {
 
 func isSection(t reflect.Type) bool {
 	switch t {
-	case reflect.TypeFor[Count](), reflect.TypeFor[TimeZone](), reflect.TypeFor[Address](), reflect.TypeFor[Level]():
+	case reflect.TypeFor[Count](), reflect.TypeFor[TimeZone](), reflect.TypeFor[Address](), reflect.TypeFor[Level](), reflect.TypeFor[Recurrence]():
 		return false
 	}
 	return t.Kind() == reflect.Struct
@@ -131,6 +131,8 @@ func takes(k key, t reflect.Type) string {
 		return "by the kind"
 	case reflect.TypeFor[TimeOfDay]():
 		return "HH:MM"
+	case reflect.TypeFor[Recurrence]():
+		return "a period, cron fields or \"\""
 	case reflect.TypeFor[TimeZone]():
 		return "UTC, or one such as Europe/Berlin"
 	case reflect.TypeFor[Address]():

@@ -40,6 +40,7 @@ type Farm struct {
 	TimeZone TimeZone        `yaml:"time_zone" about:"where the times of day in this file are"`
 	Provider Provider        `yaml:"provider" about:"who launches the farm's servers"`
 	Roles    map[string]Role `yaml:"roles" is:"1..32" keys:"label" about:"what there is in the farm, by name"`
+	Backups  Backups         `yaml:"backups" about:"the database's backups"`
 	Policies Policies        `yaml:"policies" about:"what the farm may do by itself"`
 
 	unknown service.Problems // the keys of the file that there are not
@@ -105,6 +106,7 @@ func (f *Farm) Validate() service.Problems {
 	for name, role := range sorted(f.Roles) {
 		role.check(&p, "roles."+name, f)
 	}
+	f.Backups.check(&p, "backups", f)
 	f.Policies.check(&p, f)
 	return p
 }

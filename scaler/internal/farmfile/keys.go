@@ -48,6 +48,7 @@ var forms = map[string]struct{ pattern, expected string }{
 	// A server's name is its role's and a number, and a DNS label too.
 	"label":  {`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`, "at most 32 of a-z 0-9 -, beginning with a letter and not ending with -"},
 	"text":   {`^[^\x00-\x1f\x7f-\x9f]{1,255}$`, "text of 1 to 255 characters"},
+	"store":  {`^[^\x00-\x20\x7f-\x9f]{1,1000}$`, "/path or s3://bucket/prefix"},
 	"path":   {`^/[^\x00-\x1f\x7f-\x9f]{1,254}$`, "an absolute path"},
 	"listen": {`^([0-9A-Za-z.-]*|\[[0-9A-Fa-f:.]+\]):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})$`, "host:port"},
 }

@@ -1,7 +1,6 @@
 package farmfile
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -25,11 +24,8 @@ func (f *Farm) Scaling(role string) decide.Policy {
 		})
 	}
 	for _, s := range r.Schedule {
-		schedule := decide.Schedule{From: int(s.From), To: int(s.To), AtLeast: s.AtLeast}
-		for _, day := range s.Days {
-			// A week begins on Monday here, and on Sunday in time.Weekday.
-			schedule.Days = append(schedule.Days, time.Weekday((slices.Index(days, string(day))+1)%7))
-		}
+		schedule := s.decide()
+		schedule.AtLeast = s.AtLeast
 		p.Schedule = append(p.Schedule, schedule)
 	}
 	return p

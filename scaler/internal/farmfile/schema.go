@@ -170,6 +170,8 @@ func (s *schemas) value(k key, t reflect.Type, usual []reflect.Value) object {
 		return object{"type": "string", "pattern": timePattern}
 	case reflect.TypeFor[TimeZone](), reflect.TypeFor[Address]():
 		return object{"type": "string", "minLength": 1}
+	case reflect.TypeFor[Recurrence]():
+		return object{"type": "string"}
 	case reflect.TypeFor[Command]():
 		return object{"anyOf": []object{
 			{"type": "string", "pattern": `^$|` + wordPattern},
