@@ -198,7 +198,7 @@ func (l *leader) overtaken(m *moment, o *registry.Operation) (answer, bool) {
 	if m.assignment == nil || m.assignment.Phase != cluster.Steady || o.Kind != string(steer.Switchover) && o.Kind != string(steer.Failover) {
 		return answer{}, false
 	}
-	_, ours := l.said[o.ID]
+	_, ours := l.answered[o.ID]
 	switch to := o.Args["to"]; {
 	case o.State == registry.OperationRunning && !ours && to != "" && to == m.assignment.Primary:
 		return finished("%s is the primary", to), true

@@ -278,10 +278,10 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 			}
 			return token.Encode()
 		},
-		wake: wake, world: newWorld(wakeUp), journal: newJournal(f.client, term, f.o.Log), errands: newErrands(ctx, wakeUp),
+		wake: wake, world: newWorld(wakeUp), journal: newJournal(f.client, term, f.o.Log), notices: newNotices(f.client, term, f.o.Log), errands: newErrands(ctx, wakeUp),
 		prober:   &prober{account: provided.Monitor, interval: time.Duration(farm.Policies.Failover.Interval), wake: wakeUp},
 		measured: newMeasured(farm), servers: map[string][]decide.Server{}, whys: map[string]string{},
-		roles: map[string]RoleView{}, said: map[string]string{},
+		roles: map[string]RoleView{}, answered: map[string]registry.Operation{},
 	}
 	for _, n := range nodes {
 		l.nodes = append(l.nodes, n.Name)

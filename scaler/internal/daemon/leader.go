@@ -44,6 +44,7 @@ type leader struct {
 	world   *world
 	prober  *prober
 	journal *journal
+	notices *notices
 	wake    chan struct{} // one slot
 
 	memory      memory
@@ -56,12 +57,12 @@ type leader struct {
 	nodes       []string              // names that nodes had before this term
 	measured    *measured
 	sized       time.Time
-	servers     map[string][]decide.Server // what each role's are, as of then
-	whys        map[string]string          // of the last launches, by role
-	roles       map[string]RoleView        // as the last decisions have them
-	reasons     []string                   // of the last step of the database cluster
-	uncertain   bool                       // it is not known whether the last assignment was written
-	said        map[string]string          // the last word on each operation
+	servers     map[string][]decide.Server    // what each role's are, as of then
+	whys        map[string]string             // of the last launches, by role
+	roles       map[string]RoleView           // as the last decisions have them
+	reasons     []string                      // of the last step of the database cluster
+	uncertain   bool                          // it is not known whether the last assignment was written
+	answered    map[string]registry.Operation // what was said last of each that has not ended in the registry
 	shown       time.Time
 	shownSerial uint64 // of the assignment that was shown
 }
@@ -82,6 +83,7 @@ func (l *leader) run(ctx context.Context) (err error) {
 	group := service.NewGroup(ctx)
 	group.Go("observe", func(ctx context.Context) error { return l.world.watch(ctx, l.client, l.assignment) })
 	group.Go("journal", l.journal.run)
+	group.Go("notices", l.notices.run)
 	group.Go("probe", l.prober.run)
 	group.Go("metrics", func(ctx context.Context) error { return l.measured.poll(ctx, l.farm, l.log) })
 	group.Go("lead", l.loop)
@@ -130,6 +132,7 @@ func (l *leader) round(ctx context.Context) error {
 		l.reasons = []string{err.Error()}
 		return nil
 	}
+	m.operations = l.latest(m.operations)
 	// Before the instances are listed: what is launched meanwhile counts twice rather
 	// than not at all.
 	l.doing = l.errands.doing()
@@ -152,7 +155,7 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.carryOut(ctx); err != nil {
 		return err
 	}
-	return l.show(ctx, &m, false)
+	return l.show(&m, false)
 }
 
 // list asks the provider for its instances, now and then and after each change.

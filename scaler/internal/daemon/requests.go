@@ -71,13 +71,28 @@ func (l *leader) requests(ctx context.Context, m *moment) error {
 	return nil
 }
 
-// answer writes how an operation stands, if that is news.
+// latest are the operations with what this leader has answered last: that may not be
+// written yet. An operation's end is written in any case.
+func (l *leader) latest(operations []registry.Operation) []registry.Operation {
+	list, answered := slices.Clone(operations), map[string]registry.Operation{}
+	for i, o := range list {
+		if ours, ok := l.answered[o.ID]; ok && !o.HasEnded() {
+			list[i], answered[o.ID] = ours, ours
+		}
+	}
+	l.answered = answered
+	return list
+}
+
+// answer has written how an operation stands, if that is news.
 func (l *leader) answer(ctx context.Context, m *moment, o registry.Operation, a answer) error {
-	if !a.done && !a.refused && o.State == registry.OperationRunning && (a.text == "" || a.text == l.said[o.ID]) {
+	o.Steps = slices.Clone(o.Steps)
+	n := len(o.Steps)
+	_, ours := l.answered[o.ID]
+	if !a.done && !a.refused && o.State == registry.OperationRunning && (a.text == "" || ours && n > 0 && a.text == o.Steps[n-1].Text) {
 		return nil
 	}
-	o.Steps = slices.Clone(o.Steps)
-	if n := len(o.Steps); a.text != "" && (n == 0 || o.Steps[n-1].Text != a.text) {
+	if a.text != "" && (n == 0 || o.Steps[n-1].Text != a.text) {
 		o.Steps = append(o.Steps, registry.OperationStep{Time: time.Now().UTC(), Text: a.text})
 	}
 	o.State = registry.OperationRunning
@@ -92,20 +107,13 @@ func (l *leader) answer(ctx context.Context, m *moment, o registry.Operation, a 
 		return err
 	}
 	if o.HasEnded() { // who hears of it finds it so
-		if err := l.show(ctx, m, true); err != nil {
+		if err := l.show(m, true); err != nil {
 			return err
 		}
 	}
-	err := l.client.UpdateOperation(ctx, l.term, o)
-	if errors.Is(err, registry.ErrOperationEnded) {
-		return nil // cancelled meanwhile
-	}
-	if err != nil {
-		return err
-	}
-	l.said[o.ID] = a.text
+	l.answered[o.ID] = o
+	l.notices.answer(o)
 	if o.HasEnded() {
-		delete(l.said, o.ID)
 		l.journal.put(registry.Entry{Kind: "operation-ended", Text: fmt.Sprintf("%s asked by %s: %s: %s", o.Kind, o.By, o.State, a.text), Fields: map[string]string{"operation": o.ID}})
 		poke(l.wake)
 	}

@@ -97,9 +97,9 @@ func WatchView(ctx context.Context, client *registry.Client, tell func(v *View, 
 	})
 }
 
-// show writes what is seen and thought, now and then and when the assignment is
+// show has written what is seen and thought, now and then and when the assignment is
 // another one.
-func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
+func (l *leader) show(m *moment, atOnce bool) error {
 	serial := uint64(0)
 	if m.assignment != nil {
 		serial = m.assignment.Serial
@@ -144,5 +144,6 @@ func (l *leader) show(ctx context.Context, m *moment, atOnce bool) error {
 	if err != nil {
 		return fmt.Errorf("show what is seen: %w", err)
 	}
-	return l.client.Write(ctx, l.term, records.view, data)
+	l.notices.show(data)
+	return nil
 }

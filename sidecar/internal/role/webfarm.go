@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"maps"
+	"reflect"
 	"sync"
 	"time"
 
@@ -40,10 +41,17 @@ func newWebFarm(name, metrics string, tools Tools) *webFarm {
 	return &webFarm{farm: tools.Farm, metrics: metrics, log: tools.Log, now: cluster.WebReport{Name: name}, news: make(chan struct{}, 1)}
 }
 
+// change has the farm told what is new. What is not new is not told at once: who waits for
+// the next change would have to wait for that as well.
 func (f *webFarm) change(change func(*cluster.WebReport)) {
 	f.mu.Lock()
+	was := f.now
 	change(&f.now)
+	same := reflect.DeepEqual(was, f.now)
 	f.mu.Unlock()
+	if same {
+		return
+	}
 	select {
 	case f.news <- struct{}{}:
 	default:
