@@ -9,6 +9,7 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/departure"
 	"farmhand/sidecar/internal/member"
 	"farmhand/sidecar/internal/role"
 )
@@ -73,4 +74,25 @@ func withFarm(tools role.Tools, m *member.Member) role.Tools {
 		return nil
 	}
 	return tools
+}
+
+// withDepartures does f while the node's hooks are told of the hosts that leave the
+// farm; hooks is nil where there are none, and m is without a farm. That this is not
+// possible ends nothing else.
+func withDepartures(c config.Config, m *member.Member, hooks departure.Hooks, finish context.Context, log *zap.Logger, f func() error) error {
+	name := c.ClusterName()
+	if m == nil || name == "" {
+		return f()
+	}
+	ctx, stop := context.WithCancel(finish)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- departure.Run(ctx, departure.Options{Node: c.NodeName(), Cluster: name, Watch: m.Watch, Report: m.Report, Hooks: hooks, Log: log})
+	}()
+	err := f()
+	stop()
+	if e := <-ended; e != nil && !errors.Is(e, context.Canceled) {
+		log.Error("hooks were not told of hosts that leave the farm", zap.Error(e))
+	}
+	return err
 }

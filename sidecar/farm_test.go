@@ -14,6 +14,7 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/cluster"
+	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/registry"
 	"farmhand/internal/report"
@@ -219,4 +220,72 @@ func TestUntil(t *testing.T) {
 	if err := soon(t, ended, "end"); !errors.Is(err, member.ErrExpelled) || !errors.Is(err, registry.ErrDenied) {
 		t.Errorf("%v", err)
 	}
+}
+
+// TestHooksBeforeAHostIsTerminated: a node's hook is run for a departure that stands in the
+// registry, once, and the farm is told when it has ended; the host is leaving for
+// templates.
+func TestHooksBeforeAHostIsTerminated(t *testing.T) {
+	f := newFarm(t)
+	n := newFarmNode(t, f, "web1")
+	n.hook(t, "before-host-terminate", "10-note", `echo "$FARMHAND_HOST $FARMHAND_FIELD_REASON" >>`+n.path("leaving")+`; while ! [ -e `+n.path("go")+` ]; do sleep 0.05; done; exit 3`)
+	n.start(t)
+	f.awaitMembers(t, "web1")
+	f.assign(t, 1, "db1", "db2")
+	f.awaitTopology(t, n)
+	record, err := registry.ClusterRecord("db", cluster.DeparturesRecord)
+	must(t, err)
+	d := cluster.Departures{Term: f.term.Number, Hosts: []cluster.Departure{
+		{Event: "e1", Host: farm.EventHost{Name: "db2", Role: "replica", Address: "127.0.0.1:2"}, Since: time.Now(), Why: "too many"},
+		{Event: "e2", Host: farm.EventHost{Name: "web1", Role: "web", Address: "web1"}, Since: time.Now(), Why: "a test"},
+	}}
+	data, err := d.Encode()
+	must(t, err)
+	must(t, f.admin.Write(t.Context(), f.term, record, data))
+	farmtest.Eventually(t, "both hooks run", func() error {
+		text, err := os.ReadFile(n.path("leaving"))
+		if err == nil && (!strings.Contains(string(text), "db2 too many\n") || !strings.Contains(string(text), "web1 a test\n")) {
+			err = errors.New(string(text))
+		}
+		return err
+	})
+	// Killed meanwhile: they are run again, and the farm is told nothing before.
+	must(t, n.cmd.Process.Kill())
+	_ = n.cmd.Wait() // it was killed
+	n.start(t)
+	ended := func() *cluster.HooksReport {
+		reports, err := f.admin.Reports(t.Context())
+		must(t, err)
+		for _, r := range reports {
+			if r.Name == cluster.HooksReportName && r.Node == "web1" {
+				report, err := cluster.DecodeHooksReport(r.Data)
+				must(t, err)
+				return report
+			}
+		}
+		return nil
+	}
+	if r := ended(); r != nil && len(r.Ended) > 0 {
+		t.Errorf("before the hooks have ended: %+v", r)
+	}
+	must(t, os.WriteFile(n.path("go"), nil, 0o644))
+	farmtest.Eventually(t, "the farm is told of both", func() error {
+		r := ended()
+		if _, one := r.Of("e1"); one {
+			if end, two := r.Of("e2"); two && end.Failed == 1 {
+				return nil
+			}
+		}
+		return fmt.Errorf("%+v", r)
+	})
+	before := slices.DeleteFunc(n.delivered(t), func(event string) bool { return !strings.HasPrefix(event, "before-host-terminate") })
+	if !slices.Equal(slices.Sorted(slices.Values(before)), []string{"before-host-terminate db2", "before-host-terminate web1"}) {
+		t.Errorf("delivered: %v", before)
+	}
+	farmtest.Eventually(t, "the node knows that it leaves", func() error {
+		if text := n.read(t, "state/members.json"); !strings.Contains(text, `"leaving"`) {
+			return errors.New(text)
+		}
+		return nil
+	})
 }

@@ -6,6 +6,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"farmhand/internal/farm"
 	"farmhand/sidecar/internal/config"
 	"farmhand/sidecar/internal/hook"
 )
@@ -18,8 +19,12 @@ func newRunner(c config.Config, log *zap.Logger) (*hook.Runner, error) {
 			log.Warn("there are no hooks", zap.Error(err))
 		}
 	}
+	limits := map[farm.EventKind]time.Duration{}
+	for name, e := range h.Events {
+		limits[farm.EventKind(name)] = time.Duration(e.TimeLimit)
+	}
 	return hook.NewRunner(hook.Options{
-		Node: c.Name, Hooks: h.Directory, State: c.State,
+		Node: c.Name, Limits: limits, Hooks: h.Directory, State: c.State,
 		Limit: time.Duration(h.TimeLimit), Grace: time.Duration(h.KillAfter), Output: int(h.Output),
 		Attempts: h.Attempts, Parallel: h.Parallel, Journal: int64(h.Journal), Secrets: c.Secrets(),
 		Webhook: hook.Webhook{

@@ -157,7 +157,7 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now context.Context, log *zap.Logger) error {
 	// A web node's journal tells of the farm even where no hook does anything.
 	if !c.Hooks.Wanted() && c.Role != "web" {
-		return hold(c, withFarm(tools, m), finish, now)
+		return withDepartures(c, m, nil, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
 	}
 	runner, err := newRunner(c, log)
 	if err != nil {
@@ -167,7 +167,7 @@ func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now co
 	finish, stop := context.WithCancel(finish)
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(finish, now) }()
-	err = hold(c, withFarm(tools, m), finish, now)
+	err = withDepartures(c, m, runner, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
 	stop()
 	return errors.Join(err, <-ended, runner.Close())
 }

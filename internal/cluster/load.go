@@ -18,7 +18,7 @@ const (
 	LoadNetworkSent     = "network_sent_bytes_per_second"
 
 	// Of a database server.
-	LoadClients          = "clients"           // sessions but the farm's own and replicas'
+	LoadClients          = "clients"           // sessions but the farm's own and replicas'; of a proxy, too
 	LoadThreadsConnected = "threads_connected" // all sessions
 	LoadThreadsRunning   = "threads_running"
 	LoadConnectionsShare = "connections_share"  // threads_connected of what the server allows
@@ -30,11 +30,13 @@ const (
 	LoadServerSent       = "server_sent_bytes_per_second"
 	LoadPageReads        = "page_reads_per_second" // InnoDB pages that were not in memory
 
-	// Of a proxy. All are rates, so that those of several add up.
+	// Of a proxy. All but two are rates, so that those of several add up.
 	LoadStatements     = "proxy_statements_per_second"    // commands that servers answered
 	LoadWaits          = "proxy_waits_per_second"         // statements that waited for a connection because of a limit
 	LoadWaitTime       = "proxy_wait_seconds_per_second"  // how long, together
 	LoadReplicaReads   = "proxy_replica_reads_per_second" // commands that replicas answered
 	LoadForcedReads    = "proxy_forced_reads_per_second"  // reads on the primary because no replica could serve them
 	LoadWaitingClients = "proxy_waiting"                  // sessions that wait for a connection now; no rate
+	// Beside LoadClients, the sessions that there are.
+	LoadNewClients = "proxy_new_clients_per_second"
 )

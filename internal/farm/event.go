@@ -141,3 +141,12 @@ func checkEventField(key, value string) error {
 	}
 	return nil
 }
+
+// FieldText makes a text one that a field of an event can have.
+func FieldText(text string) string {
+	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "\uFFFD")
+	if len(text) > MaxEventFieldValue {
+		text = strings.ToValidUTF8(text[:MaxEventFieldValue], "") // a character may be cut
+	}
+	return text
+}

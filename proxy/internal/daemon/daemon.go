@@ -81,6 +81,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		ConnectTimeout: time.Duration(c.Pool.ConnectTimeout), ResetTimeout: time.Duration(c.Pool.ConnectTimeout),
 		TLS: backend.TLS{Config: servers, Required: servers != nil && !optional}, Report: d.monitor.Report,
 	}, metrics)
+	d.registry.Register(metrics)
 	d.index = consistency.NewIndex(d.monitor, time.Duration(c.Health.Timeout), metrics)
 	d.deps = session.Deps{
 		Index: d.index, Progress: consistency.NewProgress(),

@@ -460,6 +460,12 @@ func TestConsole(t *testing.T) {
 		}
 		_ = rows.Close()
 	}
+	if n := metric(t, r, "farmhand_proxy_sessions"); n != 1 {
+		t.Errorf("the metrics show %v sessions", n)
+	}
+	if n := metric(t, r, "farmhand_proxy_sessions_begun_total"); n < 1 {
+		t.Errorf("the metrics show that %v sessions have begun", n)
+	}
 	if _, err := c.QueryContext(t.Context(), "SHOW FARMHAND NONSENSE"); err == nil || !strings.Contains(err.Error(), "SERVERS") {
 		t.Errorf("a wrong question is answered with %v", err)
 	}

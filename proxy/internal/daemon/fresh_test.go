@@ -213,7 +213,7 @@ func TestSemantics32SessionsShareAQueryForThePosition(t *testing.T) {
 	}
 }
 
-// metric is the value of a counter without labels.
+// metric is the value of a counter or a gauge without labels.
 func metric(t *testing.T, r *running, name string) float64 {
 	t.Helper()
 	families, err := r.metrics.Gather()
@@ -222,7 +222,7 @@ func metric(t *testing.T, r *running, name string) float64 {
 	}
 	for _, f := range families {
 		if f.GetName() == name {
-			return f.GetMetric()[0].GetCounter().GetValue()
+			return f.GetMetric()[0].GetCounter().GetValue() + f.GetMetric()[0].GetGauge().GetValue()
 		}
 	}
 	t.Fatalf("no metric %s", name)

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/wire"
 )
@@ -126,7 +128,8 @@ func (h *shared) snapshot() Info {
 // Registry knows the sessions by their connection ids. Its methods may be
 // called by any goroutine.
 type Registry struct {
-	next atomic.Uint32
+	next  atomic.Uint32
+	begun atomic.Uint64 // sessions that there ever were
 
 	mu       sync.Mutex
 	sessions map[uint32]*Session
@@ -142,12 +145,29 @@ func NewRegistry() *Registry {
 	return &Registry{sessions: map[uint32]*Session{}}
 }
 
+// Register has reg show how many sessions there are.
+func (r *Registry) Register(reg prometheus.Registerer) {
+	reg.MustRegister(
+		prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+			Name: "farmhand_proxy_sessions", Help: "Sessions of clients that there are.",
+		}, func() float64 {
+			r.mu.Lock()
+			defer r.mu.Unlock()
+			return float64(len(r.sessions))
+		}),
+		prometheus.NewCounterFunc(prometheus.CounterOpts{
+			Name: "farmhand_proxy_sessions_begun_total", Help: "Sessions of clients that have begun.",
+		}, func() float64 { return float64(r.begun.Load()) }),
+	)
+}
+
 // NextID returns the connection id for a new client.
 func (r *Registry) NextID() uint32 { return firstID | r.next.Add(1) }
 
 func (r *Registry) add(s *Session) {
 	s.shared.info.Started = s.began
 	s.shared.end(s)
+	r.begun.Add(1)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.sessions[s.id] = s

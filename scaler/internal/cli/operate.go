@@ -68,15 +68,15 @@ terminated: scaler switchover first.`,
 
 func drain() *cobra.Command {
 	c := &cobra.Command{
-		Use: "drain NAME", Short: "send a replica no new reads; it stays",
+		Use: "drain NAME", Short: "send a replica no new reads, or a web node no new clients; it stays",
 		Args: cobra.ExactArgs(1),
 	}
 	a := askFlags(c, false)
-	undo := c.Flags().Bool("undo", false, "send it reads again")
+	undo := c.Flags().Bool("undo", false, "take it into use again")
 	c.RunE = func(c *cobra.Command, args []string) error {
-		what := "send " + args[0] + " no new reads"
+		what := "drain " + args[0]
 		if *undo {
-			what = "send " + args[0] + " reads again"
+			what = "take " + args[0] + " into use again"
 		}
 		return a.do(c, daemon.OpDrain, map[string]string{"name": args[0], "undo": strconv.FormatBool(*undo)}, what)
 	}

@@ -293,5 +293,6 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	if l.assignment, err = registry.ClusterRecord(name, cluster.Record); err != nil {
 		return nil, err
 	}
-	return l, nil
+	l.departing, err = registry.ClusterRecord(name, cluster.DeparturesRecord)
+	return l, err
 }

@@ -36,6 +36,7 @@ type leader struct {
 	farm       *farmfile.Farm
 	database   string // the name of the farm's role of kind mysql, and of its cluster
 	assignment registry.Record
+	departing  registry.Record
 	provider   provider.Provider
 	token      func(ctx context.Context, role, name string) (string, error)
 	log        *zap.Logger
@@ -49,6 +50,7 @@ type leader struct {
 
 	memory      memory
 	kept        []byte // the memory as the registry has it
+	departed    []byte // the departures as this leader has written them
 	instances   []provider.Instance
 	listed      time.Time
 	errands     *errands
@@ -150,6 +152,9 @@ func (l *leader) round(ctx context.Context) error {
 		return err
 	}
 	if err := l.remember(ctx); err != nil {
+		return err
+	}
+	if err := l.depart(ctx, &m); err != nil {
 		return err
 	}
 	if err := l.carryOut(ctx); err != nil {

@@ -114,7 +114,7 @@ func (l *leader) terminate(m *moment, o registry.Operation, begun bool) answer {
 
 // leavingText is how far an instance is on its way out, for people.
 func (l *leader) leavingText(m *moment, name string) string {
-	s, _, _ := l.known(name)
+	s, role, _ := l.known(name)
 	part, assigned := m.assignment.Server(name)
 	_, there := l.instance(name)
 	switch leave := s.Leaving; {
@@ -128,15 +128,26 @@ func (l *leader) leavingText(m *moment, name string) string {
 		return name + " shuts down"
 	case !leave.Retire.IsZero() && leave.Told.IsZero():
 		return name + " has no clients any more, and is kept while commits need it"
+	case !leave.Stays && l.hooksText(m, role, name) != "":
+		return name + " " + l.hooksText(m, role, name)
 	case leave.Drained.IsZero():
 		return name + " is drained"
 	case leave.Stays:
-		return name + " takes no new reads"
+		return name + " " + l.drained(role)
 	}
-	return name + " takes no new reads; its clients may end what they do"
+	return name + " " + l.drained(role) + "; its clients may end what they do"
 }
 
-// drain is asked by a person: no new reads, or reads again.
+// drained is what a drained server of the role is, for people.
+func (l *leader) drained(role string) string {
+	if l.farm.Roles[role].Kind == farmfile.WebKind {
+		return "is shown as leaving to what leads clients to it"
+	}
+	return "takes no new reads"
+}
+
+// drain is asked by a person: no new reads, or reads again; no new clients of a web
+// node, or clients again.
 func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
 	name := o.Args["name"]
 	i, there := l.instance(name)
@@ -144,8 +155,6 @@ func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
 	switch leave := s.Leaving; {
 	case !there:
 		return refused("there is no instance %q; there are %s", name, l.instanceNames())
-	case i.Kind != farmfile.MySQLKind:
-		return refused("%s is no database server; scaler terminate drains a web node as it stops it", name)
 	case o.Args["undo"] == "true":
 		if leave == nil {
 			return finished("%s was not to leave", name)
@@ -155,9 +164,12 @@ func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
 			return refused("%s is to be terminated", name)
 		}
 		l.memory.Roles[role] = next
+		if i.Kind == farmfile.WebKind {
+			return finished("%s is shown as up again", name)
+		}
 		return finished("%s takes reads again when it has caught up", name)
 	case begun && leave != nil && !leave.Drained.IsZero():
-		return finished("%s takes no new reads", name)
+		return finished("%s %s", name, l.drained(role))
 	case primary(m.assignment, name):
 		return refused("%s is the primary: scaler switchover first", name)
 	case !known:

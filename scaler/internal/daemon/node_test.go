@@ -28,10 +28,11 @@ type nodes struct {
 
 	mu    sync.Mutex
 	stops map[string]func()
+	stuck map[string]bool // nodes whose hooks do not end
 }
 
 func newNodes(t *testing.T) *nodes {
-	n := &nodes{t: t, dir: t.TempDir(), Fake: &providertest.Fake{}, stops: map[string]func(){}}
+	n := &nodes{t: t, dir: t.TempDir(), Fake: &providertest.Fake{}, stops: map[string]func(){}, stuck: map[string]bool{}}
 	n.Launched, n.Terminated = n.begin, n.crash
 	t.Cleanup(func() {
 		n.mu.Lock()
@@ -117,6 +118,13 @@ func (n *nodes) run(ctx context.Context, s provider.Spec, i provider.Instance) (
 			return err
 		})
 	})
+	departures, err := registry.ClusterRecord(s.Cluster, cluster.DeparturesRecord)
+	if err != nil {
+		return err
+	}
+	group.Go("hooks", func(ctx context.Context) error {
+		return client.Watch(ctx, departures, func(v registry.Value) error { return n.hooks(ctx, client, s.Name, v) })
+	})
 	group.Go("report", func(ctx context.Context) error {
 		tick := time.NewTicker(300 * time.Millisecond)
 		defer tick.Stop()
@@ -140,6 +148,36 @@ func (n *nodes) run(ctx context.Context, s provider.Spec, i provider.Instance) (
 		}
 	})
 	return group.Wait()
+}
+
+// stick makes a node's hooks hang, or end from the next departure on.
+func (n *nodes) stick(name string, stuck bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.stuck[name] = stuck
+}
+
+// hooks says that all hooks have ended, unless the node's are stuck.
+func (n *nodes) hooks(ctx context.Context, client *registry.Client, name string, v registry.Value) error {
+	n.mu.Lock()
+	stuck := n.stuck[name]
+	n.mu.Unlock()
+	d, err := cluster.DecodeDepartures(v.Data)
+	if err != nil || stuck || v.Lost != nil {
+		return err
+	}
+	r := cluster.HooksReport{Name: name}
+	for _, one := range d.Hosts {
+		r.Ended = append(r.Ended, cluster.EndedHooks{Event: one.Event, Failed: len(one.Event) % 2})
+	}
+	data, err := r.Encode()
+	if err != nil {
+		return err
+	}
+	if err = client.Report(ctx, cluster.HooksReportName, data); errors.Is(err, registry.ErrUnavailable) {
+		err = nil
+	}
+	return err
 }
 
 // report is what a node that has done everything says.

@@ -28,9 +28,9 @@ func (l *leader) sizes(ctx context.Context, m *moment) error {
 	decisions := map[string]decide.Decision{}
 	for role := range sortedRoles(l.farm) {
 		policy, held := l.policy(role), l.held(m, role)
-		r := roles.Role{Name: role, Policy: policy, Limits: roles.DefaultLimits(), Measure: l.measured.measure(l.farm, role, len(policy.Metrics) > 0, m)}
+		r := roles.Role{Name: role, Policy: policy, Limits: l.limits(role), Measure: l.measured.measure(l.farm, role, len(policy.Metrics) > 0, m)}
 		in := l.inputs(m, role)
-		in.Paused = held != ""
+		in.Paused, in.Hooks = held != "", l.hooks(m, role)
 		result := r.Next(l.memory.Roles[role], in, m.now)
 		l.memory.take(role, result.State)
 		l.servers[role] = result.Servers
@@ -111,7 +111,12 @@ func (l *leader) inputs(m *moment, role string) roles.Inputs {
 // webReport is what a web node's report, which came at heard, says of it.
 func webReport(r *cluster.WebReport, heard time.Time) roles.Report {
 	report := roles.Report{Heard: heard, Well: r.PID != 0}
-	if clients, ok := r.Load[cluster.LoadClients]; ok {
+	clients, known := r.Load[cluster.LoadClients]
+	begun, counted := r.Load[cluster.LoadNewClients]
+	if known && counted {
+		if begun > 0 { // PHP's sessions are short: most of the time there may be none
+			clients = max(clients, 1)
+		}
 		report.Clients = &clients
 	}
 	return report

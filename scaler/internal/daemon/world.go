@@ -42,6 +42,7 @@ type world struct {
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
 	webs       map[string]arrived[*cluster.WebReport]
+	hooks      map[string]*cluster.HooksReport // what each node has said last
 	assignment *cluster.Assignment
 	operations []registry.Operation
 	known      time.Time // since when nothing is missing; zero if something is
@@ -64,6 +65,7 @@ func newWorld(wake func()) *world {
 			watchedMembers: errNotYet, watchedReports: errNotYet, watchedAssignment: errNotYet, watchedOperations: errNotYet,
 		},
 		databases: map[string]arrived[*cluster.Report]{}, webs: map[string]arrived[*cluster.WebReport]{},
+		hooks: map[string]*cluster.HooksReport{},
 	}
 }
 
@@ -142,6 +144,13 @@ func (w *world) take(r registry.Reported, at time.Time) {
 			return
 		}
 		w.webs[r.Node] = arrived[*cluster.WebReport]{report, at}
+	case cluster.HooksReportName:
+		report, err := cluster.DecodeHooksReport(r.Data)
+		if r.Gone || err != nil {
+			delete(w.hooks, r.Node)
+			return
+		}
+		w.hooks[r.Node] = report
 	}
 }
 
@@ -175,6 +184,7 @@ type moment struct {
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
 	webs       map[string]arrived[*cluster.WebReport]
+	hooks      map[string]*cluster.HooksReport // what each node has said last
 	assignment *cluster.Assignment
 	operations []registry.Operation
 }
@@ -184,7 +194,7 @@ func (w *world) look(now time.Time) (moment, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := moment{
-		now: now, members: w.members, databases: maps.Clone(w.databases), webs: maps.Clone(w.webs),
+		now: now, members: w.members, databases: maps.Clone(w.databases), webs: maps.Clone(w.webs), hooks: maps.Clone(w.hooks),
 		assignment: w.assignment, operations: w.operations,
 	}
 	var texts []string

@@ -31,7 +31,7 @@ func defaults() values {
 		second = Duration(time.Second)
 		minute = Duration(time.Minute)
 	)
-	hooks := func() Hooks { return Hooks{TimeLimit: 30 * second, Events: Events{}} }
+	hooks := func() Hooks { return Hooks{TimeLimit: 30 * second, Wait: 5 * minute, Events: Events{}} }
 	metric := func(kind MetricKind, out, in float64) Metric {
 		m := Metric{
 			Kind: kind, Window: minute,

@@ -37,6 +37,7 @@ func (HookMode) choices() []string { return []string{string(Sync), string(Async)
 type Hooks struct {
 	Directory string   `yaml:"directory" is:"path?" about:"its EVENT/NN-name are run in the order of their names; \"\" for no hooks"`
 	TimeLimit Duration `yaml:"time_limit" is:"1s..1h" about:"how long each hook may take"`
+	Wait      Duration `yaml:"wait" is:"0..24h" about:"how long a server that is to be terminated is kept at most for the hooks of before-host-terminate, of all servers together; 0 for not at all"`
 	Events    Events   `yaml:"events" about:"what differs for single events, by the event's name"`
 }
 

@@ -27,7 +27,7 @@ func (l *Local) write(s Spec, r *record) error {
 	config := mapping{
 		"name": s.Name, "state": p.of(s.Name, "state"),
 		"farm":  mapping{"directory": p.node(s.Name), "token_file": p.token(s.Name), "name": s.Name},
-		"hooks": mapping{"directory": s.Role.Hooks.Directory, "time_limit": s.Role.Hooks.TimeLimit},
+		"hooks": hooksConfig(s.Role.Hooks),
 	}
 	switch s.Role.Kind {
 	case farmfile.MySQLKind:
@@ -53,6 +53,14 @@ func (l *Local) write(s Spec, r *record) error {
 		return err
 	}
 	return atomicfile.Write(p.config(s.Name), text, 0o644, nil)
+}
+
+func hooksConfig(h farmfile.Hooks) mapping {
+	events := mapping{}
+	for event := range h.Events {
+		events[string(event)] = mapping{"time_limit": h.Of(event).TimeLimit}
+	}
+	return mapping{"directory": h.Directory, "time_limit": h.TimeLimit, "events": events}
 }
 
 func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {

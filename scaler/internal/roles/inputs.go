@@ -20,6 +20,9 @@ type Inputs struct {
 	Assignment *cluster.Assignment
 	// Proxies are the web nodes through which a role of kind mysql is used.
 	Proxies []Proxy
+	// Hooks are how far the hooks of before-host-terminate are of the servers that leave,
+	// by their names; of one that is missing none is waited for.
+	Hooks map[string]Hooks
 	// Sources are servers that somebody else copies from, such as a backup.
 	Sources map[string]bool
 	// Paused keeps what is not under way from being begun.
@@ -55,6 +58,13 @@ func DatabaseReport(r *cluster.Report, heard time.Time) Report {
 		report.Clients = &clients
 	}
 	return report
+}
+
+// Hooks are those of the farm's nodes that run before one server's end.
+type Hooks struct {
+	Told    bool     // a node has been told
+	Pending []string // the nodes on which they have not ended
+	Failed  []string // the nodes on which not all ended well
 }
 
 // Proxy is a web node's.

@@ -1,6 +1,7 @@
 package roles
 
 import (
+	"strings"
 	"time"
 
 	"farmhand/internal/cluster"
@@ -18,6 +19,8 @@ type Leaving struct {
 	Stays bool `json:"stays,omitempty"`
 	// Lost says that it was given up: there is nothing to be drained.
 	Lost bool `json:"lost,omitempty"`
+	// Hooked is from when nothing waits any more for the hooks of its before-host-terminate.
+	Hooked time.Time `json:"hooked,omitzero"`
 	// Drained is when the assignment said that it takes no new reads, Serial of which
 	// assignment that was.
 	Drained time.Time `json:"drained,omitzero"`
@@ -94,13 +97,13 @@ func (n *next) leave() {
 		switch l := s.Leaving; {
 		case l == nil:
 			if n.discards(&s, see, ready) {
-				s.Leaving = &Leaving{Why: s.Why, Since: n.now, Lost: true, Drained: n.now, Retire: n.now}
+				s.Leaving = &Leaving{Why: s.Why, Since: n.now, Lost: true, Hooked: n.now, Drained: n.now, Retire: n.now}
 				n.note("the instance of %s, which was lost, is to go", name)
 			}
 		case n.recall(name, l, see):
 			s.Leaving = nil
 		default:
-			n.advance(&s, see)
+			n.advance(name, &s, see)
 		}
 		n.state.Servers[name] = s
 	}
@@ -144,7 +147,7 @@ func (n *next) others(name string) int {
 }
 
 // advance moves one server on its way out.
-func (n *next) advance(s *Server, see sight) {
+func (n *next) advance(name string, s *Server, see sight) {
 	l := s.Leaving
 	if l.Drained.IsZero() && (!see.assigned || see.part.State != farm.Serving) {
 		l.Drained = n.now
@@ -152,11 +155,15 @@ func (n *next) advance(s *Server, see sight) {
 			l.Serial = n.in.Assignment.Serial
 		}
 	}
-	if l.Stays || l.Drained.IsZero() {
+	if l.Stays {
+		return
+	}
+	n.awaitHooks(name, l)
+	if l.Drained.IsZero() {
 		return
 	}
 	if l.Retire.IsZero() {
-		if !n.letGo(s, see) {
+		if l.Hooked.IsZero() || !n.letGo(s, see) {
 			return
 		}
 		l.Retire = n.now
@@ -168,6 +175,29 @@ func (n *next) advance(s *Server, see sight) {
 	if l.Terminate.IsZero() && !l.Told.IsZero() && n.ended(l, see) {
 		l.Terminate = n.now
 	}
+}
+
+// awaitHooks notes when the hooks before the server's end have ended, or have had the
+// time to. They run while it is drained: they may want to use what still works.
+func (n *next) awaitHooks(name string, l *Leaving) {
+	if !l.Hooked.IsZero() {
+		return
+	}
+	hooks, after := n.in.Hooks[name], ""
+	if len(hooks.Failed) > 0 {
+		after = "; not all ended well on " + strings.Join(hooks.Failed, ", ")
+	}
+	switch {
+	case len(hooks.Pending) == 0:
+		if hooks.Told {
+			n.note("the hooks before the end of %s have ended%s", name, after)
+		}
+	case n.now.Sub(l.Since) < n.limits.Hooks:
+		return
+	case n.limits.Hooks > 0:
+		n.note("the hooks before the end of %s have not ended within %v on %s: it goes on its way without them%s", name, n.limits.Hooks, strings.Join(hooks.Pending, ", "), after)
+	}
+	l.Hooked = n.now
 }
 
 // letGo reports whether nobody uses the server any more, or has had the time to stop
@@ -182,6 +212,10 @@ func (n *next) letGo(s *Server, see sight) bool {
 		if n.now.Sub(p.Heard) <= n.limits.Fresh && p.Serial < l.Serial {
 			return false
 		}
+	}
+	// What leads clients to a web node has to hear of it first.
+	if !see.assigned && n.now.Sub(l.Drained) < n.limits.Settle {
+		return false
 	}
 	// The count must be from after the proxies were told.
 	return see.fresh && see.report.Heard.After(l.Drained) && see.report.Clients != nil && *see.report.Clients == 0

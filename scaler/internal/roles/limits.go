@@ -21,6 +21,12 @@ type Limits struct {
 	AllSilent time.Duration
 	// Trouble is how long a server that was ready may be heard of and not be it.
 	Trouble time.Duration
+	// Hooks is how long a server that leaves is kept for the hooks of before-host-terminate;
+	// 0 for not at all.
+	Hooks time.Duration
+	// Settle is how long it may take until no new clients are led to a web node that
+	// leaves.
+	Settle time.Duration
 	// Drain is how long the proxies may take to let go of a server that leaves.
 	Drain time.Duration
 	// Retire is how long a server that leaves may take to shut down.
@@ -36,6 +42,6 @@ func DefaultLimits() Limits {
 		Fresh: 5 * time.Second, Appear: time.Minute,
 		Launch: 10 * time.Minute, Warm: 6 * time.Hour,
 		Silent: time.Minute, AllSilent: 10 * time.Minute, Trouble: 15 * time.Minute,
-		Drain: time.Minute, Retire: 2 * time.Minute, Keep: time.Hour,
+		Hooks: 5 * time.Minute, Settle: 5 * time.Second, Drain: time.Minute, Retire: 2 * time.Minute, Keep: time.Hour,
 	}
 }

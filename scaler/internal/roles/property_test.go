@@ -35,7 +35,7 @@ func TestWhateverHappens(t *testing.T) {
 		// All is healed.
 		w.paused, w.refuses, w.held = false, false, false
 		for name, n := range w.nodes {
-			n.silent, n.unwell, n.clings, n.never, n.runs = false, false, false, false, true
+			n.silent, n.unwell, n.clings, n.never, n.hooked, n.runs = false, false, false, false, false, true
 			if s, ok := w.state.Return(name); ok {
 				w.state = s
 			}
@@ -65,7 +65,7 @@ func happens(t *rapid.T, w *world) {
 	}
 	switch rapid.SampledFrom([]string{
 		"silent", "heard", "silent", "unwell", "well", "stops", "runs", "clings", "vanishes", "load", "load",
-		"paused", "refuses", "held", "leader", "leave", "leave", "return", "nothing",
+		"hooks", "hooks", "paused", "refuses", "held", "leader", "leave", "leave", "return", "nothing",
 	}).Draw(t, "what") {
 	case "silent":
 		pick().silent = true
@@ -82,6 +82,9 @@ func happens(t *rapid.T, w *world) {
 	case "clings":
 		n := pick()
 		n.clings = !n.clings
+	case "hooks":
+		n := pick()
+		n.hooked = !n.hooked
 	case "vanishes":
 		for _, name := range w.names() {
 			if rapid.IntRange(0, 3).Draw(t, "vanishes") == 0 {
@@ -160,6 +163,8 @@ func (c *checker) leaves(t *rapid.T, w *world, s roles.Server, name string, step
 	switch {
 	case w.in.Assignment.Primary == name || part.Task == cluster.Lead:
 		t.Fatalf("%s leaves (%v), and it is the primary", name, step)
+	case step > roles.Drain && len(w.in.Hooks[name].Pending) > 0 && s.Leaving.Hooked.Before(s.Leaving.Since.Add(w.role.Limits.Hooks)) && s.Leaving.Hooked.Equal(w.now) && !s.Leaving.Lost:
+		t.Fatalf("%s leaves (%v), and hooks run", name, step)
 	case step == roles.Retire && part.State == farm.Serving && !s.Leaving.Lost:
 		t.Fatalf("%s is told to shut down, and it serves", name)
 	case step == roles.Terminate && known && part.Task != cluster.Retire:

@@ -2,6 +2,7 @@ package roles_test
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -80,6 +81,66 @@ func TestWebScaleIn(t *testing.T) {
 	if r = w.step(); len(r.Servers) != 2 || r.State.LastIn != w.now {
 		t.Errorf("%+v", r)
 	}
+
+	// Without clients it need not wait, but for those that may be on their way.
+	w = newWorld(false, 3)
+	w.load = 0.2
+	for _, n := range w.nodes {
+		n.idle = true
+	}
+	r = w.until(t, 10*time.Minute, "a decision", func(r roles.Result) bool { return len(r.Leave) > 0 })
+	name, began = r.Decision.Actions[0].Server, w.now
+	w.until(t, 5*time.Minute, "its end", func(r roles.Result) bool { return r.Leave[name] == roles.Terminate })
+	if took := w.now.Sub(began); took < w.role.Limits.Settle || took > w.role.Limits.Settle+10*time.Second {
+		t.Errorf("it was terminated after %v", took)
+	}
+}
+
+// TestHooksAreWaitedFor: while a server is drained, and until they end or their time is
+// over.
+func TestHooksAreWaitedFor(t *testing.T) {
+	for _, database := range []bool{true, false} {
+		for _, ends := range []bool{true, false} {
+			w := newWorld(database, 4)
+			other := w.nodes[w.names()[3]]
+			other.hooked = true
+			w.load = 0.1
+			r := w.until(t, 10*time.Minute, "a decision", func(r roles.Result) bool { return len(r.Leave) > 0 })
+			name, began := r.Decision.Actions[0].Server, w.now
+			told := func(text string) func(roles.Result) bool {
+				return func(r roles.Result) bool {
+					return slices.ContainsFunc(r.Notes, func(n string) bool { return strings.Contains(n, text) })
+				}
+			}
+			if ends {
+				for end := w.now.Add(w.role.Limits.Drain + 2*time.Minute); w.now.Before(end); {
+					if r = w.step(); r.Leave[name] != roles.Drain {
+						t.Fatalf("%s goes on: %v", name, r.Leave)
+					}
+				}
+				other.hooked = false
+				r = w.until(t, 10*time.Second, "the end of the hooks", told("the hooks before the end of "+name+" have ended"))
+			} else {
+				r = w.until(t, 10*time.Minute, "the end of patience", told("have not ended within 5m0s on "+w.names()[3]))
+				if took := w.now.Sub(began); took < w.role.Limits.Hooks || took > w.role.Limits.Hooks+10*time.Second {
+					t.Errorf("they were waited for %v", took)
+				}
+			}
+			if r.Leave[name] == roles.Drain {
+				t.Errorf("%s stays drained", name)
+			}
+			w.until(t, 5*time.Minute, "its end", func(r roles.Result) bool { return of(r, name) == 0 })
+		}
+	}
+}
+
+// TestHooksOfALostServer: what was given up is not kept for hooks.
+func TestHooksOfALostServer(t *testing.T) {
+	w := newWorld(false, 3)
+	w.nodes["web1"].hooked, w.nodes["web2"].never, w.nodes["web2"].runs = true, true, false
+	w.load = 1.2
+	w.until(t, 10*time.Minute, "its loss", func(r roles.Result) bool { return of(r, "web2") == decide.Lost })
+	w.until(t, w.role.Limits.Keep+time.Minute, "its end", func(r roles.Result) bool { return r.Leave["web2"] == roles.Terminate })
 }
 
 // TestClientsThatStay: who does not let go is waited for, but not for ever.

@@ -29,6 +29,8 @@ type node struct {
 	launched, warm, drained, retired time.Time
 	runs                             bool
 	silent, unwell, never, clings    bool // what is wrong with it
+	hooked                           bool // its hooks do not end
+	idle                             bool // it has no clients
 	kept                             roles.Report
 }
 
@@ -124,13 +126,26 @@ func (w *world) look() roles.Inputs {
 		in.Instances = append(in.Instances, roles.Instance{Name: name, Launched: n.launched, Runs: n.runs})
 		if n.speaks(w.now) {
 			clients := 5.0
-			if !n.drained.IsZero() && w.now.Sub(n.drained) > letGoTime && !n.clings {
+			if n.idle || !n.drained.IsZero() && w.now.Sub(n.drained) > letGoTime && !n.clings {
 				clients = 0
 			}
 			n.kept = roles.Report{Heard: w.now, Well: !n.unwell, Clients: &clients, Retired: !n.retired.IsZero() && w.now.Sub(n.retired) > stopTime}
 		}
 		in.Members[name] = n.speaks(w.now)
 		in.Reports[name] = n.kept
+	}
+	in.Hooks = map[string]roles.Hooks{}
+	for name, s := range w.state.Servers {
+		if s.Leaving == nil {
+			continue
+		}
+		hooks := roles.Hooks{Told: true}
+		for _, node := range w.names() {
+			if w.nodes[node].hooked {
+				hooks.Pending = append(hooks.Pending, node)
+			}
+		}
+		in.Hooks[name] = hooks
 	}
 	if w.a != nil {
 		serial := w.a.Serial

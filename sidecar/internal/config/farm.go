@@ -37,6 +37,18 @@ func (c *Config) NodeName() string {
 	return c.Name
 }
 
+// ClusterName is the cluster of the farm that the node is of or connects to; empty if
+// it does not go by the farm's registry.
+func (c *Config) ClusterName() string {
+	if c.Role == "mysql" {
+		return c.MySQL.Cluster
+	}
+	if c.Membership.Source != "registry" {
+		return ""
+	}
+	return c.Membership.Registry.Cluster
+}
+
 // NodeAddress is where the others reach what the node serves; empty if nowhere.
 func (c *Config) NodeAddress() string {
 	if c.Farm.Address == "" && c.Role == "mysql" {

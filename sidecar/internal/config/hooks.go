@@ -2,10 +2,13 @@ package config
 
 import (
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"net/url"
+	"slices"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/service"
 )
 
@@ -17,6 +20,8 @@ type Hooks struct {
 	// end by itself.
 	TimeLimit service.Duration `yaml:"time_limit"`
 	KillAfter service.Duration `yaml:"kill_after"`
+	// Events are what differs for the hooks of single events, by the event's name.
+	Events map[string]HookEvent `yaml:"events"`
 	// Output is how much is kept of what a hook says.
 	Output service.Size `yaml:"output"`
 	// Attempts is how often the hooks of an event are begun, if the sidecar is
@@ -29,6 +34,12 @@ type Hooks struct {
 	// SecretFiles hold what must not stand in the journal.
 	SecretFiles []string `yaml:"secret_files"`
 	Webhook     Webhook  `yaml:"webhook"`
+}
+
+// HookEvent is how the hooks of one event are run.
+type HookEvent struct {
+	// TimeLimit is how long each may take; 0 for the time limit of all hooks.
+	TimeLimit service.Duration `yaml:"time_limit"`
 }
 
 // Webhook is where events are posted to.
@@ -44,6 +55,7 @@ type Webhook struct {
 
 func defaultHooks() Hooks {
 	return Hooks{
+		Events:    map[string]HookEvent{},
 		TimeLimit: duration("30s"), KillAfter: duration("5s"), Output: 16 << 10, Attempts: 5, Parallel: 4, Journal: 4 << 20,
 		SecretFiles: []string{},
 		Webhook:     Webhook{TimeLimit: duration("5s"), Attempts: 4, FirstWait: duration("1s")},
@@ -76,6 +88,13 @@ func (h Hooks) validate(path string) service.Problems {
 	}
 	p.DurationBetween(path+".time_limit", h.TimeLimit, duration("10ms"), duration("24h"))
 	p.DurationBetween(path+".kill_after", h.KillAfter, 0, duration("10m"))
+	for _, name := range slices.Sorted(maps.Keys(h.Events)) {
+		at := path + ".events." + name
+		if !slices.Contains(farm.EventKinds(), farm.EventKind(name)) {
+			p.Add(at, "there is no such event")
+		}
+		p.DurationBetween(at+".time_limit", h.Events[name].TimeLimit, 0, duration("24h"))
+	}
 	p.SizeBetween(path+".output", h.Output, 0, 1<<20)
 	p.Between(path+".attempts", h.Attempts, 1, 1000)
 	p.Between(path+".parallel", h.Parallel, 1, 100)

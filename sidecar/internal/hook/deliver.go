@@ -87,6 +87,9 @@ func (r *Runner) deliver(finish, now context.Context, e entry, free func()) {
 			free()
 		}
 	}
+	if !d.interrupted.Load() && len(later) > 0 {
+		r.ended(event.ID, false)
+	}
 	if !d.interrupted.Load() {
 		d.together(later)
 	}
@@ -180,7 +183,7 @@ func (d *delivery) run(s script) {
 	secrets, err := mask.Read(d.r.o.Secrets)
 	o := command.Run(d.now, command.Command{
 		Args: []string{s.path}, Env: d.environment(), Stdin: d.body,
-		Limit: d.r.o.Limit, Grace: d.r.o.Grace, Output: d.r.o.Output + secrets.Longest(),
+		Limit: d.r.o.limit(d.event.Kind), Grace: d.r.o.Grace, Output: d.r.o.Output + secrets.Longest(),
 	})
 	switch {
 	case err != nil:
@@ -256,4 +259,5 @@ func (d *delivery) end(result, detail string) {
 		r.Detail = strings.TrimSpace(r.Detail + " (the fields are withheld, since they could not be searched for secrets)")
 	}
 	d.r.write(r)
+	d.r.ended(d.event.ID, true)
 }

@@ -74,12 +74,19 @@ func (w *world) hook(t *testing.T, kind farm.EventKind, name, script string) str
 
 func (w *world) start(t *testing.T) {
 	t.Helper()
+	w.run(t)
+}
+
+// run is start, and returns the runner.
+func (w *world) run(t *testing.T) *Runner {
+	t.Helper()
 	r, err := NewRunner(w.options)
 	must(t, err)
 	now, stopNow := context.WithCancel(context.Background())
 	finish, stop := context.WithCancel(now)
 	w.stop, w.stopNow, w.done = stop, stopNow, make(chan error, 1)
 	go func() { w.done <- errors.Join(r.Run(finish, now), r.Close()) }()
+	return r
 }
 
 // end lets what runs end; kill does not.

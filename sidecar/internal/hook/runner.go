@@ -1,6 +1,7 @@
 package hook
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,6 +27,8 @@ type Options struct {
 	// Grace.
 	Limit, Grace time.Duration
 	Output       int // bytes kept of what a hook says
+	// Limits take the place of Limit for the hooks of single events, if not 0.
+	Limits map[farm.EventKind]time.Duration
 	// Attempts is how often the hooks of one event are begun at most.
 	Attempts int
 	Parallel int   // hosts whose hooks run at the same time
@@ -33,6 +36,11 @@ type Options struct {
 	Secrets  []string
 	Webhook  Webhook
 	Log      *zap.Logger
+}
+
+// limit is how long a hook of the event may take.
+func (o *Options) limit(kind farm.EventKind) time.Duration {
+	return cmp.Or(o.Limits[kind], o.Limit)
 }
 
 // maxAsync bounds the asynchronous hooks that run at the same time.
@@ -54,6 +62,7 @@ type Runner struct {
 	client  *http.Client
 	async   chan struct{} // holds one for each asynchronous hook that runs
 	unlock  func()
+	waiting
 }
 
 // NewRunner takes hold of the state directory. Close gives it back.
@@ -78,7 +87,7 @@ func NewRunner(o Options) (r *Runner, err error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Runner{o: o, spool: spool, journal: journal, client: newClient(), async: make(chan struct{}, maxAsync), unlock: unlock}, nil
+	return &Runner{o: o, spool: spool, journal: journal, client: newClient(), async: make(chan struct{}, maxAsync), unlock: unlock, waiting: newWaiting()}, nil
 }
 
 func runnerLock(state string) string { return filepath.Join(state, "lock") }

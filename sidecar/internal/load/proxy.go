@@ -50,8 +50,10 @@ func (p *Proxy) Sample(ctx context.Context, now time.Time) (map[string]float64, 
 		waits    = "farmhand_proxy_server_connection_wait_seconds"
 		forced   = "farmhand_proxy_reads_on_primary_total"
 		waiting  = "farmhand_proxy_server_connections_waiting"
+		sessions = "farmhand_proxy_sessions"
+		begun    = "farmhand_proxy_sessions_begun_total"
 	)
-	if families[commands] == nil || families[waits] == nil || families[forced] == nil {
+	if families[commands] == nil || families[waits] == nil || families[forced] == nil || families[sessions] == nil || families[begun] == nil {
 		return nil, fmt.Errorf("measure the proxy: %s does not show the metrics of a proxy", p.url)
 	}
 	replica := func(m *dto.Metric) bool {
@@ -64,15 +66,19 @@ func (p *Proxy) Sample(ctx context.Context, now time.Time) (map[string]float64, 
 	}
 	all := func(*dto.Metric) bool { return true }
 	count := func(m *dto.Metric) float64 { return float64(m.GetHistogram().GetSampleCount()) }
+	gauge := func(m *dto.Metric) float64 { return m.GetGauge().GetValue() }
+	counter := func(m *dto.Metric) float64 { return m.GetCounter().GetValue() }
 	load := map[string]float64{
-		cluster.LoadWaitingClients: sum(families[waiting], all, func(m *dto.Metric) float64 { return m.GetGauge().GetValue() }),
+		cluster.LoadClients:        sum(families[sessions], all, gauge),
+		cluster.LoadWaitingClients: sum(families[waiting], all, gauge),
 	}
 	maps.Copy(load, p.rates.next(now, map[string]float64{
 		cluster.LoadStatements:   sum(families[commands], all, count),
 		cluster.LoadReplicaReads: sum(families[commands], replica, count),
 		cluster.LoadWaits:        sum(families[waits], all, count),
 		cluster.LoadWaitTime:     sum(families[waits], all, func(m *dto.Metric) float64 { return m.GetHistogram().GetSampleSum() }),
-		cluster.LoadForcedReads:  sum(families[forced], all, func(m *dto.Metric) float64 { return m.GetCounter().GetValue() }),
+		cluster.LoadForcedReads:  sum(families[forced], all, counter),
+		cluster.LoadNewClients:   sum(families[begun], all, counter),
 	}))
 	return load, nil
 }

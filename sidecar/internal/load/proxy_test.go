@@ -23,6 +23,8 @@ type shown struct {
 	waits    prometheus.Histogram
 	forced   *prometheus.CounterVec
 	waiting  *prometheus.GaugeVec
+	sessions prometheus.Gauge
+	begun    prometheus.Counter
 }
 
 func show() (shown, http.Handler) {
@@ -33,7 +35,9 @@ func show() (shown, http.Handler) {
 		forced:   prometheus.NewCounterVec(prometheus.CounterOpts{Name: "farmhand_proxy_reads_on_primary_total"}, []string{"reason"}),
 		waiting:  prometheus.NewGaugeVec(prometheus.GaugeOpts{Name: "farmhand_proxy_server_connections_waiting"}, []string{"server"}),
 	}
-	reg.MustRegister(s.commands, s.waits, s.forced, s.waiting)
+	s.sessions = prometheus.NewGauge(prometheus.GaugeOpts{Name: "farmhand_proxy_sessions"})
+	s.begun = prometheus.NewCounter(prometheus.CounterOpts{Name: "farmhand_proxy_sessions_begun_total"})
+	reg.MustRegister(s.commands, s.waits, s.forced, s.waiting, s.sessions, s.begun)
 	s.commands.WithLabelValues("primary")
 	s.commands.WithLabelValues("replica")
 	s.forced.WithLabelValues("behind")
@@ -55,7 +59,7 @@ func TestProxy(t *testing.T) {
 		}
 		return got
 	}
-	want(t, sample(0), map[string]float64{cluster.LoadWaitingClients: 0})
+	want(t, sample(0), map[string]float64{cluster.LoadWaitingClients: 0, cluster.LoadClients: 0})
 	for range 30 {
 		s.commands.WithLabelValues("primary").Observe(0.001)
 	}
@@ -68,14 +72,17 @@ func TestProxy(t *testing.T) {
 	s.forced.WithLabelValues("no_replica").Add(6)
 	s.waiting.WithLabelValues("db1").Set(2)
 	s.waiting.WithLabelValues("db2").Set(3)
+	s.sessions.Set(7)
+	s.begun.Add(12)
 	want(t, sample(2*time.Second), map[string]float64{
 		cluster.LoadStatements: 50, cluster.LoadReplicaReads: 35, cluster.LoadWaits: 1, cluster.LoadWaitTime: 0.5,
 		cluster.LoadForcedReads: 5, cluster.LoadWaitingClients: 5,
+		cluster.LoadClients: 7, cluster.LoadNewClients: 6,
 	})
 	// A proxy that was started anew counts from zero: nobody knows what was between.
 	_, handler = show()
-	want(t, sample(4*time.Second), map[string]float64{cluster.LoadWaitingClients: 0})
-	if got := sample(6 * time.Second); got[cluster.LoadStatements] != 0 || len(got) != 6 {
+	want(t, sample(4*time.Second), map[string]float64{cluster.LoadWaitingClients: 0, cluster.LoadClients: 0})
+	if got := sample(6 * time.Second); got[cluster.LoadStatements] != 0 || len(got) != 8 {
 		t.Errorf("an idle proxy: %v", got)
 	}
 	// What is no proxy has no metrics of one.

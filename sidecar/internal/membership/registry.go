@@ -25,16 +25,21 @@ type RegistryOptions struct {
 }
 
 // Registry is the membership that the farm's registry has: the database servers
-// are those of the cluster's assignment, the other hosts the farm's members.
+// are those of the cluster's assignment, the other hosts the farm's members, of which
+// those leave that the cluster's departures name.
 type Registry struct {
-	o      RegistryOptions
-	record registry.Record
+	o                  RegistryOptions
+	record, departures registry.Record
 }
 
 // NewRegistry returns the source that is the registry.
 func NewRegistry(o RegistryOptions) (*Registry, error) {
 	record, err := registry.ClusterRecord(o.Cluster, cluster.Record)
-	return &Registry{o, record}, err
+	if err != nil {
+		return nil, err
+	}
+	departures, err := registry.ClusterRecord(o.Cluster, cluster.DeparturesRecord)
+	return &Registry{o, record, departures}, err
 }
 
 // afterGap is how long after a time without the registry a member that is missing
@@ -44,10 +49,13 @@ const afterGap = 30 * time.Second
 
 // Run implements [Source].
 func (r *Registry) Run(ctx context.Context, observer Observer) error {
-	values, views := make(chan registry.Value), make(chan registry.MembersView)
+	values, departures, views := make(chan registry.Value), make(chan registry.Value), make(chan registry.MembersView)
 	group := service.NewGroup(ctx)
 	group.Go("assignment", func(ctx context.Context) error {
 		return r.o.Watch(ctx, r.record, func(v registry.Value) error { return send(ctx, values, v) })
+	})
+	group.Go("departures", func(ctx context.Context) error {
+		return r.o.Watch(ctx, r.departures, func(v registry.Value) error { return send(ctx, departures, v) })
 	})
 	group.Go("members", func(ctx context.Context) error {
 		return r.o.Members(ctx, func(v registry.MembersView) error { return send(ctx, views, v) })
@@ -64,6 +72,8 @@ func (r *Registry) Run(ctx context.Context, observer Observer) error {
 				return nil
 			case v := <-values:
 				s.value(v)
+			case v := <-departures:
+				s.leave(v)
 			case v := <-views:
 				s.view(v)
 			case <-late:
@@ -101,6 +111,7 @@ type registryState struct {
 	refused    error               // why the newest assignment is not taken
 	lost       error               // why the assignment may be old
 	members    *registry.MembersView
+	departures *cluster.Departures // nil before the first
 	// before are the members from before a gap that are not there again; while the
 	// timer runs they count.
 	before   []registry.Member
@@ -124,6 +135,19 @@ func (s *registryState) value(v registry.Value) {
 	}
 }
 
+// leave takes who is on the way out. One that cannot be read changes nothing.
+func (s *registryState) leave(v registry.Value) {
+	if v.Lost != nil {
+		return
+	}
+	d, err := cluster.DecodeDepartures(v.Data)
+	if err != nil {
+		s.o.Log.Error("who leaves the farm is not known", zap.Error(err))
+		return
+	}
+	s.departures = d
+}
+
 func (s *registryState) view(v registry.MembersView) {
 	if s.members != nil && s.members.Lost != nil && v.Lost == nil {
 		s.endGap()
@@ -139,9 +163,9 @@ func (s *registryState) endGap() {
 	s.before, s.gapTimer = nil, nil
 }
 
-// tell says what is known by now: nothing before both halves are.
+// tell says what is known by now: nothing before all parts are.
 func (s *registryState) tell() {
-	if s.assignment != nil && s.members != nil {
+	if s.assignment != nil && s.members != nil && s.departures != nil {
 		members := s.members.Members
 		for _, m := range s.before {
 			if !has(members, m.Name) {
@@ -178,6 +202,9 @@ func (s *registryState) snapshot(a *cluster.Assignment, members []registry.Membe
 	}
 	for _, m := range members {
 		h := Host{Name: m.Name, Role: m.Role, Address: m.Address, State: Up}
+		if s.departures.Leaves(m.Name) {
+			h.State = Leaving
+		}
 		if h.Address == "" {
 			h.Address = m.Name // it serves nothing at an address; its name is what can be said of it
 		}

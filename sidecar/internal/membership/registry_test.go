@@ -47,6 +47,7 @@ func (o *noted) hosts() string {
 type registryWorld struct {
 	t       *testing.T
 	values  chan registry.Value
+	leaving chan registry.Value
 	views   chan registry.MembersView
 	members []registry.Member
 	told    noted
@@ -54,14 +55,18 @@ type registryWorld struct {
 
 func inRegistryWorld(t *testing.T, f func(w *registryWorld)) {
 	synctest.Test(t, func(t *testing.T) {
-		w := &registryWorld{t: t, values: make(chan registry.Value), views: make(chan registry.MembersView)}
+		w := &registryWorld{t: t, values: make(chan registry.Value), leaving: make(chan registry.Value), views: make(chan registry.MembersView)}
 		source, err := NewRegistry(RegistryOptions{
 			Cluster: "db", Log: zap.NewNop(),
 			Watch: func(ctx context.Context, r registry.Record, tell func(registry.Value) error) error {
-				if r.String() != "clusters/db/assignment" {
-					t.Errorf("%s is watched", r)
+				switch r.String() {
+				case "clusters/db/assignment":
+					return passOn(ctx, w.values, tell)
+				case "clusters/db/departures":
+					return passOn(ctx, w.leaving, tell)
 				}
-				return passOn(ctx, w.values, tell)
+				t.Errorf("%s is watched", r)
+				return nil
 			},
 			Members: func(ctx context.Context, tell func(registry.MembersView) error) error {
 				return passOn(ctx, w.views, tell)
@@ -73,6 +78,7 @@ func inRegistryWorld(t *testing.T, f func(w *registryWorld)) {
 		ctx, stop := context.WithCancel(t.Context())
 		done := make(chan error, 1)
 		go func() { done <- source.Run(ctx, &w.told) }()
+		w.leave()
 		f(w)
 		stop()
 		if err := <-done; err != nil {
@@ -108,6 +114,24 @@ func (w *registryWorld) assign(serial uint64, epoch farm.Epoch, primary string, 
 		w.t.Fatal(err)
 	}
 	w.value(registry.Value{Data: data, Revision: 1})
+}
+
+// leave is a record of who leaves; of nobody there is none.
+func (w *registryWorld) leave(names ...string) {
+	w.t.Helper()
+	var data []byte
+	if len(names) > 0 {
+		var d cluster.Departures
+		for _, name := range names {
+			d.Hosts = append(d.Hosts, cluster.Departure{Host: farm.EventHost{Name: name}})
+		}
+		var err error
+		if data, err = d.Encode(); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+	w.leaving <- registry.Value{Data: data}
+	synctest.Wait()
 }
 
 // see is a view of the members.
@@ -154,6 +178,24 @@ func TestRegistryPutsTwoThingsTogether(t *testing.T) {
 		// Members that are, or say that they are, database servers; and what cannot be.
 		w.see(nil, web, registry.Member{Name: "db1", Role: "mysql", Address: "elsewhere"}, registry.Member{Name: "db9", Role: "mysql"}, registry.Member{Name: "x", Role: "db"},
 			registry.Member{Name: "evil", Role: "primary", Address: "10.6.6.6:3306"}, registry.Member{Name: "odd", Role: "a role"}, registry.Member{Name: "odder", Role: "web", Address: "a b"})
+		w.expect(both+" web1=web/up@10.0.1.1", "")
+	})
+}
+
+// TestWhoDepartsIsLeaving: other hosts by the record of departures, database servers by
+// the assignment.
+func TestWhoDepartsIsLeaving(t *testing.T) {
+	inRegistryWorld(t, func(w *registryWorld) {
+		w.see(nil, web)
+		w.assign(1, 3, "db1", lead, follow)
+		w.expect(both+" web1=web/up@10.0.1.1", "")
+		w.leave("db2", "web1", "web9")
+		w.expect(both+" web1=web/leaving@10.0.1.1", "")
+		w.leaving <- registry.Value{Lost: errors.New("no answer")}
+		w.leaving <- registry.Value{Data: []byte("{")}
+		synctest.Wait()
+		w.expect(both+" web1=web/leaving@10.0.1.1", "")
+		w.leave()
 		w.expect(both+" web1=web/up@10.0.1.1", "")
 	})
 }

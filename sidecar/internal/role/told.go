@@ -1,7 +1,6 @@
 package role
 
 import (
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -62,10 +61,10 @@ func (m *mysql) tell(r report.Report) {
 			Fields: map[string]string{},
 		}
 		if kind == farm.HostCrash {
-			e.Fields["reason"] = fieldOf(r.Detail)
+			e.Fields["reason"] = farm.FieldText(r.Detail)
 		}
 		if kind == farm.ReplicationBroken {
-			e.Fields["reason"] = fieldOf(r.Replication.Error)
+			e.Fields["reason"] = farm.FieldText(r.Replication.Error)
 		}
 		if err := m.tools.Event(e); err != nil {
 			m.tools.Log.Error("the hooks cannot be told; tried again soon", zap.Error(err), zap.String("kind", string(kind)), zap.Duration("after", time.Second))
@@ -73,13 +72,4 @@ func (m *mysql) tell(r report.Report) {
 		}
 		m.told = m.told.after(kind)
 	}
-}
-
-// fieldOf makes a text one that an event can carry.
-func fieldOf(text string) string {
-	text = strings.ToValidUTF8(strings.ReplaceAll(text, "\x00", ""), "�")
-	if len(text) > farm.MaxEventFieldValue {
-		text = strings.ToValidUTF8(text[:farm.MaxEventFieldValue], "") // a character may be cut
-	}
-	return text
 }

@@ -38,6 +38,8 @@ type web struct {
 	templates []render.Template
 	tools     Tools
 	farm      *webFarm
+	// departs: the farm itself tells the hooks who leaves, see package departure.
+	departs   bool
 	unheard   bool // the last report failed; for who reports
 	published publisher
 
@@ -55,7 +57,7 @@ type heard struct {
 }
 
 func newWeb(c config.Config, tools Tools) (Role, error) {
-	w := &web{name: c.Name, config: c.Web, state: c.State, tools: tools, news: make(chan struct{}, 1)}
+	w := &web{name: c.Name, config: c.Web, state: c.State, tools: tools, departs: c.Membership.Source == "registry", news: make(chan struct{}, 1)}
 	var err error
 	if w.source, err = sources[c.Membership.Source](c.Membership, tools); err != nil {
 		return nil, fmt.Errorf("membership.source: %s: %w", c.Membership.Source, err)
@@ -263,6 +265,9 @@ func (l *webLoop) events(members membership.Snapshot, term membership.Term) erro
 		return nil
 	}
 	for _, e := range membership.Diff(l.seen.Members, members) {
+		if e.Kind == farm.BeforeHostTerminate && l.departs {
+			continue
+		}
 		e.ID, e.Time = l.seen.id(e), time.Now().UTC()
 		if l.put[e.ID] {
 			continue
