@@ -22,6 +22,9 @@ func Watch(t testing.TB, pid int) *Process {
 	return &Process{pid, fd}
 }
 
+// PID is the process's id.
+func (p *Process) PID() int { return p.pid }
+
 // AwaitEnd returns when the process has ended.
 func (p *Process) AwaitEnd(t testing.TB) {
 	t.Helper()

@@ -24,14 +24,16 @@ func apply() *cobra.Command {
 		Use:   "apply [FILE]",
 		Short: "make a farm file the one that the scaler goes by",
 		Long: `Make a farm file (with --local DIR/farm.yaml, else farm.yaml, if FILE is not given) the
-one that the scaler goes by, and say what that changes. What a role's servers are
-launched from applies to those that are launched from then on; those that run stay
-as they are.`,
+one that the scaler goes by, and say what that changes. Servers that run take what they
+can while they run, one after another: hooks, templates, how a proxy reads. For the rest (status
+and plan say which and what) others have to take their place. With --restart they do, one at a
+time and only while all is well, the primary last, after a switchover.`,
 		Args: cobra.MaximumNArgs(1),
 	}
 	w := farmFlags(c)
 	dryRun := c.Flags().Bool("dry-run", false, "say what would change; change nothing")
 	yes := c.Flags().BoolP("yes", "y", false, "do not ask first where servers may go")
+	restart := c.Flags().Bool("restart", false, "replace servers that run an older configuration, one at a time; also when the file is applied already")
 	c.RunE = func(c *cobra.Command, args []string) error {
 		file, farm, err := w.file(args)
 		if err != nil {
@@ -50,13 +52,21 @@ as they are.`,
 			if err := printChanges(out, was, changes); err != nil {
 				return err
 			}
-			if *dryRun || was != nil && len(changes.lines) == 0 && was.Text == file.Text {
+			same := was != nil && len(changes.lines) == 0 && was.Text == file.Text
+			if *dryRun || same && !*restart {
 				return nil
 			}
-			if changes.fewer && !*yes {
-				if err := confirm(c, "some servers may be terminated"); err != nil {
+			if (changes.fewer || *restart) && !*yes {
+				what := "some servers may be terminated"
+				if *restart {
+					what = "servers that run an older configuration are replaced by others"
+				}
+				if err := confirm(c, what); err != nil {
 					return err
 				}
+			}
+			if same {
+				return renew(c, client, w, farm)
 			}
 			if err := daemon.Apply(c.Context(), client, file, raw); err != nil {
 				if errors.Is(err, farmregistry.ErrChanged) {
@@ -67,11 +77,30 @@ as they are.`,
 			if _, err := client.Append(c.Context(), farmregistry.Entry{Kind: "farm-file", Who: operator(), Text: fmt.Sprintf("%s was applied: %d changes", file.Path, len(changes.lines))}); err != nil {
 				return err
 			}
-			_, err = fmt.Fprintf(out, "applied; scaler status %s shows what comes of it\n", w.args())
-			return err
+			if _, err = fmt.Fprintf(out, "applied; scaler status %s shows what comes of it\n", w.args()); err != nil || !*restart {
+				return err
+			}
+			return renew(c, client, w, farm)
 		})
 	}
 	return c
+}
+
+// renew has the servers replaced that run an older configuration than the file that
+// was applied, and follows that. Who leads has to have taken the file before.
+func renew(c *cobra.Command, client *farmregistry.Client, w where, farm *farmfile.Farm) error {
+	digest, err := daemon.RolesDigest(farm)
+	if err != nil {
+		return err
+	}
+	o, err := client.Ask(c.Context(), farmregistry.Operation{Kind: daemon.OpRenew, Args: map[string]string{"roles": digest}, By: operator()})
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(c.OutOrStdout(), "operation %s: replace servers that run an older configuration\n", o.ID); err != nil {
+		return err
+	}
+	return follow(c, client, w, o.ID)
 }
 
 // file is the farm file that is meant.
@@ -119,6 +148,9 @@ func compare(was *daemon.File, now *farmfile.Farm) (changes, error) {
 		}
 		if role.Kind != other.Kind {
 			return c, fmt.Errorf("role %s is of kind %s; that cannot be changed", name, role.Kind)
+		}
+		if a, b := role.Parameters.MySQL, other.Parameters.MySQL; a != nil && (a.Flavor != b.Flavor || a.Port != b.Port) {
+			return c, fmt.Errorf("role %s: flavor and port cannot be changed while there are servers: %s on port %d", name, a.Flavor, a.Port)
 		}
 		c.fewer = c.fewer || other.Count.Max < role.Count.Max
 	}
@@ -246,6 +278,10 @@ func reasons(w io.Writer, v *daemon.View) error {
 		s.WriteString("\n")
 		for _, reason := range r.Reasons {
 			fmt.Fprintf(&s, "  %s: %s\n", reason.Kind, reason.Text)
+		}
+		if n := len(r.Outdated); n > 0 {
+			fmt.Fprintf(&s, "  %d of %d run an older configuration (%s): %s; scaler apply --restart replaces them\n",
+				n, r.Live, strings.Join(r.Outdated, ", "), strings.Join(r.OutdatedKeys, ", "))
 		}
 		if r.Held != "" {
 			fmt.Fprintf(&s, "  held back: %s\n", r.Held)

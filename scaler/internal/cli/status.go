@@ -310,6 +310,8 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	switch {
 	case n.Leaving != "":
 		detail = strings.TrimSpace("is to leave (" + n.Leaving + "): " + n.Step + ". " + detail)
+	case len(n.Drift) > 0:
+		detail = strings.TrimSpace("runs an older configuration: " + strings.Join(n.Drift, ", ") + ". " + detail)
 	case n.Lost != "":
 		detail = strings.TrimSpace("is given up: " + n.Lost + ". " + detail)
 	}

@@ -422,3 +422,55 @@ func TestTheFarmFileCanBeReplaced(t *testing.T) {
 	})
 	f.await("that there are four", serving(4))
 }
+
+// TestInstancesThatRunAreBroughtUpToDate: what they can take while they run, they take one
+// by one; for the rest others take their place when a person asks for it, the
+// primary's last.
+func TestInstancesThatRunAreBroughtUpToDate(t *testing.T) {
+	f := newFarm(t, 1)
+	f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Web != nil })
+	text := strings.Replace(file, "storage: {keep: false}", "storage: {keep: false, size: 20GiB}\n    hooks: {time_limit: 7s}\n    parameters: {buffer_pool: 256MiB}", 1)
+	text = strings.Replace(text, `{proxy: {unix: ""}}`, `{proxy: {unix: "", max_lag: 3s}}`, 1)
+	f.apply(text)
+	const key = "storage.size: 10GiB -> 20GiB"
+	v := f.await("that what is live was taken", func(v *View) bool {
+		for _, n := range v.Nodes {
+			if want := map[farmfile.RoleKind]string{farmfile.MySQLKind: key}[n.Kind]; strings.Join(n.Drift, ", ") != want {
+				return false
+			}
+		}
+		return len(v.Roles["db"].Outdated) == 3
+	})
+	if r := v.Roles["db"]; strings.Join(r.OutdatedKeys, " ") != "storage.size" || len(v.Roles["web"].Outdated) != 0 {
+		t.Errorf("the roles are %+v", v.Roles)
+	}
+	for _, n := range v.Nodes {
+		f.journaled(n.Name + " takes what the farm file says now: ")
+	}
+	if o := f.ask("renew", map[string]string{"role": "cache"}); o.State != registry.OperationFailed {
+		t.Errorf("renew a role that there is not: %+v", o)
+	}
+	farm, err := farmfile.Parse("farm.yaml", []byte(text))
+	must(t, err)
+	digest, err := RolesDigest(farm)
+	must(t, err)
+	o := f.ask("renew", map[string]string{"roles": digest})
+	if o.State != registry.OperationDone {
+		t.Fatalf("renew: %+v", o)
+	}
+	v = f.await("that there are three others", serving(3))
+	if names := f.names(v); names != "db4 db5 db6 web1" || len(v.Roles["db"].Outdated) != 0 {
+		t.Errorf("there are %s, outdated %v", names, v.Roles["db"].Outdated)
+	}
+	// Never two at a time, and the primary last.
+	var told []string
+	for _, step := range o.Steps {
+		told = append(told, step.Text)
+	}
+	all := strings.Join(told, "\n")
+	for _, want := range []string{"3 instances are left to be replaced; db2 is to leave", "2 instances are left to be replaced; db3 is to leave", "db1 hands its part over to db", "1 instance is left to be replaced; db1 is to leave"} {
+		if !strings.Contains(all, want) {
+			t.Errorf("nobody was told %q:\n%s", want, all)
+		}
+	}
+}

@@ -2,9 +2,13 @@ package daemon
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/hex"
 	"encoding/json"
 	"fmt"
 	"time"
+
+	"github.com/goccy/go-yaml"
 
 	"farmhand/internal/registry"
 	"farmhand/scaler/internal/farmfile"
@@ -30,6 +34,17 @@ func (f *File) Farm() (*farmfile.Farm, error) {
 		local.Directory = f.Directory
 	}
 	return farm, nil
+}
+
+// RolesDigest is a name for what a farm file says of the roles: who asks that instances
+// are as it says can tell by it whether the scaler that leads goes by that file.
+func RolesDigest(f *farmfile.Farm) (string, error) {
+	text, err := yaml.Marshal(f.Roles)
+	if err != nil {
+		return "", fmt.Errorf("digest of a farm file: %w", err)
+	}
+	sum := sha256.Sum256(text)
+	return hex.EncodeToString(sum[:12]), nil
 }
 
 func readFile(data []byte) (*File, error) {

@@ -49,8 +49,11 @@ type leader struct {
 	wake    chan struct{} // one slot
 
 	memory      memory
-	kept        []byte // the memory as the registry has it
-	departed    []byte // the departures as this leader has written them
+	kept        []byte                            // the memory as the registry has it
+	wanted      map[string]provider.Configuration // what instances of each role are to run by
+	configuring *configuring                      // nil if none does
+	handover    handover                          // that a renewal waits for
+	departed    []byte                            // the departures as this leader has written them
 	instances   []provider.Instance
 	listed      time.Time
 	errands     *errands
@@ -79,8 +82,12 @@ func (l *leader) run(ctx context.Context) (err error) {
 		return err
 	}
 	l.kept, l.steps = data, l.memory.steps()
-	for role := range l.farm.Roles {
+	l.wanted = map[string]provider.Configuration{}
+	for role, r := range l.farm.Roles {
 		l.memory.spend(role, l.nodes)
+		if l.wanted[role], err = provider.ConfigurationOf(r); err != nil {
+			return err
+		}
 	}
 	group := service.NewGroup(ctx)
 	group.Go("observe", func(ctx context.Context) error { return l.world.watch(ctx, l.client, l.assignment) })
@@ -157,6 +164,7 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.depart(ctx, &m); err != nil {
 		return err
 	}
+	l.configure(&m)
 	if err := l.carryOut(ctx); err != nil {
 		return err
 	}

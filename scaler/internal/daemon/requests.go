@@ -24,6 +24,7 @@ const (
 	OpDrain     = "drain"     // name; undo
 	OpPause     = "pause"     // why
 	OpResume    = "resume"
+	OpRenew     = "renew" // role: only this one's instances; roles: the digest of the farm file that is meant
 )
 
 // answer is how an operation stands.
@@ -51,6 +52,7 @@ var operations = map[string]func(l *leader, m *moment, o registry.Operation, beg
 	OpDrain:     (*leader).drain,
 	OpPause:     (*leader).pause,
 	OpResume:    (*leader).resume,
+	OpRenew:     (*leader).renew,
 }
 
 // requests goes on with what operators ask for.
@@ -68,7 +70,7 @@ func (l *leader) requests(ctx context.Context, m *moment) error {
 			return err
 		}
 	}
-	return nil
+	return l.askForHandover(ctx)
 }
 
 // latest are the operations with what this leader has answered last: that may not be

@@ -44,6 +44,7 @@ func (l *leader) sizes(ctx context.Context, m *moment) error {
 			Kind: l.farm.Roles[role].Kind, Min: policy.Min, Max: policy.Max, Pinned: l.memory.Pinned[role],
 			Wanted: result.Decision.Wanted, Live: live(result.Servers), Reasons: result.Decision.Reasons, Failure: l.errands.failure(role),
 		}
+		v.Outdated, v.OutdatedKeys = l.outdated(role)
 		if len(result.Decision.Actions) > 0 {
 			v.Held = held
 		}

@@ -52,6 +52,8 @@ type NodeView struct {
 	Leaving  string             `json:"leaving,omitempty"` // why it is to go; empty if it is not
 	Step     string             `json:"step,omitempty"`    // how far it is with that
 	Lost     string             `json:"lost,omitempty"`    // why it was given up; empty if it was not
+	// Drift is what it runs by that the farm file has otherwise by now, for people.
+	Drift []string `json:"drift,omitempty"`
 	// Size is what it counts as for the size of its role.
 	Size string `json:"counts_as"`
 }
@@ -64,6 +66,10 @@ type RoleView struct {
 	Pinned int               `json:"pinned,omitempty"` // what a person asked for; 0 for what the file says
 	Wanted int               `json:"wanted"`
 	Live   int               `json:"live"`
+	// Outdated are the instances in whose place others would have to come for what the
+	// farm file says by now, and OutdatedKeys the keys for which.
+	Outdated     []string `json:"outdated,omitempty"`
+	OutdatedKeys []string `json:"outdated_keys,omitempty"`
 	// Held is why what was decided is not done now.
 	Held    string          `json:"held,omitempty"`
 	Failure string          `json:"failure,omitempty"` // of the last launch
@@ -122,6 +128,13 @@ func (l *leader) show(m *moment, atOnce bool) error {
 			if s.Leaving != nil {
 				n.Leaving, n.Step = s.Leaving.Why, l.leavingText(m, i.Name)
 			}
+		}
+		for at, c := range l.drift(i) {
+			if at == maxChangesText {
+				n.Drift = append(n.Drift, "and more")
+				break
+			}
+			n.Drift = append(n.Drift, c.String())
 		}
 		age := longAgo
 		if r, old := m.report(i.Name); r != nil {

@@ -86,8 +86,12 @@ func (l *Local) keep(ctx context.Context, r record) {
 		if ctx.Err() != nil {
 			return
 		}
-		if now, rerr := l.read(r.Name); rerr == nil && now.Terminating && err == nil || errors.Is(rerr, fs.ErrNotExist) {
+		then, rerr := l.settled(ctx, r.Name)
+		if rerr == nil && then.Terminating && err == nil || errors.Is(rerr, fs.ErrNotExist) {
 			continue // it ended because it is to go
+		}
+		if rerr == nil && then.Configured != now.Configured {
+			continue // it ended because it was configured anew
 		}
 		wait := backoff.Next(time.Since(began))
 		l.Log.Warn("sidecar ended", zapName(r.Name), zap.Error(err), zap.Duration("again_in", wait))
@@ -101,6 +105,17 @@ func (l *Local) keep(ctx context.Context, r record) {
 		case <-ctx.Done():
 		}
 	}
+}
+
+// settled is the record of an instance when nobody is about to start, stop or
+// configure it.
+func (l *Local) settled(ctx context.Context, name string) (record, error) {
+	lock, err := hold(ctx, l.place.of(name, "lock"))
+	if err != nil {
+		return record{}, err
+	}
+	r, err := l.read(name)
+	return r, errors.Join(err, lock.Close())
 }
 
 func text(err error) string {

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -85,12 +86,19 @@ type record struct {
 	Listen      string `json:"listen,omitempty"`
 	Socket      string `json:"socket,omitempty"`
 	Admin       string `json:"admin,omitempty"`
+	// Configuration is what the instance's files were made from, Configured how often
+	// they were made anew.
+	Configuration Configuration `json:"configuration,omitempty"`
+	Configured    int           `json:"configured,omitempty"`
 }
 
 // Launch is [Provider.Launch].
 func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
 	if err := s.check(); err != nil {
 		return Instance{}, err
+	}
+	if s.Token == "" {
+		return Instance{}, fmt.Errorf("launch %s: it has no token to join the farm with", s.Name)
 	}
 	r, err := l.reserve(ctx, s)
 	if err != nil {
@@ -123,6 +131,9 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 		taken[other.Address] = true
 	}
 	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep}
+	if r.Configuration, err = ConfigurationOf(s.Role); err != nil {
+		return record{}, err
+	}
 	for r.Address = l.First; taken[r.Address]; r.Address = r.Address.Next() {
 	}
 	if !l.fits(r.Address) {
@@ -213,6 +224,7 @@ func (l *Local) instance(r record) (Instance, error) {
 	i := Instance{
 		Name: r.Name, RoleName: r.RoleName, Kind: r.Kind, Address: r.Address, Launched: r.Launched,
 		State: Stopped, Listen: r.Listen, Socket: r.Socket, Log: l.place.log(r.Name),
+		Configuration: r.Configuration,
 	}
 	sidecar, err := l.sidecar(r.Name)
 	if err != nil {
@@ -228,6 +240,63 @@ func (l *Local) instance(r record) (Instance, error) {
 		i.State = Terminating
 	}
 	return i, nil
+}
+
+// Configure is [Provider.Configure]: the instance's files are written anew, and its
+// sidecar is killed and started again, which leaves a database server running and
+// hands over a proxy's sockets.
+func (l *Local) Configure(ctx context.Context, s Spec) error {
+	err := s.check()
+	if err == nil {
+		err = l.configure(ctx, s)
+	}
+	if err != nil {
+		return fmt.Errorf("configure %s: %w", s.Name, err)
+	}
+	return nil
+}
+
+func (l *Local) configure(ctx context.Context, s Spec) error {
+	now, err := ConfigurationOf(s.Role)
+	if err != nil {
+		return err
+	}
+	restart := func() (_ record, err error) {
+		lock, err := hold(ctx, l.place.of(s.Name, "lock"))
+		if err != nil {
+			return record{}, err
+		}
+		defer func() { err = errors.Join(err, lock.Close()) }()
+		r, err := l.read(s.Name)
+		if err != nil || r.Terminating {
+			return r, err
+		}
+		next := r.Configuration.Configured(now)
+		if maps.Equal(next, r.Configuration) {
+			return r, nil
+		}
+		if err := l.rewrite(s); err != nil {
+			return r, err
+		}
+		sidecar, err := l.sidecar(s.Name)
+		if err != nil {
+			return r, err
+		}
+		if sidecar != nil {
+			err = kill(ctx, sidecar.ID)
+			if err = errors.Join(err, sidecar.Close()); err != nil {
+				return r, err
+			}
+		}
+		// On record last: what is cut short is done again.
+		r.Configuration, r.Configured = next, r.Configured+1
+		return r, l.save(r)
+	}
+	r, err := restart()
+	if err != nil {
+		return err
+	}
+	return l.start(ctx, r)
 }
 
 // Terminate is [Provider.Terminate].

@@ -26,6 +26,10 @@ type Provider interface {
 	// Launch begins an instance and returns what List will say of it, before it has
 	// joined the farm or answers. ErrExists if there is one of that name.
 	Launch(ctx context.Context, s Spec) (Instance, error)
+	// Configure has an instance that was launched take what it can of another
+	// configuration of its role while it runs: see [Configuration.Configured]. Clients of
+	// what it serves do not notice. It can be repeated; Token of the spec is not used.
+	Configure(ctx context.Context, s Spec) error
 	// List returns every instance that was launched and is not gone, by name.
 	List(ctx context.Context) ([]Instance, error)
 	// Terminate stops an instance and removes it, its data unless its spec said to
@@ -52,13 +56,10 @@ type Spec struct {
 
 func (s *Spec) check() error {
 	if err := errors.Join(farm.CheckName(s.Name), farm.CheckName(s.RoleName), farm.CheckName(s.Cluster)); err != nil {
-		return fmt.Errorf("launch: %w", err)
+		return fmt.Errorf("instance: %w", err)
 	}
 	if _, ok := Number(s.RoleName, s.Name); !ok {
-		return fmt.Errorf("launch %s: the name is not that of role %s and a number", s.Name, s.RoleName)
-	}
-	if s.Token == "" {
-		return fmt.Errorf("launch %s: it has no token to join the farm with", s.Name)
+		return fmt.Errorf("instance %s: the name is not that of role %s and a number", s.Name, s.RoleName)
 	}
 	return nil
 }
@@ -88,6 +89,8 @@ type Instance struct {
 	// not.
 	Listen string `json:"listen,omitempty"`
 	Socket string `json:"socket,omitempty"`
+	// Configuration is what it runs by; nil if nobody knows.
+	Configuration Configuration `json:"-"`
 	// Log is where a person finds what the instance says.
 	Log string `json:"log,omitempty"`
 }

@@ -1,7 +1,9 @@
 package provider
 
 import (
+	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/netip"
 	"os"
@@ -55,6 +57,57 @@ func (l *Local) write(s Spec, r *record) error {
 	return atomicfile.Write(p.config(s.Name), text, 0o644, nil)
 }
 
+// rewrite writes anew what an instance can take while it runs; the rest of its files
+// stays.
+func (l *Local) rewrite(s Spec) error {
+	if err := edit(l.place.config(s.Name), func(config mapping) error {
+		config["hooks"] = hooksConfig(s.Role.Hooks)
+		if w := s.Role.Parameters.Web; w != nil {
+			web, ok := config["web"].(mapping)
+			if !ok {
+				return errors.New("it has no section web")
+			}
+			web["templates"] = templates(w)
+		}
+		if m := s.Role.Parameters.MySQL; m != nil {
+			mysql, ok := config["mysql"].(mapping)
+			if !ok {
+				return errors.New("it has no section mysql")
+			}
+			mysql["buffer_pool"] = m.BufferPool
+		}
+		return nil
+	}); err != nil {
+		return err
+	}
+	if s.Role.Parameters.Web == nil {
+		return nil
+	}
+	return edit(l.place.proxy(s.Name), func(config mapping) error {
+		maps.Copy(config, proxyTuning(s.Role.Parameters.Web.Proxy))
+		return nil
+	})
+}
+
+// edit changes a file that a write of this package has left.
+func edit(path string, change func(mapping) error) error {
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return err
+	}
+	config := mapping{}
+	if err = yaml.Unmarshal(text, &config); err == nil {
+		err = change(config)
+	}
+	if err == nil {
+		text, err = yaml.Marshal(config)
+	}
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	return atomicfile.Write(path, text, 0o644, nil)
+}
+
 func hooksConfig(h farmfile.Hooks) mapping {
 	events := mapping{}
 	for event := range h.Events {
@@ -83,26 +136,37 @@ func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {
 }
 
 func (l *Local) webConfig(s Spec, r *record) mapping {
-	templates := []mapping{}
-	for _, t := range s.Role.Parameters.Web.Templates {
+	return mapping{
+		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates(s.Role.Parameters.Web),
+		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
+	}
+}
+
+func templates(w *farmfile.Web) []mapping {
+	list := []mapping{}
+	for _, t := range w.Templates {
 		var check []string
 		for _, word := range t.Check {
 			check = append(check, strings.ReplaceAll(word, "{file}", "{}"))
 		}
-		templates = append(templates, mapping{
+		list = append(list, mapping{
 			"template": t.Source, "destination": t.Destination, "mode": t.Mode.String(),
 			"check": check, "reload": t.Reload, "time_limit": t.TimeLimit,
 		})
 	}
+	return list
+}
+
+// proxyTuning is what a proxy can take while it runs: its successor has it.
+func proxyTuning(p farmfile.Proxy) mapping {
 	return mapping{
-		"topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster, "templates": templates,
-		"proxy": mapping{"command": []string{filepath.Join(l.Programs, "proxy"), "run", l.place.proxy(s.Name)}, "metrics": r.Admin},
+		"reads": mapping{"consistency": p.Consistency, "max_lag": p.MaxLag},
+		"pool":  mapping{"max_per_server": p.MaxPerServer},
 	}
 }
 
 // writeProxy writes what differs from the proxy's defaults.
 func (l *Local) writeProxy(s Spec, r *record) error {
-	asked := s.Role.Parameters.Web.Proxy
 	listeners := []mapping{}
 	if r.Listen != "" {
 		listeners = append(listeners, mapping{"tcp": r.Listen})
@@ -110,15 +174,15 @@ func (l *Local) writeProxy(s Spec, r *record) error {
 	if r.Socket != "" {
 		listeners = append(listeners, mapping{"unix": r.Socket})
 	}
-	text, err := yaml.Marshal(mapping{
+	config := mapping{
 		"listen": listeners, "topology": l.place.of(s.Name, "topology.json"), "cluster": s.Cluster,
 		"monitor": mapping{"user": MonitorUser, "password_file": l.place.secret("monitor")},
-		"reads":   mapping{"consistency": asked.Consistency, "max_lag": asked.MaxLag},
-		"pool":    mapping{"max_per_server": asked.MaxPerServer},
 		"admin":   mapping{"address": r.Admin},
 		// A person waits at the terminal.
 		"drain_timeout": "3s",
-	})
+	}
+	maps.Copy(config, proxyTuning(s.Role.Parameters.Web.Proxy))
+	text, err := yaml.Marshal(config)
 	if err != nil {
 		return fmt.Errorf("proxy configuration: %w", err)
 	}

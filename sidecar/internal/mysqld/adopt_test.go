@@ -120,13 +120,17 @@ func TestTheServerOutlivesItsSidecar(t *testing.T) {
 			s.Release()
 		}
 	})
-	data, err := json.Marshal(told{o.Name, o.Cluster, o.Server, o.Replication, o.Monitor})
-	if err != nil {
-		t.Fatal(err)
+	configure := func() {
+		t.Helper()
+		data, err := json.Marshal(told{o.Name, o.Cluster, o.Server, o.Replication, o.Monitor})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := os.WriteFile(filepath.Join(string(dir), "options.json"), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := os.WriteFile(filepath.Join(string(dir), "options.json"), data, 0o600); err != nil {
-		t.Fatal(err)
-	}
+	configure()
 	w.assign(false, part{"db1", cluster.Lead, "", false}, part{"db2", cluster.Retire, "", false})
 	if err := atomicfile.Write(filepath.Join(string(dir), "assignment.json"), w.value, 0o644, nil); err != nil {
 		t.Fatal(err)
@@ -159,7 +163,7 @@ func TestTheServerOutlivesItsSidecar(t *testing.T) {
 	first := start()
 	pid := await("it leads", time.Time{}, leads).PID
 	db1.admin("CREATE TABLE app.t (n INT PRIMARY KEY)")
-	for range 2 {
+	for n := range 2 {
 		if err := first.Process.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -167,11 +171,20 @@ func TestTheServerOutlivesItsSidecar(t *testing.T) {
 		if err := db1.write("app"); err != nil {
 			t.Fatalf("without its sidecar: %v", err)
 		}
+		// It may have another configuration: what is dynamic of it, the server takes.
+		o.Server.BufferPool = int64(64-40*n) << 20
+		configure()
 		killed := time.Now()
 		first = start()
 		if r := await("the next one has adopted it", killed, leads); r.PID != pid {
 			t.Fatalf("process %d was adopted as %d", pid, r.PID)
 		}
+		farmtest.Eventually(t, "it has the other buffer pool", func() error {
+			if size := db1.admin("SELECT @@innodb_buffer_pool_size AS size")[0].String("size"); size != fmt.Sprint(o.Server.BufferPool) {
+				return fmt.Errorf("%s bytes, and %d are asked for", size, o.Server.BufferPool)
+			}
+			return nil
+		})
 	}
 	watched := farmtest.Watch(t, pid)
 	began := time.Now()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -43,11 +44,42 @@ func (a *Agent) findServer() error {
 				p.lead, a.endLead = context.WithCancel(p.life) // it did when it was last heard of
 			}
 		})
+		life := a.look().life
+		a.watches.Go(func() { a.resize(life, server) })
 	case dbserver.Dead:
 		a.change(func(p *picture) { p.process = cluster.Crashed })
 	case dbserver.Nothing:
 	}
 	return nil
+}
+
+// Bounds of setting a variable of a server that was adopted.
+const (
+	resizeLimit = time.Minute // to take pages out of use may have to wait for who uses them
+	resizeAgain = 5 * time.Second
+)
+
+// resize gives a server that was adopted the buffer pool of the configuration, which
+// may be another one than it was started with. The variable is dynamic in both flavors; of
+// the same size nothing comes.
+func (a *Agent) resize(life context.Context, server *dbserver.Server) {
+	if a.o.Server.BufferPool == 0 {
+		return // the default, which does not change
+	}
+	for {
+		ctx, cancel := context.WithTimeout(life, resizeLimit)
+		err := server.Exec(ctx, "SET GLOBAL innodb_buffer_pool_size = "+strconv.FormatInt(a.o.Server.BufferPool, 10))
+		cancel()
+		if err == nil || life.Err() != nil {
+			return
+		}
+		a.o.Log.Warn("the server has not taken the configuration's buffer pool; tried again", zap.Error(err), zap.Duration("after", resizeAgain))
+		select {
+		case <-time.After(resizeAgain):
+		case <-life.Done():
+			return
+		}
+	}
 }
 
 // hasServer makes a running server the picture's, until its process ends.

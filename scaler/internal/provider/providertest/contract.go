@@ -81,6 +81,27 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 	if len(all) != many {
 		t.Errorf("%d instances are listed", len(all))
 	}
+	// What it can take while it runs, it has taken when Configure returns.
+	other := Spec(farmfile.MySQLKind, "db", 1)
+	other.Role.Hooks.TimeLimit, other.Role.Storage.Size = 77_000_000_000, 16<<20
+	now, err := provider.ConfigurationOf(other.Role)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if changes := all["db1"].Configuration.Changes(now); len(changes) != 2 {
+		t.Errorf("it runs by %v", all["db1"].Configuration)
+	}
+	for range 2 {
+		if err := again().Configure(ctx, other); err != nil {
+			t.Error(err)
+		}
+		if changes := list(again())["db1"].Configuration.Changes(now); len(changes) != 1 || changes[0].Live {
+			t.Errorf("configured, it differs in %v", changes)
+		}
+	}
+	if err := p.Configure(ctx, Spec(farmfile.MySQLKind, "db", 99)); err == nil {
+		t.Error("an instance that there is not was configured")
+	}
 	// By whom it is terminated makes no difference, nor how often.
 	for range 2 {
 		if err := again().Terminate(ctx, "db2"); err != nil {

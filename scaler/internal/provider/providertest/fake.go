@@ -46,6 +46,10 @@ func (f *Fake) add(s provider.Spec) (provider.Instance, error) {
 		return provider.Instance{}, fmt.Errorf("launch %s: %w", s.Name, provider.ErrExists)
 	}
 	i := provider.Instance{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now(), State: provider.Running}
+	var err error
+	if i.Configuration, err = provider.ConfigurationOf(s.Role); err != nil {
+		return i, err
+	}
 	i.Address = netip.AddrFrom4([4]byte{127, 0, 10, 1})
 	for slices.ContainsFunc(slices.Collect(maps.Values(f.instances)), func(o provider.Instance) bool { return o.Address == i.Address }) {
 		i.Address = i.Address.Next()
@@ -55,6 +59,23 @@ func (f *Fake) add(s provider.Spec) (provider.Instance, error) {
 	}
 	f.instances[s.Name] = i
 	return i, nil
+}
+
+// Configure is [provider.Provider.Configure].
+func (f *Fake) Configure(_ context.Context, s provider.Spec) error {
+	now, err := provider.ConfigurationOf(s.Role)
+	if err != nil {
+		return err
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	i, there := f.instances[s.Name]
+	if !there {
+		return fmt.Errorf("configure %s: there is no such instance", s.Name)
+	}
+	i.Configuration = i.Configuration.Configured(now)
+	f.instances[s.Name] = i
+	return nil
 }
 
 // List is [provider.Provider.List].
