@@ -38,6 +38,7 @@ type server struct {
 type bench struct {
 	dir      string
 	root     string   // the repository
+	web      string   // the directory of the farm's web node
 	servers  []server // the primary first
 	subjects []*subject
 	counter  counter
@@ -204,7 +205,8 @@ func (b *bench) readState(ctx context.Context, dir string) error {
 	}
 	for _, n := range state.Nodes {
 		if n.Database == nil {
-			continue // the web node
+			b.web = filepath.Join(dir, n.Name)
+			continue
 		}
 		if n.Database.PID == 0 {
 			return fmt.Errorf("the server %s does not run", n.Name)

@@ -85,7 +85,7 @@ func (b *bench) startProxy(ctx context.Context, label, binary string, late bool,
 	if err := topology.Write(topologyFile, farm.Topology{Version: 1, Written: time.Now().UTC(), Clusters: map[string]farm.Cluster{"main": cluster}}); err != nil {
 		return nil, err
 	}
-	text, err := os.ReadFile(filepath.Join(b.dir, "farm", "proxy.yaml"))
+	text, err := os.ReadFile(filepath.Join(b.web, "proxy.yaml"))
 	if err != nil {
 		return nil, err
 	}
@@ -95,6 +95,7 @@ func (b *bench) startProxy(ctx context.Context, label, binary string, late bool,
 	}
 	maps.Copy(config, table{
 		"listen":        []table{{"tcp": in.to[byTCP].address}, {"unix": in.to[bySocket].address}},
+		"cluster":       "main",
 		"topology":      topologyFile,
 		"reads":         table{"consistency": "session"},
 		"tls":           table{"clients": table{"certificate": certificateFile(b.dir), "key": keyFile(b.dir)}, "servers": table{"mode": "disabled"}},
