@@ -37,6 +37,9 @@ type Target struct {
 	TLSOptional bool
 	// Program is told to the server as the connection's program_name.
 	Program string
+	// Wrap, unless it is nil, gives the connection to use in the place of the one
+	// that was dialed, which it owns then.
+	Wrap func(net.Conn) net.Conn
 }
 
 // Conn is a connection to one server. It is not for several goroutines at once.
@@ -57,6 +60,9 @@ func Dial(ctx context.Context, t Target) (*Conn, error) {
 	nc, err := new(net.Dialer).DialContext(ctx, t.Network, t.Address)
 	if err != nil {
 		return nil, fmt.Errorf("connect: %w", err)
+	}
+	if t.Wrap != nil {
+		nc = t.Wrap(nc)
 	}
 	c := &Conn{raw: nc}
 	if err := c.guard(ctx, func() error { return c.handshake(t) }); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 
@@ -51,16 +52,16 @@ type Accepted struct {
 
 func newAccepted(conn net.Conn, trusted Trusted) *Accepted {
 	a := &Accepted{Conn: rawio.Wrap(conn)}
-	switch conn := conn.(type) {
-	case *net.UnixConn:
+	switch address := conn.RemoteAddr().(type) {
+	case *net.UnixAddr:
 		a.Transport = Unix
 		a.Peer = credentials(conn)
+	case *net.TCPAddr:
+		a.Transport = TCP
+		peer := address.AddrPort()
+		a.peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
 	default:
 		a.Transport = TCP
-		if address, ok := conn.RemoteAddr().(*net.TCPAddr); ok {
-			peer := address.AddrPort()
-			a.peer = netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-		}
 	}
 	if trusted.covers(a.Transport, a.peer.Addr()) {
 		a.proxied = &proxied{Conn: a.Conn}
@@ -69,8 +70,12 @@ func newAccepted(conn net.Conn, trusted Trusted) *Accepted {
 	return a
 }
 
-func credentials(conn *net.UnixConn) *Credentials {
-	raw, err := conn.SyscallConn()
+func credentials(conn net.Conn) *Credentials {
+	source, ok := conn.(syscall.Conn)
+	if !ok {
+		return nil
+	}
+	raw, err := source.SyscallConn()
 	if err != nil {
 		return nil
 	}
@@ -90,6 +95,19 @@ func (a *Accepted) direct() net.Conn {
 		return a.Conn
 	}
 	return a
+}
+
+// Finish closes the connection for who knows that nobody reads from or writes to
+// it any more, which is cheaper than Close.
+func (a *Accepted) Finish() error {
+	conn := a.Conn
+	if a.proxied != nil {
+		conn = a.proxied.Conn
+	}
+	if c, ok := conn.(interface{ Finish() error }); ok {
+		return c.Finish()
+	}
+	return a.Close()
 }
 
 // Remote returns the client's address: what a trusted proxy said, else the

@@ -79,6 +79,10 @@ func Listen(ctx context.Context, specs []Spec, inherited []Inherited) (_ *Listen
 			return nil, err
 		}
 		l.sockets = append(l.sockets, s)
+		if err := s.cheapen(); err != nil {
+			l.abandon()
+			return nil, err
+		}
 	}
 	if len(specs) == 0 {
 		return nil, errors.New("listen: no address is configured")
@@ -168,12 +172,12 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 					client := newAccepted(conn, trusted())
 					rest := handle(ctx, client)
 					if rest == nil {
-						_ = client.Close() // again, after most handlers
+						_ = client.Finish() // again, after most handlers
 						return
 					}
 					handlers.Go(func() {
 						growStack(0)
-						defer client.Close()
+						defer client.Finish()
 						rest()
 					})
 				})

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"farmhand/proxy/internal/rawio"
 )
 
 // Spec is one address to listen on.
@@ -57,10 +59,8 @@ func open(ctx context.Context, spec Spec) (*socket, error) {
 }
 
 func openTCP(ctx context.Context, spec Spec) (*socket, error) {
-	// Go sets SO_REUSEADDR on listeners and TCP_NODELAY on what they accept, which
-	// inherits keep-alive from the listener: that costs a connection nothing.
-	config := net.ListenConfig{KeepAlive: -1, Control: keepAlive}
-	listener, err := config.Listen(ctx, "tcp", spec.Address)
+	// Go sets SO_REUSEADDR on listeners.
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", spec.Address)
 	if err == nil {
 		return &socket{spec: spec, Listener: listener}, nil
 	}
@@ -70,10 +70,29 @@ func openTCP(ctx context.Context, spec Spec) (*socket, error) {
 	return nil, fmt.Errorf("listen on %s: %w", spec, err)
 }
 
+// cheapen makes accepting from the socket cheap. What is accepted inherits the
+// listener's options, which costs a connection nothing.
+func (s *socket) cheapen() error {
+	if s.spec.Network == "tcp" {
+		if err := keepAlive(s.Listener.(deadlined)); err != nil {
+			return fmt.Errorf("listen on %s: keep connections alive: %w", s.spec, err)
+		}
+	}
+	cheap, err := rawio.Listen(s.Listener)
+	if err != nil {
+		return fmt.Errorf("listen on %s: %w", s.spec, err)
+	}
+	s.Listener = cheap
+	return nil
+}
+
 // keepAlive has the kernel find out about clients that are gone: after 15 s of
 // silence it asks every 15 s, nine times, as Go does by default.
-func keepAlive(_, _ string, raw syscall.RawConn) error {
-	var err error
+func keepAlive(listener deadlined) error {
+	raw, err := listener.SyscallConn()
+	if err != nil {
+		return err
+	}
 	failed := raw.Control(func(fd uintptr) {
 		for _, o := range [...]struct{ level, option, value int }{
 			{unix.SOL_SOCKET, unix.SO_KEEPALIVE, 1},

@@ -7,6 +7,7 @@ import (
 
 	"farmhand/internal/farm"
 	"farmhand/internal/mysqladmin"
+	"farmhand/proxy/internal/rawio"
 )
 
 // minPause is the least time from the start of one probe to that of the next,
@@ -154,6 +155,7 @@ func (m *Monitor) Dial(ctx context.Context, s farm.Server) (*mysqladmin.Conn, er
 		User:     m.config.User,
 		Password: m.config.Password,
 		Program:  "farmhand-proxy-monitor",
+		Wrap:     rawio.Wrap, // logins have accounts looked up all the time
 	}
 	if t.Network == "tcp" {
 		t.TLS, t.TLSOptional = m.config.TLS, m.config.TLSOptional

@@ -46,6 +46,10 @@ func Wrap(conn net.Conn) net.Conn {
 	if err != nil { // it is closed: its own methods say so
 		return conn
 	}
+	return newConn(conn, raw)
+}
+
+func newConn(conn net.Conn, raw syscall.RawConn) *Conn {
 	c := &Conn{Conn: conn, raw: raw}
 	c.in.trap, c.out.trap, c.out.flags = syscall.SYS_RECVFROM, syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL
 	c.in.step, c.out.step = c.in.attempt, c.out.attempt
@@ -82,7 +86,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	t.b = nil
 	switch {
 	case err != nil:
-		return 0, err
+		return 0, c.ended("read", err)
 	case t.err != 0:
 		return 0, c.failed("read", t.err)
 	case t.n == 0:
@@ -120,7 +124,7 @@ func (c *Conn) ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error) {
 	l.in.b = nil
 	switch {
 	case err != nil:
-		return nil, 0, err
+		return nil, 0, c.ended("read", err)
 	case l.in.err != 0:
 		return nil, 0, c.failed("read", l.in.err)
 	case l.in.n == 0:
@@ -144,7 +148,7 @@ func (c *Conn) Write(b []byte) (int, error) {
 		t.b = nil
 		switch {
 		case err != nil:
-			return written, err
+			return written, c.ended("write", err)
 		case t.err != 0:
 			return written, c.failed("write", t.err)
 		}
@@ -154,10 +158,31 @@ func (c *Conn) Write(b []byte) (int, error) {
 	}
 }
 
+// ended is the error of a read or a write that did not come to its system call.
+func (c *Conn) ended(call string, err error) error {
+	s, ok := c.Conn.(*socket)
+	if !ok {
+		return err // as the connection underneath has it
+	}
+	if s.closed.Load() {
+		err = net.ErrClosed
+	}
+	return &net.OpError{Op: call, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+}
+
 func (c *Conn) failed(call string, errno syscall.Errno) error {
 	return &net.OpError{
 		Op: call, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno),
 	}
+}
+
+// Finish is Close for who knows that nobody reads from or writes to the
+// connection any more, which makes it cheap. Others may still set deadlines.
+func (c *Conn) Finish() error {
+	if s, ok := c.Conn.(*socket); ok {
+		return s.finish(c.raw)
+	}
+	return c.Close()
 }
 
 // SyscallConn implements syscall.Conn.

@@ -296,7 +296,7 @@ func (s *Session) abort(cause error) {
 func (s *Session) end() {
 	s.Registry.remove(s)
 	s.releaseAll()
-	_ = s.conn.Close()
+	_ = s.conn.Finish() // others set deadlines at the most
 	s.cancel(nil)
 }
 
