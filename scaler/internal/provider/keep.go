@@ -15,6 +15,7 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/child"
+	"farmhand/scaler/internal/flock"
 )
 
 func zapName(name string) zap.Field { return zap.String("instance", name) }
@@ -27,7 +28,7 @@ const rescan = time.Second
 // on with terminations that were cut short, until ctx ends. The instances run on
 // then. Of several scalers on one machine, one does that at a time.
 func (l *Local) Keep(ctx context.Context) (err error) {
-	lock, err := hold(ctx, filepath.Join(l.Dir, "keeper.lock"))
+	lock, err := flock.Hold(ctx, filepath.Join(l.Dir, "keeper.lock"))
 	if err != nil {
 		return err
 	}

@@ -18,6 +18,7 @@ import (
 
 	"farmhand/internal/atomicfile"
 	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/flock"
 )
 
 // Local makes each instance a sidecar process of this machine with a directory and
@@ -114,7 +115,7 @@ func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
 // reserve gives the instance its address and writes its files, the record last:
 // from then on there is an instance.
 func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
-	lock, err := hold(ctx, filepath.Join(l.Dir, "addresses.lock"))
+	lock, err := flock.Hold(ctx, filepath.Join(l.Dir, "addresses.lock"))
 	if err != nil {
 		return record{}, err
 	}

@@ -18,32 +18,8 @@ import (
 	"farmhand/internal/atomicfile"
 	"farmhand/internal/child"
 	"farmhand/internal/process"
+	"farmhand/scaler/internal/flock"
 )
-
-// hold takes the lock at path until the file is closed. Two holders of one process
-// exclude each other as well.
-func hold(ctx context.Context, path string) (*os.File, error) {
-	lock, err := os.OpenFile(path, os.O_CREATE|os.O_RDWR, 0o644)
-	if err != nil {
-		return nil, err
-	}
-	tick := time.NewTicker(20 * time.Millisecond)
-	defer tick.Stop()
-	for {
-		err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-		if err == nil {
-			return lock, nil
-		}
-		if !errors.Is(err, unix.EWOULDBLOCK) {
-			return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), lock.Close())
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, errors.Join(fmt.Errorf("wait for the lock %s: %w", path, context.Cause(ctx)), lock.Close())
-		}
-	}
-}
 
 // sidecar takes hold of an instance's sidecar; nil if it does not run.
 func (l *Local) sidecar(name string) (*process.Handle, error) { return recorded(l.place.process(name)) }
@@ -71,7 +47,7 @@ func recorded(path string) (*process.Handle, error) {
 
 // start starts the instance's sidecar unless it runs, or the instance is to go.
 func (l *Local) start(ctx context.Context, r record) (err error) {
-	lock, err := hold(ctx, l.place.of(r.Name, "lock"))
+	lock, err := flock.Hold(ctx, l.place.of(r.Name, "lock"))
 	if err != nil {
 		return err
 	}
@@ -144,7 +120,7 @@ const killLimit = 10 * time.Second
 // end stops the instance's sidecar and what it started: with SIGTERM, which lets a
 // database server shut down cleanly, and after limit with SIGKILL.
 func (l *Local) end(ctx context.Context, name string, limit time.Duration) (err error) {
-	lock, err := hold(ctx, l.place.of(name, "lock"))
+	lock, err := flock.Hold(ctx, l.place.of(name, "lock"))
 	if err != nil {
 		return err
 	}

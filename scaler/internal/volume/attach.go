@@ -1,0 +1,337 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"farmhand/internal/atomicfile"
+)
+
+// Attach is [Store.Attach].
+func (l *Local) Attach(ctx context.Context, name, instance string) (Volume, error) {
+	v, err := l.with(ctx, name, func(g *grip, r *record) error {
+		switch {
+		case instance == "":
+			return errors.New("no instance is named")
+		case r.Filling:
+			return fmt.Errorf("it does not have all of %s yet: restore it again", r.From)
+		case r.Instance != "" && r.Instance != instance:
+			return fmt.Errorf("%w to %s; it is given to another when that is proven gone", ErrAttached, r.Instance)
+		case r.Instance == "":
+			r.Instance, r.Epoch = instance, r.Epoch+1
+			g.Step("attachment")
+			if err := g.save(r); err != nil {
+				return err
+			}
+		}
+		if err := g.ready(ctx, r); err != nil {
+			return err
+		}
+		g.Step("mark")
+		return g.mark(r)
+	})
+	if err != nil {
+		return Volume{}, fmt.Errorf("attach volume %s to %s: %w", name, instance, err)
+	}
+	return v, nil
+}
+
+// Detach is [Store.Detach].
+func (l *Local) Detach(ctx context.Context, name, instance string) error {
+	_, err := l.with(ctx, name, func(g *grip, r *record) error {
+		if r.Instance == "" || r.Instance != instance {
+			return nil
+		}
+		alive, err := l.Alive(ctx, instance)
+		if err != nil {
+			return fmt.Errorf("whether %s is gone is not known: %w", instance, err)
+		}
+		if alive != "" {
+			return fmt.Errorf("%w: %s has %s", ErrInUse, instance, alive)
+		}
+		if err := g.release(ctx, r.Spec); err != nil {
+			return err
+		}
+		g.Step("let go")
+		r.Instance, r.Dirty = "", false
+		return g.save(r)
+	})
+	if err != nil {
+		return fmt.Errorf("detach volume %s from %s: %w", name, instance, err)
+	}
+	return nil
+}
+
+// MarkFile is at the top of an attached volume: who it is attached to. Without it,
+// what is there is not the volume.
+const MarkFile = ".farmhand-volume"
+
+// Mark is the content of a MarkFile.
+type Mark struct {
+	Volume   string `json:"volume"`
+	Instance string `json:"instance"`
+	Epoch    int64  `json:"epoch"`
+}
+
+func (g *grip) mark(r *record) error {
+	text, err := json.Marshal(Mark{r.Name, r.Instance, r.Epoch})
+	if err != nil {
+		return err
+	}
+	return atomicfile.Write(filepath.Join(g.data(r.Name), MarkFile), append(text, '\n'), 0o644, nil)
+}
+
+// ready makes a volume's content available. What an attempt that was cut short has
+// done is found and gone on with.
+func (g *grip) ready(ctx context.Context, r *record) error {
+	if r.Kind == Directory {
+		return os.MkdirAll(g.data(r.Name), 0o755)
+	}
+	if err := g.machine.able(); err != nil {
+		return err
+	}
+	f, err := fileSystemOf(r.FileSystem)
+	if err != nil {
+		return err
+	}
+	if lack := g.machine.lacks(f); lack != "" {
+		return fmt.Errorf("%w mount it: %s", ErrUnable, lack)
+	}
+	devices, err := g.devices(ctx, r)
+	if err != nil {
+		return err
+	}
+	at, err := g.mounted(r.Name, devices)
+	if err != nil {
+		return err
+	}
+	if at != nil {
+		// Whoever froze it is gone, for we have the lock.
+		if err := thaw(at.path); err != nil {
+			return err
+		}
+		return g.fit(ctx, r, f, devices)
+	}
+	if !r.Formatted {
+		g.Step("file system")
+		if _, err := run(ctx, g.lock, f.make(devices, r.Layout)); err != nil {
+			return err
+		}
+		r.Formatted = true
+		if err := g.save(r); err != nil {
+			return err
+		}
+	}
+	if r.Dirty {
+		if err := g.check(ctx, r, f, devices); err != nil {
+			return err
+		}
+	}
+	if r.Growing && f.growAtRest != nil {
+		for _, args := range f.growAtRest(devices[0]) {
+			if _, err := run(ctx, g.lock, args, f.fine...); err != nil {
+				return err
+			}
+		}
+		r.Growing = false
+	}
+	r.Dirty = true
+	if err := g.save(r); err != nil {
+		return err
+	}
+	g.Step("mount")
+	if err := g.mount(ctx, r, devices); err != nil {
+		return err
+	}
+	if err := os.Chmod(g.data(r.Name), 0o755); err != nil {
+		return err
+	}
+	return g.fit(ctx, r, f, devices)
+}
+
+// fit makes a mounted file system as large as its disks.
+func (g *grip) fit(ctx context.Context, r *record, f fileSystem, devices []string) error {
+	if !r.Growing {
+		return nil
+	}
+	for _, args := range f.growMounted(devices, g.data(r.Name)) {
+		g.Step("larger file system")
+		if _, err := run(ctx, g.lock, args); err != nil {
+			return err
+		}
+	}
+	r.Growing = false
+	return g.save(r)
+}
+
+// check looks over the file system of a volume that was not let go of in order.
+func (g *grip) check(ctx context.Context, r *record, f fileSystem, devices []string) error {
+	g.Step("check")
+	if f.replay {
+		if err := g.mount(ctx, r, devices); err != nil {
+			return fmt.Errorf("its journal cannot be written back: %w", err)
+		}
+		g.Step("check after replay")
+		if err := g.unmount(ctx, r.Name); err != nil {
+			return err
+		}
+	}
+	if text, err := run(ctx, g.lock, f.check(devices[0]), f.fine...); err != nil {
+		return fmt.Errorf("its file system is damaged and needs a person, or restore a snapshot: %w: %s", err, text)
+	}
+	return nil
+}
+
+func (g *grip) mount(ctx context.Context, r *record, devices []string) error {
+	options := []string{"noatime"}
+	if len(devices) > 1 {
+		for _, d := range devices {
+			options = append(options, "device="+d)
+		}
+	}
+	_, err := run(ctx, g.lock, []string{"mount", "-t", r.FileSystem, "-o", strings.Join(options, ","), devices[0], g.data(r.Name)})
+	return err
+}
+
+func (g *grip) unmount(ctx context.Context, name string) error {
+	if _, err := run(ctx, g.lock, []string{"umount", g.data(name)}); err != nil {
+		return fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	return nil
+}
+
+// mounted is where the devices are mounted; nil for nowhere. It refuses what nobody
+// here has made: the same disks elsewhere, or something else in their place.
+func (g *grip) mounted(name string, devices []string) (*mount, error) {
+	all, err := mounts()
+	if err != nil {
+		return nil, err
+	}
+	var at *mount
+	for _, m := range all {
+		here, ours := m.path == g.data(name), slices.Contains(devices, m.source)
+		switch {
+		case here && ours:
+			at = &m
+		case here:
+			return nil, fmt.Errorf("%w: %s is mounted at %s", ErrInUse, m.source, m.path)
+		case ours:
+			return nil, fmt.Errorf("%w: its disk %s is mounted at %s", ErrInUse, m.source, m.path)
+		}
+	}
+	return at, nil
+}
+
+// devices are the loop devices of a volume's disks, which are set up and as large as
+// the disks.
+func (g *grip) devices(ctx context.Context, r *record) ([]string, error) {
+	disks := g.disks(r.Spec)
+	_, size := r.disk()
+	for i, disk := range disks {
+		info, err := os.Stat(disk)
+		if err == nil && info.Size() < size {
+			err = fmt.Errorf("%s has %d bytes instead of %d", disk, info.Size(), size)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("disk %d of %d is missing: %w", i+1, len(disks), err)
+		}
+	}
+	devices, err := loops(disks)
+	if err != nil {
+		return nil, err
+	}
+	for i, disk := range disks {
+		if devices[i] == "" {
+			g.Step(fmt.Sprintf("device %d", i+1))
+			if devices[i], err = run(ctx, g.lock, []string{"losetup", "--find", "--show", disk}); err != nil {
+				return nil, err
+			}
+		}
+		if r.Growing {
+			g.Step(fmt.Sprintf("larger device %d", i+1))
+			if _, err := run(ctx, g.lock, []string{"losetup", "--set-capacity", devices[i]}); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return devices, nil
+}
+
+// release unmounts a volume and lets go of its devices. ErrInUse if somebody has
+// something of it open.
+func (g *grip) release(ctx context.Context, s Spec) error {
+	if s.Kind == Directory {
+		return nil
+	}
+	disks := g.disks(s)
+	devices, err := loops(disks)
+	if err != nil {
+		return err
+	}
+	known := slices.DeleteFunc(slices.Clone(devices), func(d string) bool { return d == "" })
+	at, err := g.mounted(s.Name, known)
+	if err != nil {
+		return err
+	}
+	if at != nil {
+		if err := thaw(at.path); err != nil {
+			return err
+		}
+		g.Step("unmount")
+		if err := g.unmount(ctx, s.Name); err != nil {
+			return err
+		}
+	}
+	for i, device := range devices {
+		if device == "" {
+			continue
+		}
+		if err := syncFile(disks[i]); err != nil {
+			return err
+		}
+		g.Step(fmt.Sprintf("free device %d", i+1))
+		if _, err := run(ctx, g.lock, []string{"losetup", "--detach", device}); err != nil {
+			return err
+		}
+	}
+	// A device that is held open, or mounted in another mount namespace, goes later.
+	devices, err = loops(disks)
+	if err != nil {
+		return err
+	}
+	if left := slices.DeleteFunc(devices, func(d string) bool { return d == "" }); len(left) > 0 {
+		return fmt.Errorf("%w: somebody has %s open", ErrInUse, strings.Join(left, ", "))
+	}
+	return nil
+}
+
+// atRest makes the content of a volume available that nobody has, for as long as do
+// takes.
+func (g *grip) atRest(ctx context.Context, r *record, do func() error) error {
+	err := g.ready(ctx, r)
+	if err == nil {
+		err = do()
+	}
+	// Also where that was cut short: the devices are the machine's.
+	if freed := g.release(context.WithoutCancel(ctx), r.Spec); err == nil && freed == nil {
+		g.Step("at rest")
+		r.Dirty = false
+		return g.save(r)
+	} else {
+		return errors.Join(err, freed)
+	}
+}
+
+func syncFile(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Sync(), f.Close())
+}
