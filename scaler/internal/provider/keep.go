@@ -111,7 +111,7 @@ func (l *Local) keep(ctx context.Context, r record) {
 // settled is the record of an instance when nobody is about to start, stop or
 // configure it.
 func (l *Local) settled(ctx context.Context, name string) (record, error) {
-	lock, err := hold(ctx, l.place.of(name, "lock"))
+	lock, err := flock.Hold(ctx, l.place.of(name, "lock"))
 	if err != nil {
 		return record{}, err
 	}

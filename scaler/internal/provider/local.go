@@ -263,7 +263,7 @@ func (l *Local) configure(ctx context.Context, s Spec) error {
 		return err
 	}
 	restart := func() (_ record, err error) {
-		lock, err := hold(ctx, l.place.of(s.Name, "lock"))
+		lock, err := flock.Hold(ctx, l.place.of(s.Name, "lock"))
 		if err != nil {
 			return record{}, err
 		}
