@@ -113,6 +113,13 @@ var rules = []rule{
 		forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/aws-sdk-go-v2/feature/s3"),
 	},
 	{
+		why:       "only one package talks to EC2, and without the SDK's client, which is too large for a sidecar",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
+		except:    []string{"internal/ec2"},
+		direct:    true,
+		forbidden: below("github.com/aws/aws-sdk-go-v2/aws/signer", "github.com/aws/aws-sdk-go-v2/service/ec2"),
+	},
+	{
 		why:       "only the form of backups knows how they are encrypted",
 		packages:  []string{"internal/...", "sidecar/...", "scaler/..."},
 		except:    []string{"internal/backup"},

@@ -98,12 +98,19 @@ func TestWebProblems(t *testing.T) {
 	for _, content := range []string{
 		"", "mysql: {listen: nowhere}\n", template(""), template(`, check: [/bin/check, "x={}"], reload: [/bin/true], time_limit: 1m, mode: "0600"`), "web: {topology: ''}\n",
 		"membership: {source: dns, dns: {records: {primary: _mysql._tcp.farm.example.}, server: '127.0.0.1:53'}}\n",
+		"membership: {source: ec2, ec2: {tags: {farm: shop}, region: eu-central-1, endpoint: 'https://vpce-1.ec2.example'}}\n",
 	} {
 		if err := load(content); err != nil {
 			t.Errorf("%q: %v", content, err)
 		}
 	}
 	for content, want := range map[string]string{
+		"membership: {source: ec2}\n":                                                      "membership.ec2.tags: there are 0; expected 1 to 50",
+		"membership: {source: ec2, ec2: {tags: {a: b}, role_tag: ''}}\n":                   `membership.ec2.tags: "" is not the name of a tag`,
+		"membership: {source: ec2, ec2: {tags: {a: b}, endpoint: 'http://example.org'}}\n": "membership.ec2.endpoint: http is for this machine only",
+		"membership: {source: ec2, ec2: {tags: {a: b}, ports: {web: 70000}}}\n":            "membership.ec2.ports.web: 70000 is out of bounds",
+		"membership: {source: ec2, ec2: {tags: {a: b}, every: 1m, at_most: 30s}}\n":        "membership.ec2.at_most: 30s is out of bounds",
+		"membership: {source: ec2, ec2: {tags: {a: b}, misses: -1}}\n":                     "membership.ec2.misses: -1 is out of bounds",
 		"web: {topology: t.json}\n":                                                        `web.topology: "t.json" is not an absolute path`,
 		"web: {cluster: 'a b'}\n":                                                          "web.cluster: ",
 		"web: {proxy: {command: [proxy, run]}}\n":                                          `web.proxy.command: "proxy" is not the absolute path of a program`,

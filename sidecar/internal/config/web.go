@@ -46,9 +46,10 @@ type Proxy struct {
 
 // Membership is where the node learns who belongs to the farm.
 type Membership struct {
-	Source   string             `yaml:"source"` // file, dns or registry
+	Source   string             `yaml:"source"` // file, dns, ec2 or registry
 	File     string             `yaml:"file"`
 	DNS      DNS                `yaml:"dns"`
+	EC2      EC2                `yaml:"ec2"`
 	Registry MembershipRegistry `yaml:"registry"`
 }
 
@@ -70,6 +71,25 @@ type DNS struct {
 	AtMost  service.Duration `yaml:"at_most"`
 }
 
+// EC2 is a membership in the tags of EC2 instances.
+type EC2 struct {
+	// Region and Endpoint are where EC2 answers; empty for what the SDK finds.
+	Region   string `yaml:"region"`
+	Endpoint string `yaml:"endpoint"`
+	// Tags are what the farm's instances are tagged with.
+	Tags map[string]string `yaml:"tags"`
+	// RoleTag is the tag whose value is an instance's role.
+	RoleTag string `yaml:"role_tag"`
+	// Ports are those of the addresses of each role.
+	Ports map[string]int `yaml:"ports"`
+	// Every is how often EC2 is asked; after errors less often, up to AtMost.
+	Every     service.Duration `yaml:"every"`
+	AtMost    service.Duration `yaml:"at_most"`
+	TimeLimit service.Duration `yaml:"time_limit"` // of one answer with all its pages
+	// Misses is how many answers in a row may lack an instance.
+	Misses int `yaml:"misses"`
+}
+
 func defaultWeb() Web {
 	return Web{Topology: "/etc/farmhand/topology.json", Cluster: "main", Templates: []Template{}, Proxy: Proxy{Command: []string{}, StopAfter: duration("1m")}}
 }
@@ -78,6 +98,10 @@ func defaultMembership() Membership {
 	return Membership{
 		Source: "file", File: "/etc/farmhand/membership.yaml",
 		DNS: DNS{Records: map[string]string{}, TimeLimit: duration("2s"), AtLeast: duration("5s"), AtMost: duration("1m")},
+		EC2: EC2{
+			Tags: map[string]string{}, RoleTag: "role", Ports: map[string]int{string(farm.Primary): 3306, string(farm.Replica): 3306},
+			Every: duration("30s"), AtMost: duration("5m"), TimeLimit: duration("20s"), Misses: 2,
+		},
 	}
 }
 
@@ -120,17 +144,47 @@ func (w Web) validate(path string) service.Problems {
 
 func (m Membership) validate(path string) service.Problems {
 	var p service.Problems
-	p.OneOf(path+".source", m.Source, "file", "dns", "registry")
+	p.OneOf(path+".source", m.Source, "file", "dns", "ec2", "registry")
 	switch m.Source {
 	case "file":
 		absolute(&p, path+".file", m.File)
 	case "dns":
 		p.Join(m.DNS.validate(path + ".dns"))
+	case "ec2":
+		p.Join(m.EC2.validate(path + ".ec2"))
 	case "registry":
 		if err := farm.CheckName(m.Registry.Cluster); err != nil {
 			p.Add(path+".registry.cluster", "%v", err)
 		}
 	}
+	return p
+}
+
+// maxEC2Tags is less than what one question can have in it.
+const maxEC2Tags = 50
+
+func (e EC2) validate(path string) service.Problems {
+	var p service.Problems
+	if len(e.Tags) == 0 || len(e.Tags) > maxEC2Tags {
+		p.Add(path+".tags", "there are %d; expected 1 to %d, or every instance of the account would be a host", len(e.Tags), maxEC2Tags)
+	}
+	for _, tag := range append(slices.Sorted(maps.Keys(e.Tags)), e.RoleTag) {
+		if tag == "" || len(tag) > 128 {
+			p.Add(path+".tags", "%q is not the name of a tag", tag)
+		}
+	}
+	if e.Endpoint != "" {
+		if err := checkURL(e.Endpoint); err != nil {
+			p.Add(path+".endpoint", "%v", err)
+		}
+	}
+	for _, role := range slices.Sorted(maps.Keys(e.Ports)) {
+		p.Between(path+".ports."+role, e.Ports[role], 1, 65535)
+	}
+	p.DurationBetween(path+".every", e.Every, duration("10ms"), duration("1h"))
+	p.DurationBetween(path+".at_most", e.AtMost, e.Every, duration("24h"))
+	p.DurationBetween(path+".time_limit", e.TimeLimit, duration("10ms"), duration("5m"))
+	p.Between(path+".misses", e.Misses, 0, 100)
 	return p
 }
 

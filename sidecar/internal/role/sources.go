@@ -20,6 +20,13 @@ var sources = map[string]func(config.Membership, Tools) (membership.Source, erro
 			AtLeast: time.Duration(c.DNS.AtLeast), AtMost: time.Duration(c.DNS.AtMost),
 		}), nil
 	},
+	"ec2": func(c config.Membership, _ Tools) (membership.Source, error) {
+		e := c.EC2
+		return membership.NewEC2(membership.EC2Options{
+			Region: e.Region, Endpoint: e.Endpoint, Tags: e.Tags, RoleTag: e.RoleTag, Ports: e.Ports,
+			Every: time.Duration(e.Every), AtMost: time.Duration(e.AtMost), Limit: time.Duration(e.TimeLimit), Misses: e.Misses,
+		}), nil
+	},
 	"registry": func(c config.Membership, tools Tools) (membership.Source, error) {
 		if tools.Farm == nil {
 			return nil, errors.New("this node is a member of no farm")

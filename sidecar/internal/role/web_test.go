@@ -234,6 +234,7 @@ func TestSourcesOfTheConfiguration(t *testing.T) {
 		c := config.Default()
 		c.Role, c.Name, c.Membership.Source = "web", "web1", name
 		c.Farm.Directory, c.Membership.Registry.Cluster = "/var/lib/farmhand/node", "db"
+		c.Membership.EC2.Tags = map[string]string{"farm": "shop"}
 		c.Membership.DNS.Records = map[string]string{"web": "web.farm.example"}
 		if problems := c.Validate(); len(problems) > 0 {
 			t.Errorf("%s: %v", name, problems)
