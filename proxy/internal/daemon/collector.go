@@ -26,10 +26,11 @@ func pace(live uint64) int {
 	return int(min(max(spare*100/max(live, 1), leastPace), mostPace))
 }
 
-// A proxy that has become quiet gives back what a rush has left: the garbage, and
-// the stacks of sessions that wait, which only the collector makes smaller.
+// A proxy that has become quiet gives back what a rush has left: the garbage, the
+// stacks of sessions that wait, which only the collector makes smaller, and those
+// of sessions that doze, which are free and still the proxy's.
 const (
-	left     = 4 << 20   // bytes allocated since the last collection that are worth one
+	left     = 4 << 20   // bytes free, or allocated since the last collection, that are worth one
 	quietFor = 256 << 10 // bytes allocated in an interval at the most
 )
 
@@ -39,7 +40,7 @@ func paceCollector(ctx context.Context) error {
 	if os.Getenv("GOGC") != "" {
 		return nil
 	}
-	read := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}}
+	read := []metrics.Sample{{Name: "/gc/heap/live:bytes"}, {Name: "/gc/heap/allocs:bytes"}, {Name: "/gc/cycles/total:gc-cycles"}, {Name: "/memory/classes/heap/free:bytes"}}
 	now := mostPace
 	before := debug.SetGCPercent(now)
 	defer debug.SetGCPercent(before)
@@ -53,11 +54,11 @@ func paceCollector(ctx context.Context) error {
 		case <-ticker.C:
 		}
 		metrics.Read(read)
-		live, allocated := read[0].Value.Uint64(), read[1].Value.Uint64()
+		live, allocated, free := read[0].Value.Uint64(), read[1].Value.Uint64(), read[3].Value.Uint64()
 		if c := read[2].Value.Uint64(); c != cycles {
 			cycles, collected = c, last // or a little later
 		}
-		if allocated-last < quietFor && allocated-collected > left {
+		if allocated-last < quietFor && (allocated-collected > left || free > left) {
 			debug.FreeOSMemory()
 		}
 		last = allocated

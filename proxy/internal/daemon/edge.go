@@ -138,28 +138,43 @@ func (e *edge) serve(sessions context.Context) error {
 	// would be an error here.
 	return e.listeners.Serve(context.WithoutCancel(sessions), func() frontend.Trusted { return e.trusted },
 		func(err error) { e.d.log.Warn("accept failed", zap.Error(err)) },
-		func(_ context.Context, client *frontend.Accepted) func() { return e.client(sessions, client) })
+		func(_ context.Context, client *frontend.Accepted) frontend.Step { return e.client(sessions, client) })
 }
 
-// client logs a client in and returns what serves it from then on; nil where it is
-// refused.
-func (e *edge) client(ctx context.Context, conn *frontend.Accepted) func() {
+// client logs a client in, and returns what serves it from then on.
+func (e *edge) client(ctx context.Context, conn *frontend.Accepted) frontend.Step {
 	d := e.d
 	ticket, err := e.gate.Enter(time.Now(), func() { _ = conn.Close() })
 	if err != nil {
 		d.log.Warn("client refused", zap.Error(err))
 		refuse(conn, &wire.Error{Code: 1040, State: "08004", Message: "Too many connections"})
-		return nil
+		return frontend.Step{}
 	}
 	s, schema := e.login(ctx, conn, ticket)
-	if s == nil {
+	if s == nil || !s.Begin(ctx, schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) }) {
 		ticket.Leave()
-		return nil
+		return frontend.Step{}
 	}
-	return func() {
-		defer ticket.Leave()
-		s.Serve(ctx, schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) })
+	return frontend.Step{Run: served{s, ticket}.serve}
+}
+
+// served is a client that is logged in.
+type served struct {
+	session *session.Session
+	ticket  *frontend.Ticket
+}
+
+func (c served) serve() frontend.Step {
+	if c.session.Serve() {
+		return frontend.Step{Run: c.doze, Fresh: true}
 	}
+	c.ticket.Leave()
+	return frontend.Step{}
+}
+
+func (c served) doze() frontend.Step {
+	c.session.Doze()
+	return frontend.Step{Run: c.serve}
 }
 
 // login shakes hands with a client; nil where it is refused.

@@ -136,8 +136,11 @@ func startFront(t *testing.T, shown *tls.Config, change func(*front)) *front {
 	f.tcp = l.Addrs()[0].String()
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, func(ctx context.Context, conn *Accepted) func() {
-			return func() { f.serve(ctx, conn) }
+		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, func(ctx context.Context, conn *Accepted) Step {
+			return Step{Fresh: true, Run: func() Step {
+				f.serve(ctx, conn)
+				return Step{}
+			}}
 		})
 	}()
 	t.Cleanup(func() {

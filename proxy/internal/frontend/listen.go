@@ -148,11 +148,18 @@ func (l *Listeners) Addrs() []net.Addr {
 	return addrs
 }
 
-// Handler begins to serve one accepted connection and returns what serves the
-// rest, nil where there is none: that runs in a goroutine of its own, so that a
-// client that stays does not keep the stack that its login took. When it is done
-// the connection is closed then. The context is the one given to Serve.
-type Handler func(ctx context.Context, client *Accepted) (rest func())
+// Step is a part of serving a client.
+type Step struct {
+	// Run returns the next step; nil: there is none, and the connection is closed.
+	Run func() Step
+	// Fresh has it run in a goroutine of its own: it waits for long, and need not
+	// keep the stack that the steps before it have taken.
+	Fresh bool
+}
+
+// Handler is the first step of an accepted connection. The context is the one
+// given to Serve.
+type Handler func(ctx context.Context, client *Accepted) Step
 
 // Serve accepts connections and runs handle on each, in a goroutine of its own,
 // until Stop or the end of ctx; then it waits for the handlers that still run.
@@ -167,20 +174,12 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 	for i, s := range l.sockets {
 		loops.Go(func() {
 			errs[i] = l.accept(s, warn, func(conn net.Conn) {
-				handlers.Go(func() {
+				handlers.Add(1)
+				go func() {
 					growStack(0)
 					client := newAccepted(conn, trusted())
-					rest := handle(ctx, client)
-					if rest == nil {
-						_ = client.Finish() // again, after most handlers
-						return
-					}
-					handlers.Go(func() {
-						growStack(0)
-						defer client.Finish()
-						rest()
-					})
-				})
+					goOn(&handlers, client, handle(ctx, client))
+				}()
 			})
 			if errs[i] != nil {
 				l.Stop() // half a set of sockets is worse than a restart
@@ -190,6 +189,20 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 	loops.Wait()
 	handlers.Wait()
 	return errors.Join(append(errs, context.Cause(ctx))...)
+}
+
+// goOn runs a client's steps.
+func goOn(handlers *sync.WaitGroup, client *Accepted, step Step) {
+	for step.Run != nil {
+		step = step.Run()
+		if step.Fresh {
+			step.Fresh = false
+			go goOn(handlers, client, step)
+			return
+		}
+	}
+	_ = client.Finish() // again, after most handlers
+	handlers.Done()
 }
 
 // growStack has the goroutine's stack grow at once to what a login or a command

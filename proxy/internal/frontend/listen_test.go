@@ -43,9 +43,9 @@ func serving(t *testing.T, l *Listeners, name string) (done chan error) {
 	done = make(chan error, 1)
 	go func() {
 		done <- l.Serve(context.Background(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) },
-			func(_ context.Context, client *Accepted) func() {
+			func(_ context.Context, client *Accepted) Step {
 				_, _ = io.WriteString(client, name) // the client may be gone
-				return nil
+				return Step{}
 			})
 		done <- nil
 	}()
@@ -104,7 +104,7 @@ func TestServeEnds(t *testing.T) {
 	serve := func(ctx context.Context, l *Listeners) chan error {
 		done := make(chan error, 1)
 		go func() {
-			done <- l.Serve(ctx, func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(context.Context, *Accepted) func() { return nil })
+			done <- l.Serve(ctx, func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(context.Context, *Accepted) Step { return Step{} })
 		}()
 		return done
 	}
@@ -132,22 +132,23 @@ func TestAccepted(t *testing.T) {
 	path := filepath.Join(farmtest.ShortDir(t), "a.sock")
 	l := listen(t, tcp("127.0.0.1:0"), socketAt(path))
 	clients := make(chan *Accepted, 1)
-	asksWhetherAlive := make(chan bool, 2)
+	inherited := make(chan bool, 2)
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Serve(t.Context(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(_ context.Context, c *Accepted) func() {
+		done <- l.Serve(t.Context(), func() Trusted { return Trusted{} }, func(err error) { t.Error(err) }, func(_ context.Context, c *Accepted) Step {
 			raw, err := c.Conn.(syscall.Conn).SyscallConn()
 			if err != nil {
 				t.Error(err)
-				return nil
+				return Step{}
 			}
 			_ = raw.Control(func(fd uintptr) {
 				on, _ := unix.GetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_KEEPALIVE)
 				after, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_KEEPIDLE)
-				asksWhetherAlive <- on == 1 && after == 15
+				atOnce, _ := unix.GetsockoptInt(int(fd), unix.IPPROTO_TCP, unix.TCP_NODELAY)
+				inherited <- on == 1 && after == 15 && atOnce == 1
 			})
 			clients <- c
-			return nil
+			return Step{}
 		})
 	}()
 	conn := dialRaw(t, l.Addrs()[0].String())
@@ -155,8 +156,8 @@ func TestAccepted(t *testing.T) {
 	if c.Transport != TCP || c.Transport.String() != "tcp" || c.Peer != nil || c.Remote().String() != conn.LocalAddr().String() || !c.Loopback() {
 		t.Errorf("%+v", c)
 	}
-	if !wait(t, "keep-alive", asksWhetherAlive) {
-		t.Error("the kernel does not look after a TCP client")
+	if !wait(t, "the socket's options", inherited) {
+		t.Error("the kernel does not look after a TCP client, or has small packets wait")
 	}
 	dialRaw(t, path)
 	c = wait(t, "client", clients)

@@ -59,8 +59,11 @@ func open(ctx context.Context, spec Spec) (*socket, error) {
 }
 
 func openTCP(ctx context.Context, spec Spec) (*socket, error) {
-	// Go sets SO_REUSEADDR on listeners.
-	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", spec.Address)
+	// Go sets SO_REUSEADDR on listeners. Clients that could use several paths are
+	// rare, and a listener for them makes every accept dearer.
+	var config net.ListenConfig
+	config.SetMultipathTCP(false)
+	listener, err := config.Listen(ctx, "tcp", spec.Address)
 	if err == nil {
 		return &socket{spec: spec, Listener: listener}, nil
 	}

@@ -134,6 +134,21 @@ func (c *Conn) ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error) {
 	return buffer, l.in.n, nil
 }
 
+// Wait waits until a read would give something, be it an end or an error. It
+// takes little stack.
+func (c *Conn) Wait() error { return c.raw.Read(readable) }
+
+// readable tells whether a read would not have to wait.
+func readable(fd uintptr) bool {
+	var b byte
+	for {
+		_, _, err := syscall.RawSyscall6(syscall.SYS_RECVFROM, fd, uintptr(unsafe.Pointer(&b)), 1, syscall.MSG_PEEK, 0, 0)
+		if err != syscall.EINTR {
+			return err != syscall.EAGAIN
+		}
+	}
+}
+
 // chunk bounds what one system call writes: while it runs nobody else runs on
 // its processor.
 const chunk = 64 << 10

@@ -8,6 +8,8 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -20,9 +22,14 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sockets are two ends of a connection, the first of them wrapped.
+// sockets are two ends of a connection, the first of them wrapped, or accepted by
+// a listener of Listen's.
 func sockets(t testing.TB, network string) (wrapped, plain net.Conn) {
 	t.Helper()
+	if network, ok := strings.CutSuffix(network, " accepted"); ok {
+		plain, wrapped = connect(t, network, rawio.Listen)
+		return wrapped, plain
+	}
 	a, b := ends(t, network)
 	return rawio.Wrap(a), b
 }
@@ -30,12 +37,22 @@ func sockets(t testing.TB, network string) (wrapped, plain net.Conn) {
 // ends are two ends of a connection, which the test's end closes.
 func ends(t testing.TB, network string) (a, b net.Conn) {
 	t.Helper()
+	network, _ = strings.CutSuffix(network, " accepted")
+	return connect(t, network, func(l net.Listener) (net.Listener, error) { return l, nil })
+}
+
+// connect connects two ends by a listener that wrap may change.
+func connect(t testing.TB, network string, wrap func(net.Listener) (net.Listener, error)) (a, b net.Conn) {
+	t.Helper()
 	address := "127.0.0.1:0"
 	if network == "unix" {
 		address = filepath.Join(t.TempDir(), "s")
 	}
 	l, err := net.Listen(network, address)
 	if err != nil {
+		t.Fatal(err)
+	}
+	if l, err = wrap(l); err != nil {
 		t.Fatal(err)
 	}
 	defer l.Close()
@@ -60,7 +77,7 @@ func ends(t testing.TB, network string) (a, b net.Conn) {
 }
 
 func eachNetwork(t *testing.T, run func(t *testing.T, network string)) {
-	for _, network := range []string{"tcp", "unix"} {
+	for _, network := range []string{"tcp", "unix", "tcp accepted", "unix accepted"} {
 		t.Run(network, func(t *testing.T) { run(t, network) })
 	}
 }
@@ -287,4 +304,72 @@ func BenchmarkExchange(b *testing.B) {
 			}
 		})
 	}
+}
+
+// TestWait: it waits for input and leaves it there, and ends with what a read ends
+// with.
+func TestWait(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, network string) {
+		wrapped, peer := sockets(t, network)
+		c := wrapped.(*rawio.Conn)
+		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
+		if err := c.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
+			t.Errorf("nothing came: %v", err)
+		}
+		_ = c.SetReadDeadline(time.Time{})
+		time.AfterFunc(20*time.Millisecond, func() { _, _ = peer.Write([]byte("hello")) })
+		if err := c.Wait(); err != nil {
+			t.Errorf("input came: %v", err)
+		}
+		in := make([]byte, 10)
+		if n, err := c.Read(in); err != nil || string(in[:n]) != "hello" {
+			t.Errorf("%q, %v", in[:n], err)
+		}
+		_ = peer.Close()
+		if err := c.Wait(); err != nil {
+			t.Errorf("the end came: %v", err)
+		}
+	})
+}
+
+// TestFinish: the peer sees the end at once, and who goes on hears of it; the
+// descriptors are given back.
+func TestFinish(t *testing.T) {
+	eachNetwork(t, func(t *testing.T, network string) {
+		descriptors := func() int {
+			list, err := os.ReadDir("/proc/self/fd")
+			if err != nil {
+				t.Fatal(err)
+			}
+			return len(list)
+		}
+		before := 0
+		for i := range 100 {
+			wrapped, peer := sockets(t, network)
+			c := wrapped.(*rawio.Conn)
+			if _, err := c.Write([]byte("bye")); err != nil {
+				t.Fatal(err)
+			}
+			if err := c.Finish(); err != nil {
+				t.Fatal(err)
+			}
+			if said, err := io.ReadAll(peer); err != nil || string(said) != "bye" {
+				t.Fatalf("%q, %v", said, err)
+			}
+			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EINVAL) {
+				t.Fatalf("a read after the end: %v", err)
+			}
+			_ = c.Close()
+			_ = peer.Close()
+			if i == 0 {
+				before = descriptors()
+			}
+		}
+		for limit := time.Now().Add(10 * time.Second); descriptors() > before; {
+			if time.Now().After(limit) {
+				t.Fatalf("%d descriptors, %d before", descriptors(), before)
+			}
+			runtime.Gosched()
+		}
+	})
 }

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"net"
+	"strconv"
 	"time"
 
 	"go.uber.org/zap"
@@ -129,7 +130,8 @@ type Session struct {
 	conn   *wire.Conn // the client's; while a transaction is run again, nobody's
 	policy *Policy    // of the current command
 
-	cancel context.CancelCauseFunc // of the context that it is served with
+	ctx    context.Context // that it is served with
+	cancel context.CancelCauseFunc
 
 	state  state
 	status wire.Status // as the client saw it last
@@ -137,6 +139,7 @@ type Session struct {
 	began time.Time // the command under way
 	ended time.Time // the last one
 	timed bool      // reading from the client has a deadline
+	dozed bool      // and that is of a session that has dozed
 
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
@@ -194,6 +197,13 @@ type Session struct {
 
 // errEnd ends a session without an error.
 var errEnd = errors.New("session ended")
+
+// errDoze is that the client has been silent for dozeAfter.
+var errDoze = errors.New("the client is silent")
+
+// dozeAfter is how long a client must have been silent for its goroutine to be
+// worth another with less of a stack.
+const dozeAfter = time.Second
 
 // New returns the session of an authenticated client, registered under a
 // connection id that the greeting announced.
@@ -262,29 +272,50 @@ func (s *Session) defaults(server *monitor.Server) {
 // Client is what the session knows of its client; for the login only.
 func (s *Session) Client() *Client { return &s.client }
 
-// Serve serves the client until it leaves, is killed, or ctx ends. First it
-// makes schema the session's, and calls accept, which tells the client that it
-// is logged in. The client's connection is closed when it returns.
-//
-// What a client that says nothing keeps is this function's frame and those below
-// it: they are small, so that the collector can give most of the stack back.
-func (s *Session) Serve(ctx context.Context, schema string, accept func(wire.Status) error) {
-	ctx = s.begin(ctx)
-	defer s.end()
-	if s.welcome(ctx, schema, accept) {
-		s.conclude(ctx, s.serve(ctx))
-	}
-}
-
-//go:noinline
-func (s *Session) begin(ctx context.Context) context.Context {
-	ctx, s.cancel = context.WithCancelCause(ctx)
+// Begin makes schema the session's, and calls accept, which tells the client that
+// it is logged in. Serve is to be called then. It is false where the client is
+// refused or gone: then its connection is closed. ctx bounds the whole session.
+func (s *Session) Begin(ctx context.Context, schema string, accept func(wire.Status) error) bool {
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	begun := false
+	defer func() {
+		if !begun {
+			s.end()
+		}
+	}()
 	s.Registry.add(s)
-	if ctx.Err() != nil { // since before it could be found there
+	if s.ctx.Err() != nil { // since before it could be found there
 		s.interrupt()
 	}
-	return ctx
+	if e := s.UseSchema(s.ctx, schema); e != nil {
+		_ = s.sendError(e) // the session ends either way
+		return false
+	}
+	s.lend()
+	begun = accept(s.status) == nil
+	return begun
 }
+
+// Serve serves the client until it leaves, is killed, or the session's context
+// ends; its connection is closed then. It returns true where the client has been
+// silent for a while: Doze is to be called, and then Serve again.
+func (s *Session) Serve() (dozes bool) {
+	defer func() {
+		if !dozes {
+			s.end()
+		}
+	}()
+	err := s.serve(s.ctx)
+	if errors.Is(err, errDoze) {
+		return true
+	}
+	s.conclude(s.ctx, err)
+	return false
+}
+
+// Doze waits until the client says something, or the session is to end. It needs
+// next to no stack: the idea is to call it in a goroutine that has none yet.
+func (s *Session) Doze() { _ = s.conn.Wait() } // what is wrong, the next read says
 
 // abort ends the session from outside: it wakes up from whatever it waits for.
 func (s *Session) abort(cause error) {
@@ -292,7 +323,6 @@ func (s *Session) abort(cause error) {
 	go s.interrupt() // which may have to wait for a KILL
 }
 
-//go:noinline
 func (s *Session) end() {
 	s.Registry.remove(s)
 	s.releaseAll()
@@ -300,21 +330,7 @@ func (s *Session) end() {
 	s.cancel(nil)
 }
 
-// welcome finishes the login; false where the client is refused or gone.
-//
-//go:noinline
-func (s *Session) welcome(ctx context.Context, schema string, accept func(wire.Status) error) bool {
-	if e := s.UseSchema(ctx, schema); e != nil {
-		_ = s.sendError(e) // the session ends either way
-		return false
-	}
-	s.lend()
-	return accept(s.status) == nil
-}
-
 // conclude says why the session has ended.
-//
-//go:noinline
 func (s *Session) conclude(ctx context.Context, err error) {
 	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, errEnd) {
 		s.farewell(cause)
@@ -362,8 +378,9 @@ func (s *Session) serve(ctx context.Context) error {
 }
 
 // await waits for the next command's header, for as long as the client may be
-// idle. The deadline is set rarely: most waits leave the one that there is, and
-// look how long the client was idle if it passes.
+// idle; errDoze where that can go on without a stack. The deadline is set rarely:
+// most waits leave the one that there is, and look how long the client was idle if
+// it passes.
 func (s *Session) await(ctx context.Context) error {
 	if len(s.conn.Buffered()) >= wire.HeaderSize {
 		return nil
@@ -374,24 +391,43 @@ func (s *Session) await(ctx context.Context) error {
 	s.conn.Idle()
 	for {
 		if !s.timed {
-			left := s.idleLimit() - time.Since(s.ended)
+			idle := time.Since(s.ended)
+			left := s.idleLimit() - idle
 			if left <= 0 {
 				return fmt.Errorf("idle for longer than wait_timeout: %w", errEnd)
+			}
+			s.dozed = false
+			if s.conn.CanWait() {
+				if s.dozed = idle >= dozeAfter; !s.dozed {
+					left = min(left, dozeAfter-idle)
+				}
 			}
 			if err := s.deadline(ctx, time.Now().Add(left)); err != nil {
 				return err
 			}
 			s.timed = true
+			if s.dozed {
+				s.shed()
+				return errDoze
+			}
 		}
 		err := s.conn.Need(wire.HeaderSize)
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
+		case err == nil && s.dozed: // it is awake, for as long as others
+			return s.unhurried(ctx)
 		case err == nil || !isTimeout(err):
 			return err
 		}
 		s.timed = false
 	}
+}
+
+// shed lets go of what the next command will make anew.
+func (s *Session) shed() {
+	s.conn.Shed()
+	s.handler, s.scratch = handler{s: s}, nil
 }
 
 // unhurried takes away the deadline of reading from the client, which is that of
@@ -448,8 +484,7 @@ func (s *Session) idleLimit() time.Duration {
 		if s.client.Caps.Has(wire.ClientInteractive) {
 			name = "interactive_timeout"
 		}
-		var seconds int
-		if _, err := fmt.Sscanf(p.Variables[name], "%d", &seconds); err == nil && seconds > 0 {
+		if seconds, err := strconv.Atoi(p.Variables[name]); err == nil && seconds > 0 {
 			return time.Duration(seconds) * time.Second
 		}
 	}

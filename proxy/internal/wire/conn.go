@@ -55,6 +55,7 @@ type Conn struct {
 // there (rawio.Conn).
 type lazy interface {
 	ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error)
+	Wait() error
 }
 
 // NewConn returns a Conn on conn, which it owns from now on.
@@ -148,6 +149,23 @@ func (c *Conn) Idle() {
 // keptOut is the size of a buffer of output that a connection keeps while it is
 // idle: that of a short command or answer.
 const keptOut = 512
+
+// Shed is Idle for a wait that is long: it keeps no buffer at all.
+func (c *Conn) Shed() {
+	c.Idle()
+	c.whole = nil
+	if len(c.out) == 0 {
+		c.out = nil
+	}
+}
+
+// CanWait tells whether Wait may be called: the Conn must hold nothing, and the
+// connection underneath be able to tell that there is input.
+func (c *Conn) CanWait() bool { return c.lazy != nil && c.buf == nil }
+
+// Wait waits until there is something to read, which it leaves there: input, an
+// end, an error. An error is that of the wait itself, such as its deadline.
+func (c *Conn) Wait() error { return c.lazy.Wait() }
 
 func (c *Conn) giveBack() {
 	if c.small != nil {
