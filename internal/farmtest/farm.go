@@ -39,10 +39,6 @@ type Farm struct {
 // startLimit bounds every wait of this package; a busy machine may be slow.
 const startLimit = 2 * time.Minute
 
-// speed are settings that give up safety against a crash of the machine, not
-// of the server, for speed.
-var speed = []string{"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=2"}
-
 // Start starts the servers and returns when every replica replicates. They
 // are killed and their data is removed when the test ends. Every server has
 // its own loopback address and a free port, the accounts App and Monitor, and
@@ -70,9 +66,9 @@ func Start(t testing.TB, options Options) *Farm {
 			Port:        place.Port(),
 			Socket:      filepath.Join(dir, name+".sock"),
 			ServerID:    uint32(i + 1),
-			RedoLog:     redoLog,
+			RedoLog:     RedoLog,
 			ReadOnly:    i > 0,
-			ExtraArgs:   append(append([]string{}, speed...), options.ExtraArgs...),
+			ExtraArgs:   append(Frugal(options.Flavor), options.ExtraArgs...),
 			ParentDeath: syscall.SIGKILL,
 		}}
 	}
@@ -84,7 +80,7 @@ func Start(t testing.TB, options Options) *Farm {
 	group, ctx := errgroup.WithContext(ctx)
 	for i, s := range f.servers {
 		group.Go(func() error {
-			if err := copyTemplate(inst, s.config.Dir); err != nil {
+			if err := CopyTemplate(inst, s.config.Dir); err != nil {
 				return err
 			}
 			if err := s.start(ctx); err != nil {

@@ -34,11 +34,11 @@ const Schema = "app"
 const appGrants = "PROCESS, RELOAD, FILE, SHOW DATABASES, REPLICATION CLIENT, CREATE USER, EXECUTE ON *.*"
 
 // templateFormat changes whenever what a template holds does.
-const templateFormat = 1
+const templateFormat = 2
 
-// redoLog is the test servers' redo log capacity in bytes: small, because
+// RedoLog is the test servers' redo log capacity in bytes: small, because
 // templates are copied.
-const redoLog = 16 << 20
+const RedoLog = 16 << 20
 
 var installs = map[farm.Flavor]func() (dbserver.Install, error){
 	farm.MariaDB: sync.OnceValues(func() (dbserver.Install, error) { return find(farm.MariaDB) }),
@@ -112,19 +112,28 @@ func template(inst dbserver.Install) (string, error) {
 	statements = append(statements, dbserver.ApplicationAccount(inst.Flavor, App, Schema, appGrants)...)
 	statements = append(statements, dbserver.MonitorAccount(inst.Flavor, Monitor)...)
 	statements = append(statements, dbserver.ReplicationAccount(inst.Flavor, Replicator)...)
-	config := dbserver.Config{Dir: dir, RedoLog: redoLog}
+	config := dbserver.Config{Dir: dir, RedoLog: RedoLog}
 	if err := dbserver.Initialise(context.Background(), inst, config, statements...); err != nil {
 		return "", err
 	}
-	// Each MySQL server makes its own UUID when it finds none.
-	if err := os.Remove(filepath.Join(dir, "data", "auto.cnf")); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	// Each MySQL server makes its own UUID when it finds none, and smaller
+	// doublewrite files than initialising does, which it need not read then.
+	needless, err := filepath.Glob(filepath.Join(dir, "data", "*.dblwr"))
+	if err != nil {
 		return "", fmt.Errorf("finish template: %w", err)
+	}
+	for _, path := range append(needless, filepath.Join(dir, "data", "auto.cnf")) {
+		if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return "", fmt.Errorf("finish template: %w", err)
+		}
 	}
 	return dir, nil
 }
 
-// copyTemplate makes dir a server directory like the template.
-func copyTemplate(inst dbserver.Install, dir string) error {
+// CopyTemplate makes dir, which must not be there, the directory of an initialised
+// server with the accounts App, Monitor and Replicator and without any history. Its
+// redo log has a capacity of RedoLog.
+func CopyTemplate(inst dbserver.Install, dir string) error {
 	from, err := template(inst)
 	if err != nil {
 		return fmt.Errorf("template: %w", err)
