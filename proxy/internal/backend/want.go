@@ -35,3 +35,21 @@ type Want struct {
 func (w *Want) key() key {
 	return key{server: w.Server.Name, address: w.Server.Address, login: w.Credential.Key(), shape: w.Caps & Shape}
 }
+
+// State names all that a session's connection is like: two sessions that want the
+// same may use the same connection, one statement after the other.
+type State struct {
+	key      key
+	schema   string
+	settings uint64
+	count    int
+}
+
+// State names what a connection is like on which w is established.
+func (w *Want) State() State {
+	s := State{key: w.key(), schema: w.Schema}
+	if w.Settings != nil {
+		s.settings, s.count = w.Settings.sum, len(w.Settings.list)
+	}
+	return s
+}

@@ -176,6 +176,7 @@ type Pool struct {
 	IdleTimeout    Duration `yaml:"idle_timeout"`    // then an idle one is closed
 	MaxLifetime    Duration `yaml:"max_lifetime"`    // then any is closed when it comes back; 0 for never
 	ConnectTimeout Duration `yaml:"connect_timeout"` // of the connection and the handshake together
+	Pipelining     bool     `yaml:"pipelining"`      // short reads of different sessions share connections, back to back
 }
 
 // PrimaryReads is when the primary serves reads that a replica could.
@@ -301,6 +302,7 @@ func Default() Config {
 			IdleTimeout:    seconds(60),
 			MaxLifetime:    seconds(3600),
 			ConnectTimeout: seconds(3),
+			Pipelining:     true,
 		},
 		Reads:        Reads{Primary: PrimaryWhenNeeded, MaxLag: seconds(10), Consistency: Farm, ConsistencyByUser: map[string]Consistency{}, WithoutPrimary: WaitForPrimary, Wait: Duration(100 * time.Millisecond), Pause: Duration(10 * time.Millisecond), Retries: 3},
 		Writes:       Writes{Wait: seconds(30), MaxWaiting: 1000, Replay: Replay{Size: 1 << 20, Time: seconds(60), Attempts: 3}},

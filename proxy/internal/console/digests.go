@@ -41,8 +41,7 @@ func NewDigests(max int) *Digests {
 }
 
 // Count implements session.Digests.
-func (d *Digests) Count(sql []byte, mode classify.Mode, onReplica bool) {
-	print := classify.Fingerprint(sql, mode)
+func (d *Digests) Count(print uint64, sql []byte, mode classify.Mode, onReplica bool) {
 	s := &d.shard[print%shards]
 	s.mu.Lock()
 	defer s.mu.Unlock()

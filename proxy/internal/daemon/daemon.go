@@ -25,6 +25,7 @@ import (
 	"farmhand/proxy/internal/consistency"
 	"farmhand/proxy/internal/console"
 	"farmhand/proxy/internal/frontend"
+	"farmhand/proxy/internal/lane"
 	"farmhand/proxy/internal/monitor"
 	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/session"
@@ -43,6 +44,7 @@ type Daemon struct {
 	watcher  *topology.Watcher
 	monitor  *monitor.Monitor
 	pool     *backend.Pool
+	lanes    *lane.Lanes
 	index    *consistency.Index
 	registry *session.Registry
 	deps     session.Deps
@@ -93,6 +95,10 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		Policy:    d.policy.Load,
 		Log:       log.Named("session"),
 		Collation: d.collation,
+	}
+	d.lanes = lane.New(d.pool, d.monitor.Report)
+	if c.Pool.Pipelining {
+		d.deps.Lanes, d.deps.Quick = d.lanes, &lane.Quick{}
 	}
 	digests := console.NewDigests(c.Digests.Max)
 	if c.Digests.Max > 0 {
@@ -306,6 +312,7 @@ func (d *Daemon) Run(finish, now context.Context, ready func()) error {
 	parts.Go("topology", d.watcher.Run)
 	parts.Go("monitor", d.monitor.Run)
 	parts.Go("pool", d.pool.Run)
+	parts.Go("lanes", d.lanes.Run)
 	parts.Go("silent servers", d.leaveSilent)
 	parts.Go("collector", paceCollector)
 	admin, stopAdmin := context.WithCancelCause(parts.Context())

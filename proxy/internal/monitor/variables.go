@@ -45,6 +45,7 @@ var variables = []string{
 	"sql_select_limit",
 	"sql_warnings",
 	"system_time_zone",
+	"thread_pool_size", // of MariaDB: the number of processors, unless it was set
 	"time_zone",
 	"transaction_isolation", "transaction_read_only",
 	"tx_isolation", "tx_read_only",

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"sync"
 
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
@@ -114,6 +115,9 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 		return s.sendOK()
 	case wire.ComInitDB:
 		m := classify.Meaning{Class: classify.SessionState, Flags: classify.UsesSchema}
+		if err := s.recall(ctx, &m); err != nil {
+			return err
+		}
 		d := s.decide(&m, nil)
 		return s.run(ctx, &request{command: command, payload: payload, meaning: m, target: d.Target, read: true})
 	case wire.ComChangeUser:
@@ -263,15 +267,28 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 			sql, m = payload[offset:], meaning
 		}
 	}
+	if err := s.recall(ctx, &m); err != nil {
+		return err
+	}
 	s.endReadOnly(&m)
 	said := s.moveNext(&m)
 	d := s.decide(&m, sql)
 	s.Metrics.statement(&m, d.Target)
-	if s.Digests != nil && firstPacket == 0 {
-		s.Digests.Count(sql, s.state.mode, d.Target == route.Replica)
+	print := uint64(0)
+	if (s.Digests != nil || s.Lanes != nil) && firstPacket == 0 {
+		print = classify.Fingerprint(sql, s.state.mode)
 	}
-	r := request{
-		command: wire.ComQuery, payload: payload, sql: sql, meaning: m, target: d.Target,
+	if s.Digests != nil && firstPacket == 0 {
+		s.Digests.Count(print, sql, s.state.mode, d.Target == route.Replica)
+	}
+	r := requests.Get().(*request)
+	defer func() {
+		s.handler.request = nil
+		*r = request{}
+		requests.Put(r)
+	}()
+	*r = request{
+		command: wire.ComQuery, payload: payload, sql: sql, print: print, meaning: m, target: d.Target,
 		read: repeatable(m.Class), fresh: s.freshnessOf(&m), firstPacket: firstPacket,
 	}
 	if said != nil {
@@ -283,8 +300,11 @@ func (s *Session) query(ctx context.Context, payload []byte, firstPacket int) er
 	if firstPacket > 0 {
 		r.read = false
 	}
-	return s.run(ctx, &r)
+	return s.run(ctx, r)
 }
+
+// requests are those of COM_QUERY, which would be garbage after each.
+var requests = sync.Pool{New: func() any { return new(request) }}
 
 // cutMeaning makes the meaning of a text of which only the head was seen as
 // demanding as any rest could make it.
@@ -379,6 +399,7 @@ func (s *Session) wipe() error {
 		s.release(held)
 	}
 	clear(s.statements)
+	s.shares.forget()
 	s.horizon.indexed = false // a new session begins
 	s.lastStmt, s.transaction, s.nextTransaction, s.last, s.lastCount, s.lastRows = nil, nil, false, nil, nil, nil
 	// The position stays: what the client has written or seen, it has seen.

@@ -17,9 +17,11 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	}
 	if r.command != wire.ComStmtPrepare && !keepsCount(r, s.handler.tracker.Err) || r.command == wire.ComStmtPrepare && s.handler.tracker.Err != nil {
 		s.lastCount, s.missed.count = c, false
+		s.shares.told(askedCount)
 	}
 	if s.handler.rows {
 		s.lastRows, s.missed.rows = c, false
+		s.shares.told(askedRows)
 		s.calculated = r.meaning.Flags&classify.CalcFoundRows != 0
 	}
 	clears := s.clearsDiagnostics(r)
@@ -30,6 +32,7 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 	switch {
 	case clears, s.last == nil && !s.missed.warnings && !c.Warned:
 		s.last, s.missed.warnings = c, false
+		s.shares.told(askedWarnings)
 	case s.last != nil && !c.Warned && !s.warned(s.last):
 		s.last = c // neither has any: the one that is used now can say so as well
 	}

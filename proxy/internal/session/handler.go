@@ -36,6 +36,7 @@ type handler struct {
 	changed       bool   // the server said that the session changed
 	explained     bool   // and how
 	packets       int    // seen so far; the first one that an answer has is among them
+	size          int64  // bytes of the answer
 	version       uint64 // the state's version when the answer began
 	out           []byte
 }

@@ -22,6 +22,7 @@ type Metrics struct {
 	replays, replaysFailed               prometheus.Counter
 	readsExcused                         prometheus.Counter
 	waits                                prometheus.Counter
+	lanes                                prometheus.Counter
 	malformedHints                       prometheus.Counter
 	unknownCalls                         prometheus.Counter
 }
@@ -54,6 +55,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		readsExcused:   counter("farmhand_proxy_reads_excused_total", "Reads that replicas served without proof that they are fresh, because the primary was down (reads.without_primary: serve)."),
 		replays:        counter("farmhand_proxy_transaction_replays_total", "Attempts to run a transaction again that lost its primary (writes.replay)."),
 		replaysFailed:  counter("farmhand_proxy_transaction_replays_failed_total", "Transactions that could not be run again."),
+		lanes:          counter("farmhand_proxy_lane_reads_total", "Reads that were sent back to back with other sessions' on a shared connection (pool.pipelining)."),
 		waits:          counter("farmhand_proxy_primary_waits_total", "Statements that waited for a primary."),
 		malformedHints: counter("farmhand_proxy_malformed_hints_total", "Hints that were ignored because they are malformed."),
 		unknownCalls:   counter("farmhand_proxy_unknown_function_total", "Statements that went to the primary only because they call a function that is not known to be a built-in one."),

@@ -20,6 +20,7 @@ type request struct {
 	command wire.Command
 	payload []byte // the whole command; nil where it is streamed
 	sql     []byte // its text, of COM_QUERY and COM_STMT_PREPARE
+	print   uint64 // its text's fingerprint, of COM_QUERY
 	meaning classify.Meaning
 	target  route.Target
 	// read: it changes nothing, so it may run again elsewhere while the client
@@ -37,6 +38,8 @@ type request struct {
 	// firstPacket is the size of the command's first packet where it is
 	// streamed: header and payload are still in the client connection's buffer.
 	firstPacket int
+	// again: the client has the answer already.
+	again bool
 }
 
 // run sends a command to a server and relays the answer. It returns nil when
@@ -52,6 +55,11 @@ func (s *Session) run(ctx context.Context, r *request) error {
 		return s.sendError(e)
 	}
 	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.meaning.Class == classify.Read && r.target != route.Last
+	if s.goesByLane(r) {
+		if served, err := s.byLane(r); served {
+			return err
+		}
+	}
 	if s.policy.ReadWait > 0 && s.mayWait(r) {
 		r.fresh.until = s.began.Add(s.policy.ReadWait)
 	}
@@ -83,6 +91,9 @@ func (s *Session) run(ctx context.Context, r *request) error {
 				took = time.Since(s.began)
 			}
 			s.Metrics.observe(onPrimary, took)
+			if err == nil && !onPrimary && s.goesByLane(r) && s.handler.tracker.Err == nil {
+				s.Quick.Saw(r.print, took, s.handler.size)
+			}
 			return err
 		case again:
 			s.Metrics.retries.Inc()
@@ -227,9 +238,8 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 		return answered, nil
 	}
 	forwarded, err := relay.Response(c.Conn, s.conn, &h.tracker, h)
-	var server *relay.ServerError
-	switch {
-	case err == nil:
+	h.size = forwarded
+	if err == nil {
 		s.after(c, r)
 		s.afterCommand(r)
 		if r.meaning.Flags&classify.EndsConnection != 0 && r.command != wire.ComStmtPrepare && h.tracker.Err == nil {
@@ -237,6 +247,9 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			return answered, errEnd
 		}
 		return answered, nil
+	}
+	var server *relay.ServerError
+	switch {
 	case errors.Is(err, relay.ErrStopped):
 		c.Warned = true // of an error that the client knows nothing of
 		if h.gone {

@@ -17,6 +17,7 @@ import (
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/classify"
 	"farmhand/proxy/internal/consistency"
+	"farmhand/proxy/internal/lane"
 	"farmhand/proxy/internal/monitor"
 	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/wire"
@@ -61,6 +62,8 @@ type Deps struct {
 	Registry *Registry
 	Waiting  *Waiting
 	Refused  *Refused
+	Lanes    *lane.Lanes // nil: every statement has a connection to itself
+	Quick    *lane.Quick
 	Console  Console
 	Digests  Digests // nil: statements are not counted by digest
 	Metrics  *Metrics
@@ -96,7 +99,8 @@ type Table struct {
 
 // Digests counts statements by their normalised text.
 type Digests interface {
-	Count(sql []byte, mode classify.Mode, onReplica bool)
+	// print is the text's fingerprint.
+	Count(print uint64, sql []byte, mode classify.Mode, onReplica bool)
 }
 
 // Client is an authenticated client.
@@ -188,6 +192,8 @@ type Session struct {
 	statements map[uint32]*statement
 	nextID     uint32
 	lastStmt   *statement // what statement id -1 means (MariaDB)
+
+	shares *sharing // nil until a statement has gone by a lane
 
 	handler handler
 	scratch []byte

@@ -84,6 +84,9 @@ func (s *Session) prepare(ctx context.Context, payload []byte) error {
 			m = classify.Classify(sql, s.state.mode)
 		}
 	}
+	if err := s.recall(ctx, &m); err != nil {
+		return err
+	}
 	d := s.decide(&m, sql)
 	r := request{
 		command: wire.ComStmtPrepare, payload: payload, sql: sql, target: s.prepareTarget(d.Target),
@@ -192,6 +195,9 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 		return s.sendError(e)
 	}
 	m := st.meaning
+	if err := s.recall(ctx, &m); err != nil {
+		return err
+	}
 	s.endReadOnly(&m)
 	d := s.decide(&m, st.text)
 	r := request{

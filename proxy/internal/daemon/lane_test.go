@@ -1,0 +1,241 @@
+package daemon
+
+import (
+	"context"
+	"database/sql"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"farmhand/internal/farmtest"
+	"farmhand/proxy/internal/config"
+)
+
+// laneReads is how many reads have gone by lanes.
+func (r *running) laneReads() string {
+	for _, total := range r.totals() {
+		if total.Name == "lane_reads_total" {
+			return total.Value
+		}
+	}
+	return "0"
+}
+
+// byLane runs a read until it has gone by a lane, and returns what it gave then.
+func (r *running) byLane(t *testing.T, c *sql.Conn, query string) (got string) {
+	t.Helper()
+	r.eventually(t, query+" goes by a lane", func() bool {
+		before := r.laneReads()
+		got = value(t, c, query)
+		return r.laneReads() != before
+	})
+	return got
+}
+
+// TestSessionsShareLanes: sessions read through shared connections, each gets its
+// own answers, and sees its own writes.
+func TestSessionsShareLanes(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)")
+	const sessions, rounds = 24, 300
+	for i := range sessions {
+		f.Primary().Exec(t, fmt.Sprintf("INSERT INTO app.t VALUES (%d, %d)", i, 1000+i))
+	}
+	f.WaitCaughtUp(t)
+	r := start(t, f, nil)
+	r.caughtUp(t)
+	db := r.open(t)
+	db.SetMaxOpenConns(sessions)
+	var all []*sql.Conn
+	for range sessions {
+		all = append(all, conn(t, db))
+	}
+	r.byLane(t, all[0], "SELECT v FROM t WHERE id=0")
+	before := r.laneReads()
+	var group sync.WaitGroup
+	for i, c := range all {
+		group.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+			defer cancel()
+			want := 1000 + i
+			for n := range rounds {
+				if n%100 == 50 {
+					want++
+					if _, err := c.ExecContext(ctx, fmt.Sprintf("UPDATE t SET v=%d WHERE id=%d", want, i)); err != nil {
+						t.Error(err)
+						return
+					}
+				}
+				var got int
+				if err := c.QueryRowContext(ctx, fmt.Sprintf("SELECT v FROM t WHERE id=%d", i)).Scan(&got); err != nil || got != want {
+					t.Errorf("session %d reads %d instead of %d: %v", i, got, want, err)
+					return
+				}
+			}
+		})
+	}
+	group.Wait()
+	if r.laneReads() == before {
+		t.Error("no read has gone by a lane")
+	}
+	f.CheckNoOwnEvents(t)
+}
+
+// TestASlowStatementKeepsNobodyInItsLane: a statement that was quick is blocked on
+// the server; what shares its lane is answered all the same, and so is it itself
+// in the end.
+func TestASlowStatementKeepsNobodyInItsLane(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.slow (id INT)", "CREATE TABLE app.quick (id INT)", "INSERT INTO app.slow VALUES (1)", "INSERT INTO app.quick VALUES (2)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, nil)
+	r.caughtUp(t)
+	db := r.open(t)
+	a := conn(t, db)
+	r.byLane(t, a, "SELECT id FROM slow")
+	r.byLane(t, a, "SELECT id FROM quick")
+	lock := conn(t, f.Replica(0).Admin(t))
+	exec(t, lock, "LOCK TABLES app.slow WRITE")
+	var group sync.WaitGroup
+	const blocked = 6
+	ask := func(query, want string) {
+		ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
+		defer cancel()
+		c, err := db.Conn(ctx)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer func() { _ = c.Close() }()
+		var got string
+		if err := c.QueryRowContext(ctx, query).Scan(&got); err != nil || got != want {
+			t.Errorf("%s: %q, %v", query, got, err)
+		}
+	}
+	for range blocked {
+		group.Go(func() { ask("SELECT id FROM slow", "1") })
+	}
+	var others sync.WaitGroup
+	for range 20 {
+		others.Go(func() { ask("SELECT id FROM quick", "2") })
+	}
+	others.Wait() // while slow is still locked
+	r.eventually(t, "those that are blocked wait on connections of their own, and nothing else does", func() bool {
+		rows := f.Replica(0).Query(t, "SELECT COUNT(*) AS n FROM information_schema.processlist WHERE info='SELECT id FROM slow'")
+		return rows[0].String("n") == fmt.Sprint(blocked)
+	})
+	exec(t, lock, "UNLOCK TABLES")
+	group.Wait()
+}
+
+// TestALaneThatBreaksAnswersNobodyWrongly: lanes are killed all the time.
+func TestALaneThatBreaksAnswersNobodyWrongly(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (0,0),(1,10),(2,20),(3,30),(4,40),(5,50),(6,60),(7,70)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, nil)
+	r.caughtUp(t)
+	db := r.open(t)
+	var all []*sql.Conn
+	for range 8 {
+		all = append(all, conn(t, db))
+	}
+	r.byLane(t, all[0], "SELECT v FROM t WHERE id=0")
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for i, c := range all {
+		group.Go(func() {
+			for {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				var got int
+				if err := c.QueryRowContext(t.Context(), fmt.Sprintf("SELECT v FROM t WHERE id=%d", i)).Scan(&got); err != nil || got != 10*i {
+					t.Errorf("session %d: %d, %v", i, got, err)
+					return
+				}
+			}
+		})
+	}
+	admin := f.Replica(0).Admin(t)
+	for range 20 {
+		before := r.laneReads()
+		r.eventually(t, "lanes are used", func() bool { return r.laneReads() != before })
+		for _, row := range f.Replica(0).Query(t, "SELECT id FROM information_schema.processlist WHERE user='app'") {
+			_, _ = admin.ExecContext(t.Context(), "KILL "+row.String("id")) // or it has gone by itself
+		}
+	}
+	close(done)
+	group.Wait()
+}
+
+// TestWhatIsAskedAfterALane: questions about a statement that went by a lane are
+// answered as if it had not.
+func TestWhatIsAskedAfterALane(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT, s VARCHAR(10))", "INSERT INTO app.t VALUES (1,'1'),(2,'2x'),(3,'3')", "CREATE SCHEMA other", "GRANT ALL ON other.* TO app@'%'")
+	f.WaitCaughtUp(t)
+	r := start(t, f, nil)
+	r.caughtUp(t)
+	c := r.conn(t)
+	const three = "SELECT id FROM t ORDER BY id"
+	for _, x := range []struct{ between, question, want string }{
+		{"", "SELECT FOUND_ROWS()", "3"},
+		{"", "SELECT ROW_COUNT()", "-1"},
+		{"", "SHOW COUNT(*) WARNINGS", "0"},
+		{"USE other", "SELECT FOUND_ROWS()", "3"},
+		{"BEGIN", "SELECT FOUND_ROWS()", "3"},
+		{"DELETE FROM app.t WHERE id=99", "SELECT ROW_COUNT()", "0"},
+		{"DELETE FROM app.t WHERE id=99", "SELECT FOUND_ROWS()", "3"},
+		{"SET @x=1", "SELECT ROW_COUNT()", "0"},
+	} {
+		exec(t, c, "USE app")
+		r.byLane(t, c, three)
+		if x.between != "" {
+			exec(t, c, x.between)
+		}
+		if got := value(t, c, x.question); got != x.want {
+			t.Errorf("%s; %s; %s gives %s instead of %s", three, x.between, x.question, got, x.want)
+		}
+		exec(t, c, "ROLLBACK")
+	}
+	// A statement that warns is run by the session's own connection, for the
+	// warning to be asked for.
+	r.byLane(t, c, "SELECT s+0 FROM t WHERE id=1")
+	if got := value(t, c, "SELECT s+0 FROM t WHERE id=2"); got != "2" {
+		t.Errorf("2x is %s", got)
+	}
+	var level, message string
+	var code int
+	if err := c.QueryRowContext(t.Context(), "SHOW WARNINGS").Scan(&level, &code, &message); err != nil || code != 1292 {
+		t.Errorf("the warning is %d %s: %v", code, message, err)
+	}
+	// An error is the statement's own.
+	r.byLane(t, c, "SELECT id FROM t WHERE id=1 LIMIT 1")
+	var id int
+	if err := c.QueryRowContext(t.Context(), "SELECT nosuch FROM t WHERE id=1 LIMIT 1").Scan(&id); err == nil || !strings.Contains(err.Error(), "1054") {
+		t.Errorf("the error is %v", err)
+	}
+}
+
+// TestALaneKeepsNoConnectionFromOthers: with one server connection the lane lends
+// it to who needs another kind.
+func TestALaneKeepsNoConnectionFromOthers(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT)", "INSERT INTO app.t VALUES (1)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, func(c *config.Config) { c.Pool.MaxPerServer = 1 })
+	r.caughtUp(t)
+	a, b := r.conn(t), r.conn(t)
+	exec(t, b, "SET time_zone='+03:00'")
+	for range 3 {
+		r.byLane(t, a, "SELECT id FROM t")
+		if got := value(t, b, "SELECT @@time_zone FROM t"); got != "+03:00" {
+			t.Errorf("the time zone is %s", got)
+		}
+	}
+}
