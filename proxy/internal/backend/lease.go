@@ -35,7 +35,10 @@ func (c *Conn) HeldBy(l Lease) bool { return c.lease.Load() == uint64(l)|held }
 
 // LentBy tells whether the connection is lent by that hand-out, and nobody has
 // taken it.
-func (c *Conn) LentBy(l Lease) bool { w := c.lease.Load(); return w == uint64(l)|lent || w == uint64(l)|claimed }
+func (c *Conn) LentBy(l Lease) bool {
+	w := c.lease.Load()
+	return w == uint64(l)|lent || w == uint64(l)|claimed
+}
 
 // pass hands the connection to another holder.
 func (c *Conn) pass() { c.lease.Store(c.lease.Load()&^leaseMask + 1<<leaseBits) }
