@@ -23,6 +23,10 @@ func (r *running) laneReads() string {
 	return "0"
 }
 
+// inSessions has reads ask for nothing that the session has not seen: at the level
+// farm one after a pause asks for the farm's position, and goes by no lane.
+func inSessions(c *config.Config) { c.Reads.Consistency = config.Session }
+
 // byLane runs a read until it has gone by a lane, and returns what it gave then.
 func (r *running) byLane(t *testing.T, c *sql.Conn, query string) (got string) {
 	t.Helper()
@@ -44,7 +48,7 @@ func TestSessionsShareLanes(t *testing.T) {
 		f.Primary().Exec(t, fmt.Sprintf("INSERT INTO app.t VALUES (%d, %d)", i, 1000+i))
 	}
 	f.WaitCaughtUp(t)
-	r := start(t, f, nil)
+	r := start(t, f, inSessions)
 	r.caughtUp(t)
 	db := r.open(t)
 	db.SetMaxOpenConns(sessions)
@@ -90,7 +94,7 @@ func TestASlowStatementKeepsNobodyInItsLane(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.slow (id INT)", "CREATE TABLE app.quick (id INT)", "INSERT INTO app.slow VALUES (1)", "INSERT INTO app.quick VALUES (2)")
 	f.WaitCaughtUp(t)
-	r := start(t, f, nil)
+	r := start(t, f, inSessions)
 	r.caughtUp(t)
 	db := r.open(t)
 	a := conn(t, db)
@@ -135,7 +139,7 @@ func TestALaneThatBreaksAnswersNobodyWrongly(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (0,0),(1,10),(2,20),(3,30),(4,40),(5,50),(6,60),(7,70)")
 	f.WaitCaughtUp(t)
-	r := start(t, f, nil)
+	r := start(t, f, inSessions)
 	r.caughtUp(t)
 	db := r.open(t)
 	var all []*sql.Conn
@@ -179,7 +183,7 @@ func TestWhatIsAskedAfterALane(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT, s VARCHAR(10))", "INSERT INTO app.t VALUES (1,'1'),(2,'2x'),(3,'3')", "CREATE SCHEMA other", "GRANT ALL ON other.* TO app@'%'")
 	f.WaitCaughtUp(t)
-	r := start(t, f, nil)
+	r := start(t, f, inSessions)
 	r.caughtUp(t)
 	c := r.conn(t)
 	const three = "SELECT id FROM t ORDER BY id"
@@ -228,7 +232,10 @@ func TestALaneKeepsNoConnectionFromOthers(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
 	f.Primary().Exec(t, "CREATE TABLE app.t (id INT)", "INSERT INTO app.t VALUES (1)")
 	f.WaitCaughtUp(t)
-	r := start(t, f, func(c *config.Config) { c.Pool.MaxPerServer = 1 })
+	r := start(t, f, func(c *config.Config) {
+		inSessions(c)
+		c.Pool.MaxPerServer = 1
+	})
 	r.caughtUp(t)
 	a, b := r.conn(t), r.conn(t)
 	exec(t, b, "SET time_zone='+03:00'")
