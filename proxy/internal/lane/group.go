@@ -19,7 +19,7 @@ const mostLanes = 16
 const (
 	// patience is how long a statement may have to wait in a lane for those before
 	// it, as far as that can be told; else it runs by itself.
-	patience = 10 * time.Millisecond
+	patience = 40 * time.Millisecond
 	// silence is how long a lane waits for a server's next answer. Then the
 	// statement that keeps it is not quick, and nobody waits for it any longer.
 	silence = 50 * time.Millisecond

@@ -15,11 +15,11 @@ import (
 // Bounds of what goes by a lane.
 const (
 	// MaxCommand is the longest command, in bytes.
-	MaxCommand = 2 << 10
+	MaxCommand = 1 << 10
 	// MaxAnswer is the longest answer, in bytes with its headers.
 	MaxAnswer = 16 << 10
 	// most is how many statements are sent, or wait to be, on one lane.
-	most = 32
+	most = 64
 )
 
 // Call is a session's place in a lane; one session has one, and uses it again.
