@@ -235,7 +235,7 @@ func TestControlNodesJoin(t *testing.T) {
 	leads := two.awaitLeader(t, func(who string) bool { return !strings.Contains(who, one.name) })
 	t.Logf("%v leads %v after kill -9", leads, time.Since(killed))
 	if took := time.Since(killed); took > 15*time.Second {
-		t.Errorf("nobody led for %v; the lease is 5 s", took)
+		t.Errorf("nobody led for %v; the lease is 3 s", took)
 	}
 	if err := os.RemoveAll(one.dir); err != nil {
 		t.Fatal(err)

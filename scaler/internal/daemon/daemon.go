@@ -48,7 +48,7 @@ type Provided struct {
 }
 
 // DefaultLease is what a leadership outlasts its scaler by.
-const DefaultLease = 5 * time.Second
+const DefaultLease = 3 * time.Second
 
 // tokenLife is how long an instance may take from its launch until it joins.
 const tokenLife = 15 * time.Minute
