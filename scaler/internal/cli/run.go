@@ -107,9 +107,5 @@ func provideLocal(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Pr
 	if err != nil {
 		return daemon.Provided{}, err
 	}
-	password, err := service.ReadSecret(local.MonitorPasswordFile())
-	if err != nil {
-		return daemon.Provided{}, err
-	}
-	return daemon.Provided{Provider: local, Keep: local.Keep, Monitor: daemon.Account{User: provider.MonitorUser, Password: password}}, nil
+	return daemon.Provided{Provider: local, Keep: local.Keep, Passwords: local}, nil
 }

@@ -24,8 +24,7 @@ import (
 type Options struct {
 	// Dir is the control node's directory.
 	Dir control.Dir
-	// Provide makes the farm's provider, and says what servers are looked at with.
-	// It is called when the farm file is known, and again when it has changed.
+	// Provide makes the farm's provider. It is called when the farm file is known, and again when it has changed.
 	Provide func(*farmfile.Farm) (Provided, error)
 	Log     *zap.Logger
 	// Lease is how long the leadership outlasts a scaler that is killed.
@@ -41,7 +40,8 @@ type Options struct {
 // Provided is a farm's provider.
 type Provided struct {
 	provider.Provider
-	Monitor Account
+	// Passwords is where this control node keeps the passwords of the farm's accounts.
+	Passwords keeping
 	// Keep keeps the instances running until ctx ends, where the provider needs
 	// this process for that; nil where it does not.
 	Keep func(ctx context.Context) error
@@ -177,6 +177,14 @@ func (f *following) keepTo(ctx context.Context, farm *farmfile.Farm, files <-cha
 		f.o.Log.Error("farm file cannot be kept to", zap.Error(err))
 		return nil, nil // until there is another one
 	}
+	secrets, err := f.passwords(ctx, provided.Passwords)
+	if err != nil {
+		if ctx.Err() == nil {
+			f.o.Log.Error("farm file cannot be kept to", zap.Error(err))
+		}
+		return f.again(ctx, farm, files)
+	}
+	monitor := Account{User: provider.MonitorUser, Password: secrets.Monitor}
 	group := service.NewGroup(ctx)
 	group.Go("another file", func(ctx context.Context) error {
 		for {
@@ -195,7 +203,7 @@ func (f *following) keepTo(ctx context.Context, farm *farmfile.Farm, files <-cha
 	if provided.Keep != nil {
 		group.Go("instances", provided.Keep)
 	}
-	group.Go("lead", func(ctx context.Context) error { return f.lead(ctx, farm, provided) })
+	group.Go("lead", func(ctx context.Context) error { return f.lead(ctx, farm, provided, monitor) })
 	err = group.Wait()
 	if ctx.Err() != nil || err != nil {
 		return nil, err
@@ -203,15 +211,35 @@ func (f *following) keepTo(ctx context.Context, farm *farmfile.Farm, files <-cha
 	return next, nil
 }
 
+// again returns the farm file to be tried next: this one after a while, or another that
+// comes before that.
+func (f *following) again(ctx context.Context, farm *farmfile.Farm, files <-chan *farmfile.Farm) (*farmfile.Farm, error) {
+	tick := time.NewTicker(pace)
+	defer tick.Stop()
+	after := time.After(againAfter)
+	for {
+		select {
+		case next := <-files:
+			return next, nil
+		case <-after:
+			return farm, nil
+		case <-tick.C:
+			f.o.Beat()
+		case <-ctx.Done():
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
 // againAfter is how long to wait before another try to lead.
 const againAfter = time.Second
 
 // lead leads or waits to lead, again and again until ctx ends.
-func (f *following) lead(ctx context.Context, farm *farmfile.Farm, provided Provided) error {
+func (f *following) lead(ctx context.Context, farm *farmfile.Farm, provided Provided, monitor Account) error {
 	for {
 		err := f.waiting(ctx, func(ctx context.Context) error {
 			return f.client.Lead(ctx, f.who, f.o.Lease, func(ctx context.Context, term registry.Term) error {
-				return f.term(ctx, term, farm, provided)
+				return f.term(ctx, term, farm, provided, monitor)
 			})
 		})
 		if ctx.Err() != nil {
@@ -251,10 +279,10 @@ func (f *following) waiting(ctx context.Context, do func(context.Context) error)
 }
 
 // term leads for one term.
-func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided) error {
+func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided, monitor Account) error {
 	f.leads.Store(true)
 	defer f.leads.Store(false)
-	l, err := f.leader(ctx, term, farm, provided)
+	l, err := f.leader(ctx, term, farm, provided, monitor)
 	if err != nil {
 		return err
 	}
@@ -262,7 +290,7 @@ func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile
 	return l.run(ctx)
 }
 
-func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided) (*leader, error) {
+func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided, monitor Account) (*leader, error) {
 	nodes, err := f.client.Nodes(ctx)
 	if err != nil {
 		return nil, err
@@ -279,7 +307,7 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 			return token.Encode()
 		},
 		wake: wake, world: newWorld(wakeUp), journal: newJournal(f.client, term, f.o.Log), notices: newNotices(f.client, term, f.o.Log), errands: newErrands(ctx, wakeUp),
-		prober:   &prober{account: provided.Monitor, interval: time.Duration(farm.Policies.Failover.Interval), wake: wakeUp},
+		prober:   &prober{account: monitor, interval: time.Duration(farm.Policies.Failover.Interval), wake: wakeUp},
 		measured: newMeasured(farm), servers: map[string][]decide.Server{}, whys: map[string]string{},
 		roles: map[string]RoleView{}, answered: map[string]registry.Operation{},
 	}

@@ -17,10 +17,12 @@ import (
 	"farmhand/internal/cluster"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
+	"farmhand/internal/pki"
 	"farmhand/internal/registry"
 	"farmhand/internal/service"
 	"farmhand/scaler/internal/control"
 	"farmhand/scaler/internal/farmfile"
+	"farmhand/scaler/internal/provider"
 )
 
 func TestMain(m *testing.M) {
@@ -56,6 +58,26 @@ type farmOf struct {
 	nodes *nodes
 	beats atomic.Int64
 	stops []func() error
+	kept  map[string]*kept // the passwords of each control node
+}
+
+// kept are the passwords that a control node keeps.
+type kept struct {
+	mu sync.Mutex
+	p  provider.Passwords
+}
+
+func (k *kept) Passwords() (provider.Passwords, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.p, nil
+}
+
+func (k *kept) KeepPasswords(p provider.Passwords) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.p = p
+	return nil
 }
 
 func newFarm(t *testing.T, n int) *farmOf {
@@ -70,7 +92,11 @@ func newFarm(t *testing.T, n int) *farmOf {
 	}
 	dirs, err := control.Init(control.Dir{Path: filepath.Join(t.TempDir(), "control")}, c, time.Now())
 	must(t, err)
-	f := &farmOf{t: t, dirs: dirs}
+	f := &farmOf{t: t, dirs: dirs, kept: map[string]*kept{}}
+	for _, d := range dirs {
+		f.kept[d.Path] = &kept{}
+	}
+	f.kept[dirs[0].Path].p.Replication = "of before" // a farm whose passwords were files only
 	started := make(chan struct{}, n)
 	for _, d := range dirs {
 		f.stops = append(f.stops, f.start(d, started))
@@ -95,8 +121,10 @@ func (f *farmOf) start(d control.Dir, started chan<- struct{}) (stop func() erro
 	go func() {
 		done <- Run(ctx, Options{
 			Dir: d, Log: zap.NewNop(), Lease: 2 * time.Second, Beat: func() { f.beats.Add(1) },
-			Provide: func(*farmfile.Farm) (Provided, error) { return Provided{Provider: f.nodes}, nil },
-			Ready:   func(control.Running) { started <- struct{}{} },
+			Provide: func(*farmfile.Farm) (Provided, error) {
+				return Provided{Provider: f.nodes, Passwords: f.kept[d.Path]}, nil
+			},
+			Ready: func(control.Running) { started <- struct{}{} },
 		})
 	}()
 	stop = sync.OnceValue(func() error { cancel(); return <-done })
@@ -392,6 +420,22 @@ func TestAnotherScalerTakesOver(t *testing.T) {
 	}
 	v := f.await("that there are four", serving(4))
 	first := v.Leader
+	// Wherever a scaler runs, it has the farm's passwords.
+	f.with(func(client *registry.Client) error {
+		p, err := readPasswords(t.Context(), client)
+		if err != nil || !p.Whole() {
+			t.Errorf("the registry's passwords: %v", err)
+		}
+		for path, k := range f.kept {
+			farmtest.Eventually(t, path+" has the passwords", func() error {
+				if got, _ := k.Passwords(); got != p {
+					return errors.New("it has others")
+				}
+				return nil
+			})
+		}
+		return nil
+	})
 	must(t, f.stops[v.Leader[0]-'a']())
 	if v.Leader == "c" { // whom with asks
 		f.dirs = f.dirs[:2]
@@ -472,5 +516,34 @@ func TestInstancesThatRunAreBroughtUpToDate(t *testing.T) {
 		if !strings.Contains(all, want) {
 			t.Errorf("nobody was told %q:\n%s", want, all)
 		}
+	}
+}
+
+// TestPasswordsOfAFarmThatHadFilesOnly: these become the registry's; and while that does not
+// answer, they will do.
+func TestPasswordsOfAFarmThatHadFilesOnly(t *testing.T) {
+	f := newFarm(t, 1)
+	f.await("that somebody leads", func(*View) bool { return true })
+	got, err := f.kept[f.dirs[0].Path].Passwords()
+	must(t, err)
+	if got.Replication != "of before" || !got.Whole() {
+		t.Error("the password that there was is another one")
+	}
+	f.with(func(client *registry.Client) error {
+		p, err := readPasswords(t.Context(), client)
+		if p != got {
+			t.Error("the registry has others")
+		}
+		return err
+	})
+	client, err := registry.Open(registry.Options{Farm: "shop", Endpoints: []string{"127.0.0.1:1"}, Files: pki.In(f.dirs[0].Path, "control")})
+	must(t, err)
+	defer func() { must(t, client.Close()) }()
+	away := &following{o: Options{Log: zap.NewNop()}, client: client}
+	if p, err := away.passwords(t.Context(), &kept{p: got}); err != nil || p != got {
+		t.Errorf("without the registry: %v", err)
+	}
+	if _, err := away.passwords(t.Context(), &kept{}); !errors.Is(err, registry.ErrUnavailable) {
+		t.Errorf("without any: %v", err)
 	}
 }

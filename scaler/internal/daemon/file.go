@@ -84,7 +84,9 @@ var records = struct {
 	file   registry.Record // by who applies
 	view   registry.Record // what the leader sees and thinks, for people
 	memory registry.Record // what the next leader has to know
-}{controlRecord("farmfile"), controlRecord("view"), controlRecord("memory")}
+	// passwords are those of the farm's accounts
+	passwords registry.Record
+}{controlRecord("farmfile"), controlRecord("view"), controlRecord("memory"), controlRecord("passwords")}
 
 func controlRecord(name string) registry.Record {
 	r, err := registry.ControlRecord(name)

@@ -117,21 +117,16 @@ func (r *run) prepare() error {
 
 // hold is the farm's life from the first process to the last.
 func (r *run) hold(finish, now context.Context) error {
-	monitor, err := service.ReadSecret(r.local.MonitorPasswordFile())
-	if err != nil {
-		return err
-	}
 	ctx, stop := context.WithCancelCause(finish)
 	defer stop(nil)
 	var watching sync.WaitGroup
 	defer watching.Wait()
 	var watched error
-	err = daemon.Run(ctx, daemon.Options{
+	err := daemon.Run(ctx, daemon.Options{
 		Dir: r.Dir.Control(), Log: r.Log, Lease: daemon.DefaultLease, Beat: r.Beat,
 		Provide: func(*farmfile.Farm) (daemon.Provided, error) {
 			return daemon.Provided{
-				Provider: r.local, Keep: r.local.Keep,
-				Monitor: daemon.Account{User: provider.MonitorUser, Password: monitor},
+				Provider: r.local, Keep: r.local.Keep, Passwords: r.local,
 			}, nil
 		},
 		Ready: func(control.Running) {

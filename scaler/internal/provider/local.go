@@ -50,7 +50,8 @@ type Options struct {
 // DefaultStopLimit is more than a database server needs to write its pages.
 const DefaultStopLimit = time.Minute
 
-// NewLocal makes the farm's directory and its secrets, if they are not there.
+// NewLocal makes the farm's directory, if it is not there. Nothing is launched before
+// it has the accounts' passwords: see KeepPasswords.
 func NewLocal(o Options) (*Local, error) {
 	if !filepath.IsAbs(o.Dir) {
 		return nil, fmt.Errorf("local provider: %q is not an absolute path", o.Dir)
@@ -71,7 +72,7 @@ func NewLocal(o Options) (*Local, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the farm's directory: %w", err)
 	}
-	return l, l.place.writeSecrets()
+	return l, nil
 }
 
 // record is instance.json.
@@ -100,6 +101,9 @@ func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
 	}
 	if s.Token == "" {
 		return Instance{}, fmt.Errorf("launch %s: it has no token to join the farm with", s.Name)
+	}
+	if p, err := l.Passwords(); err != nil || !p.Whole() {
+		return Instance{}, errors.Join(fmt.Errorf("launch %s: the passwords of the farm's accounts are not known here", s.Name), err)
 	}
 	r, err := l.reserve(ctx, s)
 	if err != nil {

@@ -1,10 +1,7 @@
 package provider
 
 import (
-	"crypto/rand"
-	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"path/filepath"
 )
@@ -53,38 +50,4 @@ func hash(text string) uint32 {
 		h = (h ^ uint32(text[i])) * 16777619
 	}
 	return h
-}
-
-// The accounts of every local farm. The application's password is its name: the farm
-// answers on this machine only.
-const (
-	ReplicationUser = "replicator"
-	MonitorUser     = "farmhand"
-	AppUser         = "app"
-)
-
-// MonitorPasswordFile is the file with the password of the account that looks at
-// servers.
-func (l *Local) MonitorPasswordFile() string { return l.place.secret("monitor") }
-
-// writeSecrets makes the password files that are missing. They stay the same over
-// the farm's life: the data directories hold them too.
-func (p place) writeSecrets() error {
-	if err := os.MkdirAll(filepath.Join(p.dir, "secrets"), 0o700); err != nil {
-		return fmt.Errorf("make the secrets' directory: %w", err)
-	}
-	for who, password := range map[string]string{"replication": rand.Text(), "monitor": rand.Text(), "app": AppUser} {
-		f, err := os.OpenFile(p.secret(who), os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
-		if errors.Is(err, fs.ErrExist) {
-			continue
-		}
-		if err != nil {
-			return fmt.Errorf("make a password: %w", err)
-		}
-		_, err = f.WriteString(password + "\n")
-		if err = errors.Join(err, f.Close()); err != nil {
-			return fmt.Errorf("make a password: %w", err)
-		}
-	}
-	return nil
 }

@@ -63,6 +63,9 @@ func launchAndWait() {
 	text := strings.Split(os.Getenv(asScaler), " ")
 	l, err := provider.NewLocal(provider.Options{Dir: text[0], Programs: text[1], First: first})
 	if err == nil {
+		err = l.KeepPasswords(provider.NewPasswords(provider.Passwords{}))
+	}
+	if err == nil {
 		_, err = l.Launch(context.Background(), providertest.Spec(farmfile.MySQLKind, "db", 1))
 	}
 	if err != nil {
@@ -94,6 +97,13 @@ func made(t *testing.T) provider.Options {
 func local(t *testing.T, o provider.Options) *provider.Local {
 	t.Helper()
 	l, err := provider.NewLocal(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	kept, err := l.Passwords()
+	if err == nil {
+		err = l.KeepPasswords(provider.NewPasswords(kept))
+	}
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -302,6 +312,34 @@ func TestSecretsAreForTheirOwnerOnly(t *testing.T) {
 		if _, err := service.ReadSecret(filepath.Join(l.Dir, "secrets", who+".password")); err != nil {
 			t.Error(err)
 		}
+	}
+	// Others take the place of those that there are, which are kept.
+	old, err := l.Passwords()
+	if err != nil || !old.Whole() {
+		t.Fatal(err)
+	}
+	now := old
+	now.Monitor = "another"
+	if err := l.KeepPasswords(now); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := l.Passwords(); err != nil || got.Monitor != "another" || got.Replication != old.Replication {
+		t.Errorf("kept is another, or %v", err)
+	}
+	before, err := filepath.Glob(filepath.Join(l.Dir, "secrets", "monitor.password.*"))
+	if err != nil || len(before) != 1 {
+		t.Fatalf("%v, %v", before, err)
+	}
+	if text, err := service.ReadSecret(before[0]); err != nil || text != old.Monitor {
+		t.Errorf("the one before: %v", err)
+	}
+	for _, text := range []string{fmt.Sprint(now), fmt.Sprintf("%+v", now), fmt.Sprintf("%#v", now), fmt.Sprintf("%v", &now)} {
+		if strings.Contains(text, now.Replication) || strings.Contains(text, "another") {
+			t.Error("passwords are printed")
+		}
+	}
+	if err := l.KeepPasswords(provider.Passwords{Monitor: "x"}); err == nil {
+		t.Error("some are lacking")
 	}
 }
 
