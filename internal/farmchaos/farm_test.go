@@ -212,17 +212,21 @@ func (f *chaosFarm) keep() {
 	f.t.Logf("logs are in %s", to)
 }
 
-// run calls the scaler's command line in the scaler's namespace.
+// run calls the scaler's command line in the scaler's namespace, for the farm.
 func (f *chaosFarm) run(args ...string) (string, error) {
+	return f.inScaler(append(args, "--local", filepath.Join(f.dir, "farm"))...)
+}
+
+// inScaler calls the scaler's command line in the scaler's namespace.
+func (f *chaosFarm) inScaler(args ...string) (string, error) {
 	bin, err := programs()
 	if err != nil {
 		return "", err
 	}
-	args = append([]string{"netns", "exec", f.network.name(scalerNode), filepath.Join(bin, "scaler")}, args...)
-	cmd := exec.Command("ip", append(args, "--local", filepath.Join(f.dir, "farm"))...)
+	cmd := exec.Command("ip", append([]string{"netns", "exec", f.network.name(scalerNode), filepath.Join(bin, "scaler")}, args...)...)
 	text, err := cmd.CombinedOutput()
 	if err != nil {
-		return string(text), fmt.Errorf("scaler %s: %w: %s", strings.Join(args[4:], " "), err, text)
+		return string(text), fmt.Errorf("scaler %s: %w: %s", strings.Join(args, " "), err, text)
 	}
 	return string(text), nil
 }

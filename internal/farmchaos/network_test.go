@@ -82,7 +82,7 @@ func ip(args ...string) error {
 
 // nodes are all that there may ever be. Their namespaces are made before any process
 // is: what a namespace of mounts that is made later holds, others do not see.
-var nodes = []string{scalerNode, "web1", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9"}
+var nodes = []string{scalerNode, "scaler2", "scaler3", "web1", "db1", "db2", "db3", "db4", "db5", "db6", "db7", "db8", "db9"}
 
 func newNetwork(t testing.TB) *network {
 	prefix := os.Getenv(inside)

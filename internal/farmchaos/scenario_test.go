@@ -97,7 +97,7 @@ var scenarios = []scenario{
 	}, 1, 1, patent, false},
 	{"a replica killed with unapplied events, then the primary", func(f *chaosFarm, p server, replicas []server) func() {
 		f.asAdmin(replicas[0], "STOP SLAVE SQL_THREAD")
-		time.Sleep(300 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond) // as above
 		f.kill(syscall.SIGKILL, replicas[0].mysqld, p.mysqld)
 		return nil
 	}, 0, 4, patent, false},
@@ -120,7 +120,7 @@ var scenarios = []scenario{
 	{"scaler and registry killed, and started again", func(f *chaosFarm, _ server, _ []server) func() {
 		f.kill(syscall.SIGKILL, f.scaler.Process.Pid)
 		<-f.ended
-		time.Sleep(10 * time.Second)
+		time.Sleep(10 * time.Second) // of a farm without a registry
 		f.up()
 		return nil
 	}, 0, 0, quick, false},
@@ -183,7 +183,7 @@ func (f *chaosFarm) exhaust(p server) (undo func()) {
 	if len(held) == 60 {
 		f.t.Error("the server has connections without end")
 	}
-	time.Sleep(6 * time.Second)
+	time.Sleep(6 * time.Second) // of a primary that refuses everybody
 	for _, c := range held {
 		_ = c.Close()
 	}
@@ -232,7 +232,6 @@ func (f *chaosFarm) others(s server) []netip.Addr {
 func TestAFarmLooksAfterItself(t *testing.T) {
 	f := start(t, options{count: "3"})
 	l := begin(t, f.proxy, breath)
-	time.Sleep(2 * time.Second) // of load before the first fault
 	for _, s := range scenarios {
 		if !*all && !slices.Contains(few, s.name) {
 			continue
@@ -249,17 +248,13 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	f.t = t
 	defer func() { f.t = outer }()
 	f.settle()
+	f.flows(l)
 	primary, replicas := f.servers()
 	before := f.status().Assignment
 	from := time.Now()
 	undo := s.fault(f, primary, replicas)
 	at := time.Now()
-	f.await("writes flow", func() error {
-		if sum := l.since(at); sum.Acked < 50 {
-			return fmt.Errorf("%d writes were acknowledged since", sum.Acked)
-		}
-		return nil
-	})
+	f.flows(l)
 	if undo != nil {
 		// Long enough for what else may follow from it.
 		time.Sleep(3 * time.Second)
@@ -267,7 +262,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	}
 	f.settle()
 	took := time.Since(at)
-	time.Sleep(500 * time.Millisecond)
+	f.flows(l)
 	sum := l.since(from)
 	after := f.status().Assignment
 	failovers := int(after.Epoch - before.Epoch)
@@ -290,6 +285,18 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 		t.Errorf("%d writes failed that were not on the way, and %d reads: %v", sum.Failed, sum.ReadErr, sum.First)
 	}
 	f.auditAll(l)
+}
+
+// flows waits until clients have written for a while from now on.
+func (f *chaosFarm) flows(l *ledger) {
+	f.t.Helper()
+	at := time.Now()
+	f.await("writes flow", func() error {
+		if sum := l.since(at); sum.Acked < 50 {
+			return fmt.Errorf("%d writes were acknowledged since", sum.Acked)
+		}
+		return nil
+	})
 }
 
 // auditAll holds the ledger against every server once that has all there is.
