@@ -66,7 +66,7 @@ func fill(m *backup.Manifest) { m.Position, m.Source, m.Flavor = "0-1-100", "db2
 
 func write(t *testing.T, s objects.Store, from io.Reader, to ...backup.Recipient) *backup.Manifest {
 	t.Helper()
-	w, err := backup.Create(t.Context(), s, "shop", to)
+	w, err := backup.Create(t.Context(), s, "shop", backup.NewID(time.Now()), to)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -168,7 +168,7 @@ func TestWhatWasWrittenIsRead(t *testing.T) {
 func TestABackupThatFailsLeavesNothing(t *testing.T) {
 	each(t, func(t *testing.T, p place) {
 		for _, n := range []int64{0, 100, 2*part + 1} {
-			w, err := backup.Create(t.Context(), p, "shop", nil)
+			w, err := backup.Create(t.Context(), p, "shop", backup.NewID(time.Now()), nil)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -182,7 +182,7 @@ func TestABackupThatFailsLeavesNothing(t *testing.T) {
 				t.Errorf("after %d bytes: there is %+v", n, entries)
 			}
 		}
-		w, err := backup.Create(t.Context(), p, "shop", nil)
+		w, err := backup.Create(t.Context(), p, "shop", backup.NewID(time.Now()), nil)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -199,7 +199,7 @@ func TestAStoreThatGoesAway(t *testing.T) {
 	s := farmtest.StartS3(t)
 	c := objects.Config{Bucket: farmtest.S3Bucket, Region: farmtest.S3Region, Endpoint: s.Endpoint(), Patience: time.Second}
 	p := open(t, c)
-	w, err := backup.Create(t.Context(), p, "shop", nil)
+	w, err := backup.Create(t.Context(), p, "shop", backup.NewID(time.Now()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -344,7 +344,7 @@ func TestPruningRemovesWhatThePolicyDoesNotKeep(t *testing.T) {
 		if err := backup.SetPin(t.Context(), p, "shop", "another", &backup.Pin{}); !errors.Is(err, objects.ErrNotFound) {
 			t.Errorf("a pin on nothing: %v", err)
 		}
-		w, err := backup.Create(t.Context(), p, "shop", nil) // is being written
+		w, err := backup.Create(t.Context(), p, "shop", backup.NewID(time.Now()), nil) // is being written
 		if err != nil {
 			t.Fatal(err)
 		}

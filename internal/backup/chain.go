@@ -117,10 +117,9 @@ func walk(base gtid.Position, links []link) (c Chain, overruled string) {
 		next := links[i]
 		used[i] = true
 		count++
-		if at.Contains(next.position) {
-			continue // what it has others had
-		}
 		if whole {
+			// Also of one that seems to bring nothing: another server's transactions can have
+			// the same numbers.
 			if domain, number, is := known.contradicts(next.Lines); is {
 				other := writerOf(c.Segments, domain, number, next.Lines)
 				if other.Epoch != next.Epoch {
@@ -132,6 +131,11 @@ func walk(base gtid.Position, links []link) (c Chain, overruled string) {
 				c.Fork = &Fork{Domain: domain, Number: number, A: other.Key, B: next.Key}
 				return c, ""
 			}
+		}
+		if at.Contains(next.position) {
+			continue // what it has others had
+		}
+		if whole {
 			known.add(next.Lines)
 			c.Segments = append(c.Segments, next.Segment)
 			c.Reached, c.Until = c.Reached.Merge(next.position), next.Last

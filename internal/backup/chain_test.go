@@ -58,6 +58,8 @@ func TestChains(t *testing.T) {
 		{"two servers wrote in one epoch", "", []backup.Segment{a, piece("x", 1, 1, 11, 23), piece("y", 1, 2, 21, 30)}, "ax", "0-1-23", nil, 21},
 		{"the old primary went on, and the new one is archived from before that", "", []backup.Segment{a, b, piece("x", 1, 1, 21, 23), c}, "abc", "0-2-30", nil, 0},
 		{"the old primary went on, in a piece that is needed", "", []backup.Segment{a, piece("x", 1, 1, 11, 23), c}, "a", "0-1-10", []string{"0-1-10 0-2-20"}, 0},
+		{"the old primary went on as far as the new one", "", []backup.Segment{a, b, piece("x", 1, 1, 21, 30), c}, "abc", "0-2-30", nil, 0},
+		{"or further", "", []backup.Segment{a, b, piece("x", 1, 1, 21, 35), c}, "abc", "0-2-30", nil, 0},
 		{"an old epoch comes late", "", []backup.Segment{a, piece("y", 2, 2, 11, 14), piece("x", 1, 1, 13, 17)}, "ay", "0-2-14", nil, 0},
 	} {
 		t.Run(x.name, func(t *testing.T) {

@@ -152,3 +152,30 @@ func SetPin(ctx context.Context, store objects.Store, cluster, id string, pin *P
 	_, err = store.Put(ctx, key, bytes.NewReader(data), objects.PutOptions{})
 	return err
 }
+
+// Begun reports what there is of a backup: whether it counts, and whether anything of
+// it is in the store.
+func Begun(ctx context.Context, store objects.Store, cluster, id string) (m *Manifest, any bool, err error) {
+	m, err = Load(ctx, store, cluster, id)
+	switch {
+	case err == nil:
+		return m, true, nil
+	case !errors.Is(err, objects.ErrNotFound):
+		return nil, true, err
+	}
+	found := errors.New("there is something")
+	err = store.List(ctx, home(cluster, id), func(objects.Object) error { return found })
+	if errors.Is(err, found) {
+		return nil, true, nil
+	}
+	return nil, false, err
+}
+
+// Remove removes a backup, or what there is of one that is not whole. It does not ask
+// whether it should be kept.
+func Remove(ctx context.Context, store objects.Store, cluster, id string) error {
+	if err := CheckID(id); err != nil {
+		return err
+	}
+	return remove(ctx, store, cluster, id)
+}

@@ -176,18 +176,89 @@ func (s *summed) Write(b []byte) (int, error) {
 // ListSegments returns a cluster's segments in the order in which they were begun,
 // and faults: those whose description cannot be read.
 func ListSegments(ctx context.Context, store objects.Store, cluster string) (segments []Segment, faults FaultsError, err error) {
-	var all []objects.Object
-	if err := store.List(ctx, segmentPrefix(cluster), func(o objects.Object) error {
-		all = append(all, o)
-		return nil
-	}); err != nil {
+	return RelistSegments(ctx, store, cluster, nil)
+}
+
+// RelistSegments is ListSegments for who has listed them before: known ones, by their
+// keys, are not read again. What a segment is does not change.
+func RelistSegments(ctx context.Context, store objects.Store, cluster string, known map[string]*Segment) (segments []Segment, faults FaultsError, err error) {
+	all, err := segmentObjects(ctx, store, segmentPrefix(cluster))
+	if err == nil {
+		segments, faults, err = describeAll(ctx, store, all, known)
+	}
+	if err != nil {
 		return nil, nil, fmt.Errorf("list the segments of %s: %w", cluster, err)
 	}
+	return segments, faults, nil
+}
+
+func segmentObjects(ctx context.Context, store objects.Store, prefix string) (all []objects.Object, err error) {
+	err = store.List(ctx, prefix, func(o objects.Object) error {
+		all = append(all, o)
+		return nil
+	})
+	return all, err
+}
+
+// newest is how many segments are read at a time.
+const newest = 64
+
+// NewestSegments calls each with a cluster's segments, the last begun first, until it
+// returns false. It reads no more than it must.
+func NewestSegments(ctx context.Context, store objects.Store, cluster string, now time.Time, each func([]Segment) bool) error {
+	prefix := segmentPrefix(cluster)
+	var all []objects.Object
+	// Mostly there are some of this hour or the last. Clocks may differ.
+	for hour := 1; hour >= -2; hour-- {
+		some, err := segmentObjects(ctx, store, prefix+now.UTC().Add(time.Duration(hour)*time.Hour).Format("20060102T15"))
+		if err != nil {
+			return fmt.Errorf("list the newest segments of %s: %w", cluster, err)
+		}
+		all = append(some, all...)
+	}
+	for seen := 0; ; {
+		for len(all) > seen {
+			part := all[max(0, len(all)-seen-newest) : len(all)-seen]
+			segments, _, err := describeAll(ctx, store, part, nil)
+			if err != nil {
+				return fmt.Errorf("read the newest segments of %s: %w", cluster, err)
+			}
+			if !each(segments) {
+				return nil
+			}
+			seen += len(part)
+		}
+		whole, err := segmentObjects(ctx, store, prefix)
+		if err != nil {
+			return fmt.Errorf("list the segments of %s: %w", cluster, err)
+		}
+		if len(whole) <= len(all) {
+			return nil
+		}
+		all = whole
+	}
+}
+
+// RemoveSegments removes segments by their keys, as far as the store lets it.
+func RemoveSegments(ctx context.Context, store objects.Store, keys []string) error {
+	group, gctx := errgroup.WithContext(ctx)
+	group.SetLimit(8)
+	for _, key := range keys {
+		group.Go(func() error { return store.Delete(gctx, key, "") })
+	}
+	return group.Wait()
+}
+
+// describeAll reads the descriptions of segments, but for those that are known.
+func describeAll(ctx context.Context, store objects.Store, all []objects.Object, known map[string]*Segment) (segments []Segment, faults FaultsError, err error) {
 	read := make([]*Segment, len(all))
 	wrong := make([]*FaultError, len(all))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
 	for i, o := range all {
+		if read[i] = known[o.Key]; read[i] != nil {
+			continue
+		}
 		group.Go(func() (err error) {
 			read[i], err = describe(gctx, store, o)
 			if errors.As(err, &wrong[i]) {
@@ -197,7 +268,7 @@ func ListSegments(ctx context.Context, store objects.Store, cluster string) (seg
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, nil, fmt.Errorf("list the segments of %s: %w", cluster, err)
+		return nil, nil, err
 	}
 	for i := range all {
 		if read[i] != nil {
@@ -266,10 +337,36 @@ func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return err
 	}
-	if sum := hex.EncodeToString(hash.Sum(nil)); sum != s.SHA256 {
-		return &FaultError{Key: s.Key, Reason: "has other content than it was written with (sha256 " + sum + ", not " + s.SHA256 + ")"}
+	if err := s.compare(hash); err != nil {
+		return err
 	}
 	return unpacked
+}
+
+// Verify reads a segment and compares its checksum: a FaultError names one that is
+// missing or altered. It needs no key.
+func (s *Segment) Verify(ctx context.Context, store objects.Store) (err error) {
+	r, _, err := store.Get(ctx, s.Key, objects.GetOptions{Length: s.Size})
+	if errors.Is(err, objects.ErrNotFound) {
+		return &FaultError{Key: s.Key, Reason: "is missing", Missing: true}
+	}
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, r.Close()) }()
+	hash := sha256.New()
+	if _, err := io.Copy(hash, r); err != nil {
+		return err
+	}
+	return s.compare(hash)
+}
+
+// compare says whether the content that was read is that of the description.
+func (s *Segment) compare(read hash.Hash) error {
+	if sum := hex.EncodeToString(read.Sum(nil)); sum != s.SHA256 {
+		return &FaultError{Key: s.Key, Reason: "has other content than it was written with (sha256 " + sum + ", not " + s.SHA256 + ")"}
+	}
+	return nil
 }
 
 func (s *Segment) unpack(body io.Reader, keys []Identity, w io.Writer) error {

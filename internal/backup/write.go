@@ -10,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -87,13 +88,29 @@ type Writer struct {
 	cut    *cutter
 }
 
-// Create begins a full backup of a cluster. Commit or Abort must follow.
-func Create(ctx context.Context, store objects.Store, cluster string, to []Recipient) (*Writer, error) {
-	now := time.Now().UTC()
-	w := &Writer{store: store, manifest: Manifest{
-		Format: format, Cluster: cluster, ID: now.Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6]),
-		Began: now, Compression: compression,
-	}}
+// NewID makes a name for a backup that is begun now.
+func NewID(now time.Time) string {
+	return now.UTC().Format("20060102T150405Z") + "-" + strings.ToLower(rand.Text()[:6])
+}
+
+// idPattern is what the names of backups are: the store lists them by time.
+var idPattern = regexp.MustCompile(`^[0-9]{8}T[0-9]{6}Z-[a-z0-9]{6}$`)
+
+// CheckID says whether a text can be the name of a backup.
+func CheckID(id string) error {
+	if !idPattern.MatchString(id) {
+		return fmt.Errorf("%q is not the name of a backup; expected one such as 20261128T170406Z-gzhxgz", id)
+	}
+	return nil
+}
+
+// Create begins a full backup of a cluster under a name that none had before
+// (NewID). Commit or Abort must follow.
+func Create(ctx context.Context, store objects.Store, cluster, id string, to []Recipient) (*Writer, error) {
+	if err := CheckID(id); err != nil {
+		return nil, err
+	}
+	w := &Writer{store: store, manifest: Manifest{Format: format, Cluster: cluster, ID: id, Began: time.Now().UTC(), Compression: compression}}
 	w.ctx, w.cancel = context.WithCancel(ctx)
 	w.cut = newCutter(w.ctx, store, func(number int) string { return partKey(cluster, w.manifest.ID, number) })
 	var out io.Writer = w.cut

@@ -49,6 +49,11 @@ type Status struct {
 	// Waiting is since when the oldest transaction that came in has not been stored;
 	// zero if there is none.
 	Waiting time.Time
+	// Until is the moment before which all commits are stored, by this machine's clock;
+	// zero while that is not known: the stream has begun and may have much to catch up.
+	Until time.Time
+	// Stored is the segment that was stored just now; nil for none.
+	Stored *backup.Segment
 	// Err is why the stream broke last; nil once it is there again.
 	Err error
 }

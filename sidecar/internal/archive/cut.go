@@ -27,6 +27,10 @@ type cutter struct {
 	began   time.Time
 	bytes   int64
 
+	came time.Time // the transaction that came in last
+	// until is what Status.Until says.
+	until time.Time
+
 	// The transaction that comes in.
 	inside     bool
 	standalone bool // it ends with one statement
@@ -55,7 +59,15 @@ func (c *cutter) HandleEvent(e *replication.BinlogEvent) error {
 	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.STOP_EVENT,
 		replication.MARIADB_GTID_LIST_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT:
 		// They come between transactions only, and are of the server's files.
-		return c.ended()
+		if err := c.ended(); err != nil {
+			return err
+		}
+		// A heartbeat comes when there is nothing to send.
+		if e.Header.EventType == replication.HEARTBEAT_EVENT && c.writer == nil {
+			c.until = time.Now()
+			c.Tell(Status{Position: c.Position, Until: c.until})
+		}
+		return nil
 	}
 	if !c.inside {
 		return fmt.Errorf("the server sent a %v outside of a transaction", e.Header.EventType)
@@ -97,9 +109,10 @@ func (c *cutter) begin(e *replication.BinlogEvent) error {
 				return err
 			}
 		}
-		c.Tell(Status{Position: c.Position, Waiting: c.began})
+		c.until = moment(at, c.began)
+		c.Tell(Status{Position: c.Position, Waiting: c.began, Until: c.until})
 	}
-	c.segment.Last = at
+	c.segment.Last, c.came = at, time.Now()
 	c.inside, c.end = true, 0
 	return c.write(e)
 }
@@ -187,8 +200,18 @@ func (c *cutter) flush() error {
 	if c.Position, err = gtid.Parse(farm.MariaDB, stored.Position); err != nil {
 		return err
 	}
-	c.Tell(Status{Position: c.Position})
+	c.until = moment(stored.Last, c.came)
+	c.Tell(Status{Position: c.Position, Until: c.until, Stored: stored})
 	return nil
+}
+
+// moment is when a transaction was committed, which came in at a time: the server
+// tells whole seconds only, and its clock may be another.
+func moment(committed, came time.Time) time.Time {
+	if age := came.Sub(committed); age < 2*time.Second {
+		return came
+	}
+	return committed
 }
 
 // finish stores what is whole, after the stream's end. What is not comes again.

@@ -7,6 +7,8 @@ import (
 	"io"
 	"time"
 
+	"golang.org/x/time/rate"
+
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
@@ -20,11 +22,16 @@ type Full struct {
 	// Config is that of the server, which must run; best a replica.
 	Config dbserver.Config
 	Store  objects.Store
+	// ID is the backup's name, which none had before; default a new one.
+	ID string
 	// Cluster, Node and Epoch are noted in the manifest.
 	Cluster, Node string
 	Epoch         farm.Epoch
 	// To are the keys that the backup is encrypted to; none: it is not.
 	To []format.Recipient
+	// Rate is how much of the server's data is read in a second, in bytes; 0 for no
+	// bound.
+	Rate int64
 	// Stall is how long the server may give nothing before the backup is given up;
 	// default 5 minutes. A backup can wait for the server's locks.
 	Stall time.Duration
@@ -37,6 +44,7 @@ type Full struct {
 const (
 	cleanupLimit = 30 * time.Second
 	tellEvery    = 500 * time.Millisecond
+	burst        = 256 << 10 // what may be read at once when there is a bound
 )
 
 // Take takes the backup. If it fails it does not count, and what there is of it is
@@ -45,12 +53,15 @@ func Take(ctx context.Context, f Full) (_ *format.Manifest, err error) {
 	if err := ready(f.Install); err != nil {
 		return nil, fmt.Errorf("take a full backup of %s: %w", f.Node, err)
 	}
+	if f.ID == "" {
+		f.ID = format.NewID(time.Now())
+	}
 	if f.Stall == 0 {
 		f.Stall = 5 * time.Minute
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	w, err := format.Create(ctx, f.Store, f.Cluster, f.To)
+	w, err := format.Create(ctx, f.Store, f.Cluster, f.ID, f.To)
 	if err != nil {
 		return nil, fmt.Errorf("take a full backup of %s: %w", f.Node, err)
 	}
@@ -64,10 +75,13 @@ func Take(ctx context.Context, f Full) (_ *format.Manifest, err error) {
 	}()
 	finder := new(mariabackup.PositionFinder)
 	passing := &passing{
-		to: w, finder: finder, tell: f.Tell, stall: f.Stall,
+		ctx: ctx, to: w, finder: finder, tell: f.Tell, stall: f.Stall,
 		alarm: time.AfterFunc(f.Stall, func() { cancel(fmt.Errorf("the server gave nothing for %v", f.Stall)) }),
 	}
 	defer passing.alarm.Stop()
+	if f.Rate > 0 {
+		passing.limiter = rate.NewLimiter(rate.Limit(f.Rate), int(min(f.Rate, burst)))
+	}
 	if err := mariabackup.Stream(ctx, f.Config, "backup", passing); err != nil {
 		return nil, err
 	}
@@ -92,13 +106,15 @@ func ready(inst dbserver.Install) error {
 
 // passing is what comes from the server, on its way into a backup.
 type passing struct {
-	to     io.Writer
-	finder io.Writer
-	tell   func(int64)
-	stall  time.Duration
-	alarm  *time.Timer // goes off when the server gave nothing for the time of stall
-	bytes  int64
-	told   time.Time
+	ctx     context.Context
+	limiter *rate.Limiter // nil: no bound
+	to      io.Writer
+	finder  io.Writer
+	tell    func(int64)
+	stall   time.Duration
+	alarm   *time.Timer // goes off when the server gave nothing for the time of stall
+	bytes   int64
+	told    time.Time
 }
 
 func (p *passing) Write(b []byte) (int, error) {
@@ -109,6 +125,13 @@ func (p *passing) Write(b []byte) (int, error) {
 	}
 	n, err := p.to.Write(b)
 	p.bytes += int64(n)
+	for left := n; p.limiter != nil && left > 0; {
+		some := min(left, p.limiter.Burst())
+		if err := p.limiter.WaitN(p.ctx, some); err != nil {
+			return n, err
+		}
+		left -= some
+	}
 	if now := time.Now(); p.tell != nil && now.Sub(p.told) >= tellEvery {
 		p.told = now
 		p.tell(p.bytes)
