@@ -3,6 +3,7 @@ package role
 import (
 	"context"
 	"errors"
+	"path/filepath"
 	"time"
 
 	"go.uber.org/zap"
@@ -12,7 +13,9 @@ import (
 	"farmhand/internal/enrol"
 	"farmhand/internal/farm"
 	"farmhand/internal/report"
+	"farmhand/sidecar/internal/backupagent"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/hook"
 	"farmhand/sidecar/internal/load"
 	"farmhand/sidecar/internal/mysqld"
 )
@@ -22,6 +25,7 @@ type mysqlInFarm struct {
 	*mysql
 	node    string // the node's name in the farm
 	options mysqld.Options
+	scratch string // a directory that a restore drill may make
 }
 
 func newMySQLInFarm(m *mysql, c config.Config) (Role, error) {
@@ -55,7 +59,7 @@ func newMySQLInFarm(m *mysql, c config.Config) (Role, error) {
 		return nil, err
 	}
 	o.Load = host.Sample
-	f := &mysqlInFarm{mysql: m, node: o.Name, options: o}
+	f := &mysqlInFarm{mysql: m, node: o.Name, options: o, scratch: filepath.Join(m.server.Dir, "drill")}
 	f.options.Heard = f.heard
 	return f, nil
 }
@@ -72,7 +76,32 @@ func (m *mysqlInFarm) Run(finish, now context.Context) error {
 	if err != nil {
 		return err
 	}
+	// Backups end first: they need the server.
+	backing, stop := context.WithCancel(finish)
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		m.backUp(backing, o)
+	}()
+	defer func() {
+		stop()
+		<-ended
+	}()
 	return agent.Run(finish, now)
+}
+
+// backUp has the server's backups made, as far as that is possible, until ctx ends.
+func (m *mysqlInFarm) backUp(ctx context.Context, o mysqld.Options) {
+	if o.Install.Flavor != farm.MariaDB {
+		return
+	}
+	err := backupagent.New(backupagent.Options{
+		Name: o.Name, Cluster: o.Cluster, Install: o.Install, Server: o.Server, Replication: o.Replication, Farm: o.Farm,
+		Event: m.tools.Event, NewEventID: hook.NewID, Scratch: m.scratch, Log: m.tools.Log.Named("backups"),
+	}).Run(ctx)
+	if ctx.Err() == nil {
+		m.tools.Log.Error("no backups are made any more", zap.Error(err))
+	}
 }
 
 // heard passes on to who launched us, and to the hooks, what the farm is told.
