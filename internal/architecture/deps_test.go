@@ -83,8 +83,8 @@ var rules = []rule{
 		},
 	},
 	{
-		why:       "nor files, nor does what decides who leads; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "internal/cluster"},
+		why:       "nor files, nor does what decides who leads, or about backups; fmt alone may bring os",
+		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "scaler/internal/safekeep", "internal/cluster"},
 		direct:    true,
 		forbidden: below("os", "io", "path/filepath", "syscall", "embed", "net", "log", "math/rand", "go.uber.org"),
 	},

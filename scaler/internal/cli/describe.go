@@ -41,6 +41,7 @@ func describe(w io.Writer, f *farmfile.Farm) error {
 	row("POLICY")
 	row("failover", failover(f))
 	row("maintenance", windows(f))
+	row("backups", backupPolicy(f))
 	return t.Flush()
 }
 
@@ -142,4 +143,29 @@ func windows(f *farmfile.Farm) string {
 		return "at any time"
 	}
 	return strings.Join(list, "; ") + " (" + f.TimeZone.String() + ")"
+}
+
+// backupPolicy is what the file says of backups, in a line.
+func backupPolicy(f *farmfile.Farm) string {
+	b := f.Backups
+	if b.Store == "" {
+		return "none: backups.store is empty"
+	}
+	text := "in " + b.Store + ": a full one "
+	switch {
+	case b.Schedule.Never():
+		text += "when asked"
+	case strings.Contains(b.Schedule.String(), " "):
+		text += fmt.Sprintf("at %q (%v)", b.Schedule, f.TimeZone)
+	default:
+		text += "every " + b.Schedule.String()
+	}
+	text += fmt.Sprintf(", the binlog every %v", b.Archive.Every)
+	if len(b.EncryptTo) > 0 {
+		text += ", encrypted"
+	}
+	if !b.Drills.Schedule.Never() {
+		text += ", a restore drill " + b.Drills.Schedule.String()
+	}
+	return text
 }

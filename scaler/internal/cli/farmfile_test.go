@@ -159,6 +159,7 @@ web   /etc/farmhand/hooks.d/web  30s     host-init, before-host-up, before-host-
 POLICY
 failover     automatic, for db: suspect after 3 failed probes every 500ms, if 2 or more replicas answer, within 30s, then none for 15m
 maintenance  03:00 to 05:30 on tue wed (Europe/Berlin)
+backups      none: backups.store is empty
 `
 	out, err := scaler(t, "check", "../../../testdata/farm.example.yaml")
 	must(t, err)

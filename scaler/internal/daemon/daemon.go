@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"go.uber.org/zap"
 
 	"farmhand/internal/cluster"
@@ -35,6 +36,10 @@ type Options struct {
 	Beat func()
 	// Last is called when everything but the registry has stopped; nil for nothing.
 	Last func() error
+	// Metrics is where the leader's metrics are registered; nil for nowhere.
+	Metrics *prometheus.Registry
+
+	meters *meters
 }
 
 // Provided is a farm's provider.
@@ -59,6 +64,7 @@ func Run(ctx context.Context, o Options) error {
 	if o.Beat == nil {
 		o.Beat = func() {}
 	}
+	o.meters = newMeters(o.Metrics)
 	alone, stop := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer stop(nil)
 	ready, ended := make(chan control.Running, 1), make(chan struct{})
@@ -282,6 +288,7 @@ func (f *following) waiting(ctx context.Context, do func(context.Context) error)
 func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided, monitor Account) error {
 	f.leads.Store(true)
 	defer f.leads.Store(false)
+	defer f.o.meters.forget()
 	l, err := f.leader(ctx, term, farm, provided, monitor)
 	if err != nil {
 		return err
@@ -321,6 +328,9 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	if l.assignment, err = registry.ClusterRecord(name, cluster.Record); err != nil {
 		return nil, err
 	}
-	l.departing, err = registry.ClusterRecord(name, cluster.DeparturesRecord)
+	if l.departing, err = registry.ClusterRecord(name, cluster.DeparturesRecord); err != nil {
+		return nil, err
+	}
+	l.backups, err = f.newBackups(l)
 	return l, err
 }

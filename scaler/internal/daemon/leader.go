@@ -48,6 +48,8 @@ type leader struct {
 	notices *notices
 	wake    chan struct{} // one slot
 
+	backups *backups // nil without a database
+
 	memory      memory
 	kept        []byte                            // the memory as the registry has it
 	wanted      map[string]provider.Configuration // what instances of each role are to run by
@@ -95,6 +97,9 @@ func (l *leader) run(ctx context.Context) (err error) {
 	group.Go("notices", l.notices.run)
 	group.Go("probe", l.prober.run)
 	group.Go("metrics", func(ctx context.Context) error { return l.measured.poll(ctx, l.farm, l.log) })
+	if l.backups != nil {
+		group.Go("store", l.backups.shelf.run)
+	}
 	group.Go("lead", l.loop)
 	err = group.Wait()
 	l.errands.wait()
@@ -156,6 +161,9 @@ func (l *leader) round(ctx context.Context) error {
 		return err
 	}
 	if err := l.requests(ctx, &m); err != nil {
+		return err
+	}
+	if err := l.keepBackups(ctx, &m); err != nil {
 		return err
 	}
 	if err := l.remember(ctx); err != nil {

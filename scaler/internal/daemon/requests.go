@@ -58,7 +58,7 @@ var operations = map[string]func(l *leader, m *moment, o registry.Operation, beg
 // requests goes on with what operators ask for.
 func (l *leader) requests(ctx context.Context, m *moment) error {
 	for _, o := range m.operations {
-		if o.HasEnded() || slices.Contains(steerKinds, o.Kind) && l.database != "" {
+		if o.HasEnded() || (slices.Contains(steerKinds, o.Kind) || isBackupKind(o.Kind)) && l.database != "" {
 			continue
 		}
 		do, ok := operations[o.Kind]

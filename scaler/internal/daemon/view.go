@@ -35,6 +35,8 @@ type View struct {
 	// Reasons are what was thought of the database cluster in the last step.
 	Reasons []string            `json:"reasons"`
 	Roles   map[string]RoleView `json:"roles"`
+	// Backups are the cluster's; nil if none are wanted.
+	Backups *BackupsView `json:"backups,omitempty"`
 	// Doing is what takes time just now, by the instance's name.
 	Doing map[string]string `json:"doing,omitempty"`
 }
@@ -118,7 +120,7 @@ func (l *leader) show(m *moment, atOnce bool) error {
 	v := View{
 		Time: m.now.UTC(), Term: l.term.Number, Leader: l.term.Leader, Farm: l.farm.Name, Cluster: l.database, Paused: l.memory.Paused,
 		Assignment: m.assignment, Automatic: policy.Automatic, Lossless: policy.Lossless, Probe: l.prober.result(),
-		Nodes: []NodeView{}, Reasons: l.reasons, Roles: l.roles, Doing: l.errands.doing(),
+		Nodes: []NodeView{}, Reasons: l.reasons, Roles: l.roles, Backups: l.viewBackups(m), Doing: l.errands.doing(),
 	}
 	for _, i := range l.instances {
 		n := NodeView{Instance: i, Size: l.countsAs(i)}

@@ -43,6 +43,7 @@ type world struct {
 	databases  map[string]arrived[*cluster.Report]
 	webs       map[string]arrived[*cluster.WebReport]
 	hooks      map[string]*cluster.HooksReport // what each node has said last
+	backups    map[string]arrived[*cluster.BackupReport]
 	assignment *cluster.Assignment
 	operations []registry.Operation
 	known      time.Time // since when nothing is missing; zero if something is
@@ -65,7 +66,8 @@ func newWorld(wake func()) *world {
 			watchedMembers: errNotYet, watchedReports: errNotYet, watchedAssignment: errNotYet, watchedOperations: errNotYet,
 		},
 		databases: map[string]arrived[*cluster.Report]{}, webs: map[string]arrived[*cluster.WebReport]{},
-		hooks: map[string]*cluster.HooksReport{},
+		hooks:   map[string]*cluster.HooksReport{},
+		backups: map[string]arrived[*cluster.BackupReport]{},
 	}
 }
 
@@ -151,6 +153,13 @@ func (w *world) take(r registry.Reported, at time.Time) {
 			return
 		}
 		w.hooks[r.Node] = report
+	case cluster.BackupReportName:
+		report, err := cluster.DecodeBackupReport(r.Data)
+		if r.Gone || err != nil || report.Name != r.Node {
+			delete(w.backups, r.Node)
+			return
+		}
+		w.backups[r.Node] = arrived[*cluster.BackupReport]{report, at}
 	}
 }
 
@@ -185,6 +194,7 @@ type moment struct {
 	databases  map[string]arrived[*cluster.Report]
 	webs       map[string]arrived[*cluster.WebReport]
 	hooks      map[string]*cluster.HooksReport // what each node has said last
+	backups    map[string]arrived[*cluster.BackupReport]
 	assignment *cluster.Assignment
 	operations []registry.Operation
 }
@@ -195,6 +205,7 @@ func (w *world) look(now time.Time) (moment, error) {
 	defer w.mu.Unlock()
 	m := moment{
 		now: now, members: w.members, databases: maps.Clone(w.databases), webs: maps.Clone(w.webs), hooks: maps.Clone(w.hooks),
+		backups:    maps.Clone(w.backups),
 		assignment: w.assignment, operations: w.operations,
 	}
 	var texts []string

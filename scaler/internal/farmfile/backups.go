@@ -113,6 +113,11 @@ func (f *Farm) Safekeeping() safekeep.Policy {
 		},
 		Drill: b.Drills.Schedule.Schedule, IdentityFile: b.Drills.IdentityFile,
 	}
+	for _, role := range f.Roles {
+		if role.Kind == MySQLKind {
+			p.Alone = role.Count.Max == 1
+		}
+	}
 	for _, w := range b.Windows {
 		p.Windows = append(p.Windows, w.decide())
 	}
@@ -128,4 +133,3 @@ func (w Window) decide() decide.Schedule {
 	}
 	return s
 }
-

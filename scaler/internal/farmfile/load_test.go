@@ -296,7 +296,7 @@ func TestInitExamplesWork(t *testing.T) {
 		}
 		kept = append(kept, off.ReplaceAllString(line, "$1$2"))
 	}
-	if examples != 6 {
+	if examples != 7 {
 		t.Errorf("found %d examples", examples)
 	}
 	f := load(t, strings.Join(kept, "\n"))
@@ -338,4 +338,33 @@ func FuzzDecode(f *testing.F) {
 			t.Errorf("the schema refuses %s: %v", written, err)
 		}
 	})
+}
+
+func TestBackupsAreAsTheFileSays(t *testing.T) {
+	p := load(t, `name: shop
+time_zone: Europe/Berlin
+roles: {db: {kind: mysql}}
+backups:
+  store: s3://shop/farm?endpoint=https://s3.example.org
+  schedule: "30 3 * * sun"
+  windows: [{days: [sun], from: 03:00, to: 05:00}]
+  from_primary: false
+  throttle: 10MiB
+  encrypt_to: [age1ql3z7hjy54pw3hyww5ayyfg7zqgvc7w3j2elw8zmrj2kg5sfn9aqmcac8p]
+  retention: {last: 3, for: 24h, weekly: 4}
+  archive: {every: 1s, keep: 336h}
+  drills: {schedule: 168h, identity_file: /etc/farmhand/backup.key}
+`).Safekeeping()
+	last := time.Date(2026, 11, 28, 12, 0, 0, 0, time.UTC)
+	if next := p.Full.Next(last, p.Zone); !next.Equal(time.Date(2026, 11, 29, 2, 30, 0, 0, time.UTC)) {
+		t.Errorf("a full one at %v", next)
+	}
+	if len(p.Windows) != 1 || !p.Windows[0].Active(time.Date(2026, 11, 29, 4, 0, 0, 0, p.Zone)) || p.Windows[0].Active(time.Date(2026, 11, 28, 4, 0, 0, 0, p.Zone)) {
+		t.Errorf("windows are %+v", p.Windows)
+	}
+	if p.Store != "s3://shop/farm?endpoint=https://s3.example.org" || p.FromPrimary || p.Throttle != 10<<20 || len(p.EncryptTo) != 1 ||
+		p.Retain.Last != 3 || p.Retain.For != 24*time.Hour || p.Retain.Weekly != 4 || p.ArchiveEvery != time.Second || p.ArchiveSize != 8<<20 ||
+		p.KeepArchive != 336*time.Hour || p.Drill.String() != "168h" || p.IdentityFile != "/etc/farmhand/backup.key" {
+		t.Errorf("the policy is %+v", p)
+	}
 }

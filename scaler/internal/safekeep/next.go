@@ -25,6 +25,8 @@ const (
 	grudge = 6 * time.Hour
 	// tooLate is how far behind a replica may be and give a backup.
 	tooLate = 10 * time.Minute
+	// comes is how long is waited for a replica before the primary gives a backup.
+	comes = 5 * time.Minute
 )
 
 // decision is one call of Next.
@@ -226,12 +228,15 @@ func (d *decision) begin(work *Work, request *Request, why string, give func(nod
 	node, reason := d.choose(work, only)
 	if node == "" {
 		d.say("%s, but %s", why, reason)
+		if work.Waits.IsZero() {
+			work.Waits = d.now
+		}
 		if asked && only != "" {
 			d.step.Answer = Answer{Refused: true, Text: reason}
 		}
 		return
 	}
-	work.By = ""
+	work.By, work.Waits = "", time.Time{}
 	if request != nil {
 		work.By = request.By
 	}
@@ -274,7 +279,10 @@ func (d *decision) choose(work *Work, only string) (node, reason string) {
 		case only != "" && len(not) == 0:
 			return "", "there is no server " + only
 		case only == "" && leads && d.policy.FromPrimary && d.answers(seen) == "" && work == &d.step.Memory.Full:
-			return leader.Name, ""
+			if d.policy.Alone || !work.Waits.IsZero() && d.now.Sub(work.Waits) >= comes {
+				return leader.Name, ""
+			}
+			return "", fmt.Sprintf("there is no replica that can give it; the primary does after %v", comes)
 		case len(not) == 0:
 			return "", "there is no replica"
 		}
@@ -455,8 +463,10 @@ func (d *decision) drillDue(request *Request) string {
 	work := &d.step.Memory.Drill
 	asked := request != nil && work.By != request.By
 	if d.Stock == nil || d.Stock.Newest < 0 {
-		if asked {
-			d.say("there is no backup that could be restored%s", because(d.StockError))
+		if asked && d.Stock != nil {
+			d.step.Answer = Answer{Refused: true, Text: "there is no good backup that could be restored"}
+		} else if asked {
+			d.say("it is not known yet what could be restored%s", because(d.StockError))
 		}
 		return ""
 	}
@@ -485,11 +495,13 @@ func (d *decision) drillDue(request *Request) string {
 	return "a restore drill is due"
 }
 
+// percent is how far something is, in tens: each of its texts is a step of the
+// operation that asked for it.
 func percent(n, of int64) string {
 	if of <= 0 {
-		return fmt.Sprintf("%d MiB", n>>20)
+		return "begun"
 	}
-	return fmt.Sprintf("%d %% of about %d MiB", min(100, 100*n/of), of>>20)
+	return fmt.Sprintf("%d %% of about %d MiB", min(10, 10*n/of)*10, of>>20)
 }
 
 func because(why string) string {

@@ -27,6 +27,8 @@ type Policy struct {
 	// FromPrimary allows a full backup of the primary while there is no replica that
 	// can give one.
 	FromPrimary bool
+	// Alone says that there is to be no replica: then nobody waits for one.
+	Alone bool
 
 	// Retain says which full backups are kept. The archive is kept from the oldest of
 	// them on or, if KeepArchive is not 0, from the newest of them that is older than

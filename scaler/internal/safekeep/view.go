@@ -61,6 +61,8 @@ type Work struct {
 	// Failures counts those since, NotBefore is when the next may begin.
 	Failures  int       `json:"failures,omitempty"`
 	NotBefore time.Time `json:"not_before,omitzero"`
+	// Waits is since when there is no replica for it; zero if there is.
+	Waits time.Time `json:"waits,omitzero"`
 	// Failed is when servers failed last.
 	Failed map[string]time.Time `json:"failed,omitempty"`
 	// By is the operation that the present attempt, or the last, is for; empty for none.
