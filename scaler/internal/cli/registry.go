@@ -10,6 +10,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
@@ -92,17 +93,50 @@ and by a way that nobody else can read, to its machine.`,
 
 // openControl is the control node's directory that the arguments name, and the log that
 // its configuration asks for.
-func openControl(c *cobra.Command, args []string) (control.Dir, *zap.Logger, error) {
-	d, err := directory(args)
-	if err != nil {
-		return d, nil, err
+func openControl(c *cobra.Command, args []string) (o opened, err error) {
+	if o.dir, err = directory(args); err != nil {
+		return o, err
 	}
-	config, err := d.Config()
+	config, err := o.dir.Config()
 	if err != nil {
-		return d, nil, err
+		return o, err
 	}
-	log, _, err := service.NewLogger(c.ErrOrStderr(), config.Log, service.NewRegistry(service.ReadBuild("scaler")))
-	return d, log, err
+	o.build = service.ReadBuild("scaler")
+	o.metrics = service.NewRegistry(o.build)
+	o.log, o.level, err = service.NewLogger(c.ErrOrStderr(), config.Log, o.metrics)
+	return o, err
+}
+
+// opened is a control node that is about to run.
+type opened struct {
+	dir     control.Dir
+	log     *zap.Logger
+	level   zap.AtomicLevel
+	build   service.Build
+	metrics *prometheus.Registry
+}
+
+// serve shows the metrics at an address until ctx ends; empty for nowhere.
+func (o opened) serve(ctx context.Context, address string) (end func(), err error) {
+	admin, err := service.NewAdmin(ctx, service.AdminOptions{
+		Config: service.AdminConfig{Address: address}, Build: o.build, Metrics: o.metrics, Level: o.level, Log: o.log,
+		Ready: func() []service.Condition { return nil },
+	})
+	if err != nil || admin == nil {
+		return func() {}, err
+	}
+	ctx, stop := context.WithCancel(ctx)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := admin.Run(ctx); err != nil && ctx.Err() == nil {
+			o.log.Error("metrics are not shown any more", zap.Error(err))
+		}
+	}()
+	return func() {
+		stop()
+		<-done
+	}, nil
 }
 
 func registryRun() *cobra.Command {
@@ -115,7 +149,7 @@ takes a majority of the control nodes. SIGTERM or Ctrl-C ends it; a second one
 ends it without waiting.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(c *cobra.Command, args []string) error {
-			d, log, err := openControl(c, args)
+			o, err := openControl(c, args)
 			if err != nil {
 				return err
 			}
@@ -123,7 +157,7 @@ ends it without waiting.`,
 			defer signals.Close()
 			done := make(chan error, 1)
 			go func() {
-				done <- control.Run(signals.Finish(), d, log, func(r control.Running) { _, _ = fmt.Fprintln(c.OutOrStdout(), r) })
+				done <- control.Run(signals.Finish(), o.dir, o.log, func(r control.Running) { _, _ = fmt.Fprintln(c.OutOrStdout(), r) })
 			}()
 			select {
 			case err := <-done:

@@ -17,7 +17,7 @@ import (
 )
 
 func runDaemon() *cobra.Command {
-	var binaries string
+	var binaries, metrics string
 	c := &cobra.Command{
 		Use:   "run DIR",
 		Short: "run a control node: its registry, and the scaler that leads or waits to",
@@ -34,11 +34,13 @@ long as its main loop goes round.`,
 		Args: cobra.ExactArgs(1),
 	}
 	c.Flags().StringVar(&binaries, "programs", "", "the directory of the programs proxy and sidecar, for the local provider (default: where scaler is)")
+	c.Flags().StringVar(&metrics, "metrics", "", "host:port where metrics are shown (/metrics, /healthz); not where others can reach it")
 	c.RunE = func(c *cobra.Command, args []string) (err error) {
-		d, log, err := openControl(c, args)
+		opened, err := openControl(c, args)
 		if err != nil {
 			return err
 		}
+		d, log := opened.dir, opened.log
 		if binaries, err = programs(binaries); err != nil {
 			return err
 		}
@@ -49,10 +51,15 @@ long as its main loop goes round.`,
 		}
 		signals := service.WatchSignals(c.Context(), nil)
 		defer signals.Close()
+		endMetrics, err := opened.serve(signals.Finish(), metrics)
+		if err != nil {
+			return err
+		}
+		defer endMetrics()
 		done := make(chan error, 1)
 		go func() {
 			done <- daemon.Run(signals.Finish(), daemon.Options{
-				Dir: d, Log: log, Lease: daemon.DefaultLease, Beat: beat,
+				Dir: d, Log: log, Metrics: opened.metrics, Lease: daemon.DefaultLease, Beat: beat,
 				Provide: func(f *farmfile.Farm) (daemon.Provided, error) { return provide(f, binaries, log) },
 				Ready: func(r control.Running) {
 					_, _ = fmt.Fprintln(c.OutOrStdout(), r) // nobody may be reading

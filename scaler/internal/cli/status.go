@@ -192,6 +192,7 @@ func table(w io.Writer, s *state, now time.Time) error {
 	if s.Cluster != "" {
 		row(durability(s))
 	}
+	backupRows(s.View, now, row)
 	row()
 	row("SERVER", "ROLE", "ADDRESS", "TASK", "STATE", "BEHIND", "EPOCH", "PID", "")
 	for _, n := range s.Nodes {
