@@ -58,7 +58,8 @@ type status struct {
 			Serial uint64 `json:"serial"`
 		} `json:"web"`
 	} `json:"nodes"`
-	Roles map[string]json.RawMessage `json:"roles"`
+	Roles   map[string]json.RawMessage `json:"roles"`
+	Backups *backupStatus              `json:"backups"`
 }
 
 // programs are built once.
@@ -106,6 +107,7 @@ type options struct {
 	count      string // of database servers, primary included
 	durability string
 	scaling    string // YAML below the database's role
+	backups    string // YAML, the section of that name
 }
 
 func start(t testing.TB, o options) *chaosFarm {
@@ -117,7 +119,7 @@ func start(t testing.TB, o options) *chaosFarm {
 	}
 	f := &chaosFarm{t: t, network: n, dir: farmtest.ShortDir(t)}
 	file := filepath.Join(f.dir, "farm.yaml")
-	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, o.durability, o.scaling)
+	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, o.durability, o.scaling) + o.backups
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
