@@ -246,3 +246,34 @@ func TestALaneKeepsNoConnectionFromOthers(t *testing.T) {
 		}
 	}
 }
+
+// TestNothingStaysOfAStatementInALane: a view's function sets a variable, and may
+// fail after that; who comes next on the lane does not find it set.
+func TestNothingStaysOfAStatementInALane(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "SET GLOBAL log_bin_trust_function_creators=1", "SET time_zone='+00:00'",
+		"CREATE TABLE app.t (id INT, at TIMESTAMP, bad INT)", "INSERT INTO app.t VALUES (1,'2026-01-02 03:04:05',0),(2,'2026-01-02 03:04:05',1)",
+		"CREATE FUNCTION app.elsewhere(bad INT) RETURNS INT NO SQL BEGIN SET time_zone='+05:00'; IF bad THEN SIGNAL SQLSTATE '45000'; END IF; RETURN 1; END",
+		"CREATE VIEW app.places AS SELECT id, app.elsewhere(bad) AS m FROM app.t")
+	f.WaitCaughtUp(t)
+	r := start(t, f, inSessions)
+	r.caughtUp(t)
+	b := r.conn(t)
+	const question = "SELECT at FROM t WHERE id=1"
+	want := r.byLane(t, b, question)
+	for n := range 40 {
+		a := r.conn(t) // one that has changed so keeps to itself
+		if n%2 == 0 {
+			_ = value(t, a, "SELECT m FROM places WHERE id=1")
+		} else if _, err := a.ExecContext(t.Context(), "SELECT m FROM places WHERE id=2"); err == nil {
+			t.Fatal("the function does not fail")
+		}
+		for range 3 {
+			if got := value(t, b, question); got != want {
+				t.Fatalf("round %d: another session's time zone is seen: %s instead of %s", n, got, want)
+			}
+		}
+		r.byLane(t, b, question)
+	}
+	f.CheckNoOwnEvents(t)
+}

@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"sync"
@@ -256,7 +257,11 @@ func (l *lane) interrupt(now int64, limit time.Duration) {
 // ended takes note of a lane that has failed. Of a late one the server is told to
 // give up the statement.
 func (ls *Lanes) ended(l *lane, err error, late bool) {
-	if !late {
+	switch {
+	case late:
+	case errors.Is(err, errLong), errors.Is(err, errChanged), errors.Is(err, errClosed):
+		return // nothing is wrong with the server
+	default:
 		ls.report(l.conn.Server.Name, err)
 		return
 	}

@@ -169,6 +169,8 @@ var (
 	errTaken  = errors.New("another session has taken the connection")
 	errClosed = errors.New("the proxy stops")
 	errLong   = errors.New("an answer is longer than a lane takes")
+	// errChanged: who comes next would not find what it wants.
+	errChanged = errors.New("a statement has changed the connection, or may have")
 )
 
 // take takes the next answer out of what has been read, and gives it to who
@@ -224,6 +226,9 @@ func (l *lane) take(leader *Call) (bool, error) {
 		l.pace.Store((l.pace.Load()*7 + took) / 8)
 	}
 	l.finish(c, leader)
+	if !l.unharmed() {
+		return true, errChanged
+	}
 	return true, nil
 }
 
@@ -233,7 +238,14 @@ const unclean = wire.StatusInTransaction | wire.StatusInTransactionReadOnly | wi
 // clean tells whether the answer says nothing but its rows.
 func (l *lane) clean() bool {
 	t := &l.tracker
-	return t.Err == nil && t.Results == 1 && t.OK.Header == 0xfe && t.OK.Warnings == 0 && t.OK.Status&unclean == 0 && t.OK.Status&wire.StatusAutocommit != 0
+	return l.unharmed() && t.Results == 1 && t.OK.Header == 0xfe && t.OK.Warnings == 0
+}
+
+// unharmed tells whether the connection is as it was before the answer. A read of a
+// view may run a function that sets something, and an error does not tell.
+func (l *lane) unharmed() bool {
+	t := &l.tracker
+	return t.Err == nil && t.OK.Status&unclean == 0 && t.OK.Status&wire.StatusAutocommit != 0
 }
 
 // finish ends a call.
