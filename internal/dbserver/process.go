@@ -223,13 +223,15 @@ func logSince(path string, offset int64) string {
 		return "(nothing)"
 	}
 	var problems []string
+	crashed := false // then all that follows says where
 	for line := range strings.Lines(string(text)) {
-		if strings.Contains(line, "[ERROR]") {
+		crashed = crashed || strings.Contains(line, "got signal")
+		if crashed || strings.Contains(line, "[ERROR]") {
 			problems = append(problems, line)
 		}
 	}
 	if len(problems) > 0 {
 		text = []byte(strings.Join(problems, ""))
 	}
-	return tail(text, 3000)
+	return tail(text, 6000)
 }

@@ -144,7 +144,11 @@ func Settle(ctx context.Context, inst Install, c Config, do func(context.Context
 	if _, err = conn.Exec(ctx, unlogged); err == nil {
 		err = do(ctx, conn)
 	}
-	return errors.Join(err, conn.Close(), s.Stop(ctx))
+	err = errors.Join(err, conn.Close(), s.Stop(ctx))
+	if died := s.child.Err(); died != nil {
+		return fmt.Errorf("a server on the data in %s: %w\nits error log says:\n%s", c.Dir, errors.Join(err, died), logSince(c.errorLog(), logged))
+	}
+	return err
 }
 
 // unlogged keeps what follows in a session out of the binlog.

@@ -12,7 +12,6 @@ import (
 	"strconv"
 
 	"farmhand/internal/dbserver"
-	"farmhand/internal/mysqladmin"
 )
 
 // Extract makes files of a stream, in the data directory of in, which is empty
@@ -68,18 +67,4 @@ func removeNotes(data string) error {
 		}
 	}
 	return nil
-}
-
-// Settle runs a server on prepared data, which shows that one can, and lets the data
-// know its position. Its administrator gets the password of in's own.
-func Settle(ctx context.Context, inst dbserver.Install, in dbserver.Config, position string) error {
-	return dbserver.Settle(ctx, inst, in, func(ctx context.Context, conn *mysqladmin.Conn) error {
-		// The table behind it is that of the server that was copied, which may have led;
-		// and its binlog, which says the rest, has not been copied.
-		_, err := conn.Exec(ctx, "SET GLOBAL gtid_slave_pos="+mysqladmin.Text(position))
-		if err != nil {
-			return fmt.Errorf("set the position of the copy: %w", err)
-		}
-		return nil
-	})
 }

@@ -13,88 +13,109 @@ import (
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
 	"farmhand/internal/mariabackup"
-	"farmhand/internal/objects"
 )
 
-// From is a restore of a full backup.
-type From struct {
+// Into is where data is restored to.
+type Into struct {
 	Install dbserver.Install
 	// Config is that of the server that is to get the data. It may run on its old data
 	// meanwhile, or have none.
-	Config   dbserver.Config
-	Store    objects.Store
-	Manifest *format.Manifest
-	// Keys are those that an encrypted backup may be read with.
-	Keys []format.Identity
-	// Tell is told of every phase, and twice a second while data comes in; may be nil.
-	// It must not block.
+	Config dbserver.Config
+	// Tell is told of every phase, and twice a second while one goes on; may be nil. It
+	// must not block. It is called by one goroutine at a time.
 	Tell func(Progress)
 }
 
 // Progress is how far a restore has come.
 type Progress struct {
 	Phase Phase
-	// Done and Total count the bytes of the store.
+	// Done and Total count the bytes of the store, of all phases.
 	Done, Total int64
-	// Left is about how long the phase Fetching will last; 0 while it is not known.
+	// Left is about how long the phase will last; 0 while it is not known.
 	Left time.Duration
 }
 
 // Phase is what is being done.
 type Phase string
 
-// The phases, in order.
+// The phases, in order. Replaying is left out where there is nothing to replay.
 const (
 	Fetching   Phase = "fetching"   // data comes in
 	Recovering Phase = "recovering" // the data is made consistent
+	Replaying  Phase = "replaying"  // the archive is applied to it
 	Checking   Phase = "checking"   // a server runs on it
 )
 
 // Restored is whole data that waits beside a server's own.
 type Restored struct {
-	// Position is the GTID position up to which it holds transactions. The data itself
-	// knows it, too (gtid_slave_pos).
-	Position string
-	Took     time.Duration
+	Reached
+	Took time.Duration
 
 	config dbserver.Config
 }
 
-// Full makes data of a full backup, beside that of the server. An attempt before is
-// forgotten. A failed one leaves nothing; what is wrong with the backup is a
-// format.FaultError that names the object.
-func Full(ctx context.Context, f From) (_ *Restored, err error) {
+// Reached is where data is.
+type Reached struct {
+	// Position is the GTID position up to which it holds transactions. The data itself
+	// knows it, too (gtid_slave_pos).
+	Position string
+	// Time is when the last transaction of it was committed that was replayed; zero if
+	// none was.
+	Time time.Time
+	// Replayed counts the transactions that were replayed.
+	Replayed int
+}
+
+// Restore makes data as planned, beside that of the server. An attempt before is
+// forgotten. A failed one leaves nothing; what is wrong with an object of the store is a
+// format.FaultError that names it, in an UnreachableError that says what can be reached.
+func (p *Plan) Restore(ctx context.Context, to Into) (_ *Restored, err error) {
 	began := time.Now()
-	name := f.Manifest.ID
-	if err := f.fits(); err != nil {
+	name := p.Manifest.ID
+	if err := p.fits(to.Install); err != nil {
 		return nil, fmt.Errorf("restore backup %s: %w", name, err)
 	}
-	in, err := dbserver.PrepareIncoming(f.Config)
+	if p.base, err = gtid.Parse(farm.MariaDB, p.Manifest.Position); err != nil {
+		return nil, fmt.Errorf("restore backup %s: %w", name, err)
+	}
+	in, err := dbserver.PrepareIncoming(to.Config)
 	if err != nil {
 		return nil, fmt.Errorf("restore backup %s: %w", name, err)
 	}
 	defer func() {
 		if err != nil {
-			err = errors.Join(fmt.Errorf("restore backup %s: %w", name, err), dbserver.DropIncoming(f.Config))
+			err = errors.Join(fmt.Errorf("restore backup %s: %w", name, err), dbserver.DropIncoming(to.Config))
 		}
 	}()
-	if err := f.fetch(ctx, in); err != nil {
-		return nil, err
+	t := newTelling(to.Tell, p.Stored())
+	if err := p.fetch(ctx, in, t); err != nil {
+		return nil, p.damaged(ctx, err)
 	}
-	f.tell(Progress{Phase: Recovering, Done: f.Manifest.Stored(), Total: f.Manifest.Stored()})
+	t.phase(Recovering, p.Manifest.Stored())
 	position, err := mariabackup.Prepare(ctx, in)
 	if err != nil {
 		return nil, err
 	}
-	if position != f.Manifest.Position {
-		return nil, fmt.Errorf("its data goes up to %s, and its manifest says %s", position, f.Manifest.Position)
+	if position != p.Manifest.Position {
+		return nil, fmt.Errorf("its data goes up to %s, and its manifest says %s", position, p.Manifest.Position)
 	}
-	f.tell(Progress{Phase: Checking, Done: f.Manifest.Stored(), Total: f.Manifest.Stored()})
-	if err := mariabackup.Settle(ctx, f.Install, in, position); err != nil {
-		return nil, err
+	reached, err := p.replay(ctx, to.Install, in, t)
+	if err != nil {
+		return nil, p.damaged(ctx, err)
 	}
-	return &Restored{Position: position, Took: time.Since(began), config: f.Config}, nil
+	return &Restored{Reached: reached, Took: time.Since(began), config: to.Config}, nil
+}
+
+// Replay replays a plan of Onward on the data of the server, which does not run.
+// After a failure the data is of no use any more.
+func (p *Plan) Replay(ctx context.Context, to Into) (Reached, error) {
+	reached, err := p.replay(ctx, to.Install, to.Config, newTelling(to.Tell, p.Stored()))
+	if err != nil {
+		return Reached{}, fmt.Errorf("replay the archive from %s on: %w", p.base, err)
+	}
+	return reached, nil
 }
 
 // Swap puts the data in the place of the server's own, which is removed. No server
@@ -106,15 +127,15 @@ func (r *Restored) Discard() error { return dbserver.DropIncoming(r.config) }
 
 // fits says why a server cannot run on the backup's data: one of another series
 // would have to upgrade it first, or could not read it.
-func (f *From) fits() error {
-	if f.Install.Flavor != farm.MariaDB {
-		return fmt.Errorf("no way is known to restore a %v server as a whole", f.Install.Flavor)
+func (p *Plan) fits(inst dbserver.Install) error {
+	if inst.Flavor != farm.MariaDB {
+		return fmt.Errorf("no way is known to restore a %v server as a whole", inst.Flavor)
 	}
 	if err := mariabackup.Ready(); err != nil {
 		return err
 	}
-	if m := f.Manifest; m.Flavor != f.Install.Flavor.String() || series(m.ServerVersion) != series(f.Install.Version) {
-		return fmt.Errorf("it is of a %s %s server, and here is %v %s", m.Flavor, m.ServerVersion, f.Install.Flavor, f.Install.Version)
+	if m := p.Manifest; m.Flavor != inst.Flavor.String() || series(m.ServerVersion) != series(inst.Version) {
+		return fmt.Errorf("it is of a %s %s server, and here is %v %s", m.Flavor, m.ServerVersion, inst.Flavor, inst.Version)
 	}
 	return nil
 }
@@ -125,22 +146,38 @@ func series(version string) string {
 	return strings.Join(parts[:min(2, len(parts))], ".")
 }
 
-// fetch makes files of the backup's stream.
-func (f *From) fetch(ctx context.Context, in dbserver.Config) (err error) {
+// room says whether there is room for so many bytes where dir is.
+func room(dir string, bytes int64) error {
+	free, err := freeIn(dir)
+	if err != nil {
+		return err
+	}
+	if free < bytes {
+		return fmt.Errorf("there are %d MiB free in %s, and %d MiB are needed", free>>20, dir, bytes>>20)
+	}
+	return nil
+}
+
+func freeIn(dir string) (int64, error) {
 	var fs unix.Statfs_t
-	if err := unix.Statfs(in.DataDir(), &fs); err != nil {
-		return fmt.Errorf("look for room in %s: %w", in.DataDir(), err)
+	if err := unix.Statfs(dir, &fs); err != nil {
+		return 0, fmt.Errorf("look for room in %s: %w", dir, err)
 	}
-	if free := int64(fs.Bavail) * fs.Bsize; free < f.Manifest.Bytes {
-		return fmt.Errorf("there are %d MiB free in %s, and the data has %d MiB", free>>20, in.DataDir(), f.Manifest.Bytes>>20)
+	return int64(fs.Bavail) * fs.Bsize, nil
+}
+
+// fetch makes files of the backup's stream.
+func (p *Plan) fetch(ctx context.Context, in dbserver.Config, t *telling) (err error) {
+	if err := room(in.DataDir(), p.Manifest.Bytes); err != nil {
+		return err
 	}
-	f.tell(Progress{Phase: Fetching, Total: f.Manifest.Stored()})
-	stream, err := format.Open(ctx, f.Store, f.Manifest, f.Keys)
+	t.phase(Fetching, 0)
+	stream, err := format.Open(ctx, p.Store, p.Manifest, p.Keys)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
-	source := &fetched{from: stream, tell: f.tell, began: time.Now()}
+	source := &fetched{from: stream, telling: t}
 	err = mariabackup.Extract(ctx, in, source)
 	if source.err != nil {
 		return source.err // mbstream only says that something is missing
@@ -156,22 +193,11 @@ func (f *From) fetch(ctx context.Context, in dbserver.Config) (err error) {
 	return nil
 }
 
-func (f *From) tell(p Progress) {
-	if f.Tell != nil {
-		f.Tell(p)
-	}
-}
-
-// tellEvery is how often Tell is told of data that comes in.
-const tellEvery = 500 * time.Millisecond
-
 // fetched is a backup's stream on its way to a program.
 type fetched struct {
-	from  *format.Reader
-	tell  func(Progress)
-	began time.Time
-	told  time.Time
-	err   error // other than the stream's end
+	from    *format.Reader
+	telling *telling
+	err     error // other than the stream's end
 }
 
 func (s *fetched) Read(b []byte) (int, error) {
@@ -179,14 +205,47 @@ func (s *fetched) Read(b []byte) (int, error) {
 	if err != nil && !errors.Is(err, io.EOF) {
 		s.err = err
 	}
-	if now := time.Now(); now.Sub(s.told) >= tellEvery {
-		s.told = now
-		p := Progress{Phase: Fetching}
-		p.Done, p.Total = s.from.Progress()
-		if p.Done > 0 {
-			p.Left = time.Duration(float64(now.Sub(s.began)) * float64(p.Total-p.Done) / float64(p.Done))
-		}
-		s.tell(p)
-	}
+	done, total := s.from.Progress()
+	s.telling.moved(done, total)
 	return n, err
+}
+
+// telling tells how far a restore has come.
+type telling struct {
+	tell  func(Progress)
+	now   Progress
+	first int64 // Done when the phase began
+	began time.Time
+	told  time.Time
+}
+
+// tellEvery is how often Tell is told of what moves.
+const tellEvery = 500 * time.Millisecond
+
+func newTelling(tell func(Progress), total int64) *telling {
+	return &telling{tell: tell, now: Progress{Total: total}}
+}
+
+// phase begins a phase, before which so many bytes were done.
+func (t *telling) phase(phase Phase, done int64) {
+	t.now.Phase, t.now.Done, t.now.Left = phase, done, 0
+	t.first, t.began = done, time.Now()
+	t.told = t.began
+	if t.tell != nil {
+		t.tell(t.now)
+	}
+}
+
+// moved: so many bytes are done, and the phase ends at so many.
+func (t *telling) moved(done, end int64) {
+	now := time.Now()
+	if t.tell == nil || now.Sub(t.told) < tellEvery {
+		return
+	}
+	t.told = now
+	t.now.Done = done
+	if done > t.first {
+		t.now.Left = time.Duration(float64(now.Sub(t.began)) * float64(end-done) / float64(done-t.first))
+	}
+	t.tell(t.now)
 }

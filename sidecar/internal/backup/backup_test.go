@@ -118,18 +118,28 @@ func of(t testing.TB, s *farmtest.Server, store objects.Store) backup.Full {
 }
 
 // to is the restore of a backup to a server of its own, of which there is nothing.
-func to(t *testing.T, store objects.Store, m *format.Manifest) restore.From {
+func to(t *testing.T, store objects.Store, m *format.Manifest) into {
 	t.Helper()
 	place := farmtest.FreePort(t)
 	dir := farmtest.ShortDir(t)
-	return restore.From{Install: farmtest.Need(t, farm.MariaDB), Store: store, Manifest: m, Config: dbserver.Config{
+	return into{&restore.Plan{Source: restore.Source{Store: store, Cluster: "app"}, Manifest: m}, restore.Into{Install: farmtest.Need(t, farm.MariaDB), Config: dbserver.Config{
 		Dir: filepath.Join(dir, "restored"), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(dir, "s"),
 		ServerID: 99, RedoLog: 16 << 20, ReadOnly: true, ParentDeath: syscall.SIGKILL,
-	}}
+	}}}
+}
+
+// into is a restore, and where to.
+type into struct {
+	*restore.Plan
+	restore.Into
+}
+
+func (i into) restore(ctx context.Context) (*restore.Restored, error) {
+	return i.Plan.Restore(ctx, i.Into)
 }
 
 // start puts restored data in place and starts a server on it.
-func start(t *testing.T, f restore.From, r *restore.Restored) *dbserver.Server {
+func start(t *testing.T, f into, r *restore.Restored) *dbserver.Server {
 	t.Helper()
 	if err := r.Swap(); err != nil {
 		t.Fatal(err)
@@ -216,20 +226,20 @@ func TestARestoredServerIsExactlyThatOfThePosition(t *testing.T) {
 			witness.WaitPosition(t, m.Position)
 
 			var phases []restore.Phase
-			into := to(t, store, m)
-			into.Tell = func(p restore.Progress) {
+			to := to(t, store, m)
+			to.Tell = func(p restore.Progress) {
 				if len(phases) == 0 || phases[len(phases)-1] != p.Phase {
 					phases = append(phases, p.Phase)
 				}
 			}
-			restored, err := restore.Full(t.Context(), into)
+			restored, err := to.restore(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if restored.Position != m.Position || !slices.Equal(phases, []restore.Phase{restore.Fetching, restore.Recovering, restore.Checking}) {
 				t.Errorf("restored is %+v after %v", restored, phases)
 			}
-			s := start(t, into, restored)
+			s := start(t, to, restored)
 			if got, want := checksums(t, s), checksumsOf(t, witness); len(got) != 2 || !maps.Equal(got, want) {
 				t.Errorf("at %s the restored server has %v, a replica %v", m.Position, got, want)
 			}
@@ -387,13 +397,13 @@ func TestARestoreNamesWhatIsWrongAndLeavesNothing(t *testing.T) {
 			if err := damage(); err != nil {
 				t.Fatal(err)
 			}
-			into := to(t, store, m)
-			_, err := restore.Full(t.Context(), into)
+			to := to(t, store, m)
+			_, err := to.restore(t.Context())
 			var fault *format.FaultError
 			if !errors.As(err, &fault) || fault.Key != m.Parts[2].Key {
 				t.Errorf("it says: %v", err)
 			}
-			if _, err := os.Stat(filepath.Join(into.Config.Dir, "incoming")); !errors.Is(err, os.ErrNotExist) {
+			if _, err := os.Stat(filepath.Join(to.Config.Dir, "incoming")); !errors.Is(err, os.ErrNotExist) {
 				t.Errorf("something is left: %v", err)
 			}
 		})
@@ -403,15 +413,15 @@ func TestARestoreNamesWhatIsWrongAndLeavesNothing(t *testing.T) {
 	}
 	other := *m
 	other.ServerVersion = "11.4.2-MariaDB"
-	if _, err := restore.Full(t.Context(), to(t, store, &other)); err == nil {
+	if _, err := to(t, store, &other).restore(t.Context()); err == nil {
 		t.Error("the data of another series was restored")
 	}
 	other = *m
 	other.Position = "0-1-1"
-	if _, err := restore.Full(t.Context(), to(t, store, &other)); err == nil || !strings.Contains(err.Error(), m.Position) {
+	if _, err := to(t, store, &other).restore(t.Context()); err == nil || !strings.Contains(err.Error(), m.Position) {
 		t.Errorf("a manifest with another position: %v", err)
 	}
-	if _, err := restore.Full(t.Context(), to(t, store, m)); err != nil {
+	if _, err := to(t, store, m).restore(t.Context()); err != nil {
 		t.Errorf("the whole backup: %v", err)
 	}
 }

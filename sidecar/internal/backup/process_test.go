@@ -57,8 +57,8 @@ func play(text string) error {
 		if err != nil {
 			return err
 		}
-		if _, err := restore.Full(ctx, restore.From{
-			Install: inst, Config: j.Config, Store: store, Manifest: m, Tell: func(p restore.Progress) { fmt.Println(p.Phase) },
+		if _, err := (&restore.Plan{Source: restore.Source{Store: store, Cluster: "app"}, Manifest: m}).Restore(ctx, restore.Into{
+			Install: inst, Config: j.Config, Tell: func(p restore.Progress) { fmt.Println(p.Phase) },
 		}); err != nil {
 			return err
 		}
@@ -147,8 +147,8 @@ func TestABackupWhoseProcessIsKilledDoesNotCount(t *testing.T) {
 		t.Fatal(err)
 	}
 	// Nor is that of a restore that is killed.
-	into := to(t, store, m)
-	process, until := run(t, job{Config: into.Config, Store: place, ID: id})
+	to := to(t, store, m)
+	process, until := run(t, job{Config: to.Config, Store: place, ID: id})
 	until(string(restore.Recovering))
 	if err := process.Kill(); err != nil {
 		t.Fatal(err)
@@ -156,10 +156,10 @@ func TestABackupWhoseProcessIsKilledDoesNotCount(t *testing.T) {
 	if _, err := process.Wait(); err != nil {
 		t.Fatal(err)
 	}
-	if done, err := dbserver.Initialised(into.Config.Dir); done || err != nil {
+	if done, err := dbserver.Initialised(to.Config.Dir); done || err != nil {
 		t.Errorf("there is a server in the directory of a restore that was killed: %v", err)
 	}
-	if _, err := restore.Full(t.Context(), into); err != nil {
+	if _, err := to.restore(t.Context()); err != nil {
 		t.Errorf("the next restore: %v", err)
 	}
 }
