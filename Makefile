@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz soak chaos chaos-farm bench bench-micro demo-wordpress clean go
+.PHONY: run build test lint fuzz soak soak-restore chaos chaos-farm bench bench-micro demo-wordpress clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -36,6 +36,12 @@ soak: go
 	@scripts/install-packages mariadb-server
 	@FARMHAND_DIFFERENTIAL_TIME=$(SOAKTIME) FARMHAND_DIFFERENTIAL_SEED=$(SEED) \
 		go test -v -count=1 -timeout 0 -run 'TestSessionsThatShareConnectionsAreAnsweredAsDirectly$$' ./proxy/internal/differential
+
+# Restores to 20 moments at random of a ledger that was written over two failovers, and
+# with ten faults in each stage of a restore.
+soak-restore: go
+	@scripts/install-packages mariadb-server mariadb-backup mariadb-client
+	@go test -v -count=1 -timeout 0 -run 'TestRestores$$' ./sidecar/internal/drill -exact.points 20 -exact.faults 10
 
 # Clients of two proxies on a farm whose servers, proxies and links fail all the
 # time; every answer is checked. CHAOSFLAGS: -chaos.seed N, -chaos.flavor MySQL,

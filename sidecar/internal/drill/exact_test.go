@@ -15,7 +15,7 @@ import (
 )
 
 var (
-	points = flag.Int("exact.points", 4, "how many moments are restored to")
+	points = flag.Int("exact.points", 2, "how many moments are restored to")
 	seed   = flag.Uint64("exact.seed", 0, "which; 0: others each time")
 )
 
@@ -30,12 +30,17 @@ func random(t *testing.T) *rand.Rand {
 	return rand.New(rand.NewPCG(from, 1))
 }
 
-// TestAnyMomentIsTheLedgersPrefix writes a ledger over two failovers, with one full
-// backup and an archive, and restores to moments at random.
-func TestAnyMomentIsTheLedgersPrefix(t *testing.T) {
+// TestRestores writes a ledger over two failovers, with one full backup and an archive.
+func TestRestores(t *testing.T) {
 	r := random(t)
-	store, _ := directory(t)
+	store, dir := directory(t)
 	m, all := world(t, store)
+	t.Run("any moment is the ledger's prefix", func(t *testing.T) { moments(t, r, store, m, all) })
+	t.Run("a fault is named or does no harm", func(t *testing.T) { befall(t, r, store, dir, m, all) })
+}
+
+// moments restores to moments at random.
+func moments(t *testing.T, r *rand.Rand, store objects.Store, m *format.Manifest, all []transaction) {
 	begin := 0 // the first transaction after the backup
 	for has := position(t, m.Position); has.Contains(position(t, all[begin].gtid())); {
 		begin++
