@@ -44,7 +44,7 @@ running.`,
 		}
 		root.AddCommand(commands...)
 	}
-	add("run", up(), down(), runDaemon(), joinControl())
+	add("run", up(), down(), runDaemon(), joinControl(), restoring())
 	add("look", status(), plan(), why(), events(), logs(), listOperations(), waitOperation(), doctor())
 	add("ask", apply(), scale(), launch(), terminate(), drain(), switchover(), failOver(), ack(), adopt(), backups(), pause(), resume(), cancel())
 	add("file", initialise(), check(), schema(), simulation(), registry())
