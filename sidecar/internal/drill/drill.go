@@ -52,6 +52,8 @@ type Difference struct {
 	// Restored and Replica say what each has: "12 rows, checksum 123", or "no such
 	// table".
 	Restored, Replica string
+
+	moving bool // it may be one only because the table was altered while it was read
 }
 
 // DiffersError: a restore works, and its data is not the replica's. One of both is
