@@ -27,7 +27,7 @@ func backedUp(t *testing.T) (dir, id string) {
 	dir = t.TempDir()
 	store, err := objects.Open(t.Context(), objects.Config{Directory: dir})
 	must(t, err)
-	w, err := backup.Create(t.Context(), store, "app", nil)
+	w, err := backup.Create(t.Context(), store, "app", backup.NewID(time.Now()), nil)
 	must(t, err)
 	finder := new(mariabackup.PositionFinder)
 	must(t, mariabackup.Stream(t.Context(), s.Config(), "test", io.MultiWriter(w, finder)))

@@ -39,7 +39,7 @@ type Options struct {
 	Event func(farm.Event) error
 	// NewEventID makes the names of events.
 	NewEventID func() string
-	// Drill makes a restore drill; nil if this program cannot.
+	// Drill makes a restore drill: drill.Run.
 	Drill func(context.Context, drill.Config) (drill.Proof, error)
 	// Scratch is the directory that a drill may make and remove.
 	Scratch string

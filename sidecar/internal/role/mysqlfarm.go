@@ -15,6 +15,7 @@ import (
 	"farmhand/internal/report"
 	"farmhand/sidecar/internal/backupagent"
 	"farmhand/sidecar/internal/config"
+	"farmhand/sidecar/internal/drill"
 	"farmhand/sidecar/internal/hook"
 	"farmhand/sidecar/internal/load"
 	"farmhand/sidecar/internal/mysqld"
@@ -97,7 +98,7 @@ func (m *mysqlInFarm) backUp(ctx context.Context, o mysqld.Options) {
 	}
 	err := backupagent.New(backupagent.Options{
 		Name: o.Name, Cluster: o.Cluster, Install: o.Install, Server: o.Server, Replication: o.Replication, Farm: o.Farm,
-		Event: m.tools.Event, NewEventID: hook.NewID, Scratch: m.scratch, Log: m.tools.Log.Named("backups"),
+		Event: m.tools.Event, NewEventID: hook.NewID, Drill: drill.Run, Scratch: m.scratch, Log: m.tools.Log.Named("backups"),
 	}).Run(ctx)
 	if ctx.Err() == nil {
 		m.tools.Log.Error("no backups are made any more", zap.Error(err))
