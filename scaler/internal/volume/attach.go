@@ -2,15 +2,13 @@ package volume
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
-	"farmhand/internal/atomicfile"
+	"farmhand/internal/volumemark"
 )
 
 // Attach is [Store.Attach].
@@ -34,7 +32,7 @@ func (l *Local) Attach(ctx context.Context, name, instance string) (Volume, erro
 			return err
 		}
 		g.Step("mark")
-		return g.mark(r)
+		return volumemark.Write(g.Content(name), volumemark.Mark{Volume: name, Instance: r.Instance, Epoch: r.Epoch})
 	})
 	if err != nil {
 		return Volume{}, fmt.Errorf("attach volume %s to %s: %w", name, instance, err)
@@ -44,6 +42,25 @@ func (l *Local) Attach(ctx context.Context, name, instance string) (Volume, erro
 
 // Detach is [Store.Detach].
 func (l *Local) Detach(ctx context.Context, name, instance string) error {
+	err := l.letGo(ctx, name, instance, func(r *record) { r.Instance = "" })
+	if err != nil {
+		return fmt.Errorf("detach volume %s from %s: %w", name, instance, err)
+	}
+	return nil
+}
+
+// Rest unmounts a volume that stays attached to its instance, whose processes are
+// gone; the next Attach mounts it again. ErrInUse as with Detach.
+func (l *Local) Rest(ctx context.Context, name, instance string) error {
+	err := l.letGo(ctx, name, instance, func(*record) {})
+	if err != nil {
+		return fmt.Errorf("unmount volume %s of %s: %w", name, instance, err)
+	}
+	return nil
+}
+
+// letGo lets go of a volume that the instance has, once that is proven gone.
+func (l *Local) letGo(ctx context.Context, name, instance string, change func(*record)) error {
 	_, err := l.with(ctx, name, func(g *grip, r *record) error {
 		if r.Instance == "" || r.Instance != instance {
 			return nil
@@ -59,39 +76,18 @@ func (l *Local) Detach(ctx context.Context, name, instance string) error {
 			return err
 		}
 		g.Step("let go")
-		r.Instance, r.Dirty = "", false
+		r.Dirty = false
+		change(r)
 		return g.save(r)
 	})
-	if err != nil {
-		return fmt.Errorf("detach volume %s from %s: %w", name, instance, err)
-	}
-	return nil
-}
-
-// MarkFile is at the top of an attached volume: who it is attached to. Without it,
-// what is there is not the volume.
-const MarkFile = ".farmhand-volume"
-
-// Mark is the content of a MarkFile.
-type Mark struct {
-	Volume   string `json:"volume"`
-	Instance string `json:"instance"`
-	Epoch    int64  `json:"epoch"`
-}
-
-func (g *grip) mark(r *record) error {
-	text, err := json.Marshal(Mark{r.Name, r.Instance, r.Epoch})
-	if err != nil {
-		return err
-	}
-	return atomicfile.Write(filepath.Join(g.data(r.Name), MarkFile), append(text, '\n'), 0o644, nil)
+	return err
 }
 
 // ready makes a volume's content available. What an attempt that was cut short has
 // done is found and gone on with.
 func (g *grip) ready(ctx context.Context, r *record) error {
 	if r.Kind == Directory {
-		return os.MkdirAll(g.data(r.Name), 0o755)
+		return os.MkdirAll(g.Content(r.Name), 0o755)
 	}
 	if err := g.machine.able(); err != nil {
 		return err
@@ -149,7 +145,7 @@ func (g *grip) ready(ctx context.Context, r *record) error {
 	if err := g.mount(ctx, r, devices); err != nil {
 		return err
 	}
-	if err := os.Chmod(g.data(r.Name), 0o755); err != nil {
+	if err := os.Chmod(g.Content(r.Name), 0o755); err != nil {
 		return err
 	}
 	return g.fit(ctx, r, f, devices)
@@ -160,7 +156,7 @@ func (g *grip) fit(ctx context.Context, r *record, f fileSystem, devices []strin
 	if !r.Growing {
 		return nil
 	}
-	for _, args := range f.growMounted(devices, g.data(r.Name)) {
+	for _, args := range f.growMounted(devices, g.Content(r.Name)) {
 		g.Step("larger file system")
 		if _, err := run(ctx, g.lock, args); err != nil {
 			return err
@@ -195,12 +191,12 @@ func (g *grip) mount(ctx context.Context, r *record, devices []string) error {
 			options = append(options, "device="+d)
 		}
 	}
-	_, err := run(ctx, g.lock, []string{"mount", "-t", r.FileSystem, "-o", strings.Join(options, ","), devices[0], g.data(r.Name)})
+	_, err := run(ctx, g.lock, []string{"mount", "-t", r.FileSystem, "-o", strings.Join(options, ","), devices[0], g.Content(r.Name)})
 	return err
 }
 
 func (g *grip) unmount(ctx context.Context, name string) error {
-	if _, err := run(ctx, g.lock, []string{"umount", g.data(name)}); err != nil {
+	if _, err := run(ctx, g.lock, []string{"umount", g.Content(name)}); err != nil {
 		return fmt.Errorf("%w: %w", ErrInUse, err)
 	}
 	return nil
@@ -215,7 +211,7 @@ func (g *grip) mounted(name string, devices []string) (*mount, error) {
 	}
 	var at *mount
 	for _, m := range all {
-		here, ours := m.path == g.data(name), slices.Contains(devices, m.source)
+		here, ours := m.path == g.Content(name), slices.Contains(devices, m.source)
 		switch {
 		case here && ours:
 			at = &m

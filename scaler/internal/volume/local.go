@@ -118,8 +118,8 @@ func (l *Local) with(ctx context.Context, name string, do func(*grip, *record) e
 
 func (l *Local) of(name, file string) string { return filepath.Join(l.Dir, name, file) }
 
-// data is where the content of a volume is.
-func (l *Local) data(name string) string { return l.of(name, "data") }
+// Content is where the content of a volume is while an instance has it.
+func (l *Local) Content(name string) string { return l.of(name, "data") }
 
 func (l *Local) disks(s Spec) []string {
 	if s.Kind == Directory {
@@ -207,7 +207,7 @@ func (l *Local) volume(r record) Volume {
 		var at *mount
 		if err == nil {
 			v.Devices = slices.DeleteFunc(devices, func(d string) bool { return d == "" })
-			at, err = mountedAt(l.data(r.Name))
+			at, err = mountedAt(l.Content(r.Name))
 		}
 		if err != nil {
 			trouble = append(trouble, err.Error())
@@ -218,7 +218,7 @@ func (l *Local) volume(r record) Volume {
 		}
 	}
 	if there {
-		v.Path = l.data(r.Name)
+		v.Path = l.Content(r.Name)
 		var space unix.Statfs_t
 		if err := unix.Statfs(v.Path, &space); err != nil {
 			trouble = append(trouble, err.Error())
@@ -288,7 +288,7 @@ func (g *grip) begin(ctx context.Context, s Spec, from string) (r record, err er
 		return r, err
 	}
 	g.Step("files")
-	if err := os.MkdirAll(g.data(s.Name), 0o755); err != nil {
+	if err := os.MkdirAll(g.Content(s.Name), 0o755); err != nil {
 		return r, err
 	}
 	_, size := s.disk()
@@ -330,8 +330,8 @@ func (g *grip) clear(ctx context.Context, s Spec) error {
 		return err
 	}
 	// Whatever became of the record: nothing is removed through a mount.
-	if at, err := mountedAt(g.data(s.Name)); err != nil || at != nil {
-		return errors.Join(err, fmt.Errorf("%w: something is mounted at %s", ErrInUse, g.data(s.Name)))
+	if at, err := mountedAt(g.Content(s.Name)); err != nil || at != nil {
+		return errors.Join(err, fmt.Errorf("%w: something is mounted at %s", ErrInUse, g.Content(s.Name)))
 	}
 	g.Step("remove")
 	return os.RemoveAll(filepath.Join(g.Dir, s.Name))
@@ -383,7 +383,7 @@ func (l *Local) Grow(ctx context.Context, name string, size int64) (Volume, erro
 			r.Size = size
 			return g.save(r)
 		}
-		at, err := mountedAt(g.data(name))
+		at, err := mountedAt(g.Content(name))
 		if err != nil {
 			return err
 		}

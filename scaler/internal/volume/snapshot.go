@@ -13,10 +13,11 @@ import (
 	"time"
 
 	"farmhand/internal/atomicfile"
+	"farmhand/internal/volumemark"
 )
 
 // always are the names at the top of a volume that are its own, besides Local.Leave.
-var always = []string{MarkFile, "lost+found"}
+var always = []string{volumemark.File, "lost+found"}
 
 // Snapshot is [Store.Snapshot].
 //
@@ -43,7 +44,7 @@ func (l *Local) Snapshot(ctx context.Context, name string, o SnapshotOptions) (s
 }
 
 func (g *grip) snapshot(ctx context.Context, a *archive, r *record, o SnapshotOptions) (Snapshot, error) {
-	s := Snapshot{Volume: r.Name, Kind: r.Kind, Moment: AtRest}
+	s := Snapshot{Volume: r.Name, Spec: r.Spec, Moment: AtRest}
 	if r.Filling {
 		return s, fmt.Errorf("it does not have all of %s yet: restore it again", r.From)
 	}
@@ -53,7 +54,7 @@ func (g *grip) snapshot(ctx context.Context, a *archive, r *record, o SnapshotOp
 	if err := a.begin(); err != nil {
 		return s, err
 	}
-	root, leave := g.data(r.Name), append(slices.Clone(g.Leave), always...)
+	root, leave := g.Content(r.Name), append(slices.Clone(g.Leave), always...)
 	var files []file
 	collect := func(ctx context.Context) (err error) {
 		s.Taken = time.Now().UTC().Truncate(time.Millisecond)
@@ -201,7 +202,7 @@ func (g *grip) fill(ctx context.Context, r *record) error {
 		if err != nil {
 			return err
 		}
-		return a.extract(ctx, g.data(r.Name), files, always)
+		return a.extract(ctx, g.Content(r.Name), files, always)
 	})
 	if err != nil {
 		return fmt.Errorf("restore %s: %w", r.From, err)

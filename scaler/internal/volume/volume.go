@@ -189,9 +189,10 @@ type SnapshotOptions struct {
 
 // Snapshot is one that there is.
 type Snapshot struct {
-	ID     string    `json:"id"`
+	ID string `json:"id"`
+	// Volume is the name of the volume that it is of, Spec what that was.
 	Volume string    `json:"volume"`
-	Kind   Kind      `json:"kind"`
+	Spec   Spec      `json:"spec"`
 	Taken  time.Time `json:"taken"`
 	Moment Moment    `json:"moment"`
 	// Size is what a volume must hold that it is restored to, Stored what it took beside
