@@ -110,12 +110,12 @@ func (n *next) leave() {
 }
 
 // discards reports whether a lost server's instance is to go: one that was never
-// ready at once, any other when it was kept long enough and others do its work.
+// ready, or whose disk another is to have, at once, any other when it was kept long enough and others do its work.
 func (n *next) discards(s *Server, see sight, ready int) bool {
 	switch {
 	case s.Lost.IsZero() || see.leads || n.in.Paused || !see.there:
 		return false
-	case s.Ready.IsZero():
+	case s.Ready.IsZero(), n.limits.Hand:
 		return true
 	}
 	return n.now.Sub(s.Lost) > n.limits.Keep && ready >= n.state.Wanted

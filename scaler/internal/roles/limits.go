@@ -34,6 +34,9 @@ type Limits struct {
 	// Keep is how long a lost server that was ready once is there to be looked at, or to
 	// come back, before its instance is terminated.
 	Keep time.Duration
+	// Hand says that what takes a lost server's place takes its disk: its instance goes
+	// at once.
+	Hand bool
 }
 
 // DefaultLimits are the limits that docs/SCALING.md names.

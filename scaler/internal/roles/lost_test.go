@@ -105,3 +105,20 @@ func TestVanished(t *testing.T) {
 		t.Errorf("after %v: %+v", took, r)
 	}
 }
+
+// TestLostServerHandsItsDiskOn at once, if its replacement is to have that.
+func TestLostServerHandsItsDiskOn(t *testing.T) {
+	w := newWorld(true, 3)
+	w.role.Limits.Hand = true
+	name := replica(w)
+	w.nodes[name].silent = true
+	r := w.until(t, time.Hour, "its loss", func(r roles.Result) bool { return of(r, name) == decide.Lost })
+	if leave := r.State.Servers[name].Leaving; leave == nil || !leave.Lost {
+		t.Errorf("it is lost and does not leave: %+v", r.State.Servers[name])
+	}
+	lost := w.now
+	w.until(t, time.Hour, "the end of its instance", func(roles.Result) bool { return w.nodes[name] == nil })
+	if took := w.now.Sub(lost); took > w.role.Limits.Retire+time.Minute {
+		t.Errorf("its instance was terminated after %v", took)
+	}
+}

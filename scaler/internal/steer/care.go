@@ -337,13 +337,21 @@ func (s *state) welcome(leader cluster.Server) {
 		if _, known := s.Assignment.Server(name); known || s.fresh(name) == nil || seen.Leave != Stay {
 			continue
 		}
-		source, err := s.donor(leader, name)
-		if err != nil {
-			s.because("%s is new, and waits: %v", name, err)
-			continue
+		server := cluster.Server{Name: name, Address: seen.Address, Task: cluster.Follow, Source: leader.Name}
+		if !seen.Inherits || seen.Report.Empty {
+			source, err := s.donor(leader, name)
+			if err != nil {
+				s.because("%s is new, and waits: %v", name, err)
+				continue
+			}
+			s.next("%s is new: it copies the data of %s", name, source)
+			server.Task, server.Source, server.CloneAt = cluster.Clone, source, s.cloneAt(source)
+		} else {
+			// If its data does not lead to the primary's, mend has it copied.
+			s.next("%s is new, and has the disk of one that is gone: it follows", name)
 		}
-		a := s.next("%s is new: it copies the data of %s", name, source)
-		server := cluster.Server{Name: name, Address: seen.Address, ID: a.NextID, Task: cluster.Clone, Source: source, CloneAt: s.cloneAt(source)}
+		a := s.sofar()
+		server.ID = a.NextID
 		a.NextID++
 		at, _ := slices.BinarySearchFunc(a.Servers, name, func(o cluster.Server, name string) int { return strings.Compare(o.Name, name) })
 		a.Servers = slices.Insert(a.Servers, at, server)

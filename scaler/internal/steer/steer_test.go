@@ -282,6 +282,39 @@ func TestNewServersAreTakenIn(t *testing.T) {
 	}
 }
 
+// TestANewServerWithTheDiskOfOneThatIsGone follows from where that was, if there is
+// anything on it and it leads to the primary's data; else it copies another's.
+func TestANewServerWithTheDiskOfOneThatIsGone(t *testing.T) {
+	for what, c := range map[string]struct{ empty, errant, copies bool }{
+		"as it was left": {}, "nothing on it": {empty: true, copies: true}, "more than the primary has": {errant: true, copies: true},
+	} {
+		t.Run(what, func(t *testing.T) {
+			w := begun(t, 3)
+			name := "db3"
+			if w.assignment.Primary == name {
+				name = "db2"
+			}
+			gone := w.servers[name]
+			delete(w.servers, name)
+			w.settle(t)
+			w.add("db4")
+			s := w.servers["db4"]
+			s.inherits = true
+			if !c.empty {
+				s.data, s.log, s.errant = true, slices.Clone(gone.log), c.errant
+			}
+			w.settle(t)
+			story := strings.Join(w.story, "\n")
+			if copied := strings.Contains(story, "db4 copies") || strings.Contains(story, "db4 is new: it copies"); copied != c.copies {
+				t.Errorf("it copied: %v, want %v\n%s", copied, c.copies, story)
+			}
+			if part, ok := w.assignment.Server("db4"); !ok || part.Task != cluster.Follow {
+				t.Errorf("it is %+v", part)
+			}
+		})
+	}
+}
+
 // TestTheLastThatAcknowledgesStays until there is another one, or commits need none.
 func TestTheLastThatAcknowledgesStays(t *testing.T) {
 	w := begun(t, 3)

@@ -77,6 +77,8 @@ type Seen struct {
 	Member bool
 	// Leave is set for a server that is to go.
 	Leave Leave
+	// Inherits is set for one whose disk another server of the cluster had.
+	Inherits bool
 }
 
 // Leave is how far a server is on its way out.

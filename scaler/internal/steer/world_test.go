@@ -42,6 +42,7 @@ type server struct {
 	// up is the process; node is the machine with the sidecar.
 	up, node, frozen bool
 	data             bool // there is any
+	inherits         bool // its disk was another's
 	log              []int
 	relay            []int
 	// waiting are transactions of clients that nobody has acknowledged yet.
@@ -392,7 +393,7 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 func (w *world) lead() {
 	v := View{Term: 1, Assignment: w.assignment, Servers: map[string]Seen{}, Request: w.request, Paused: w.paused}
 	for name, s := range w.servers {
-		v.Servers[name] = Seen{Address: fmt.Sprintf("127.0.0.%s:3306", name[2:]), Report: s.report, Age: time.Duration(w.tick-s.reportedAt) * tick, Member: w.tick-s.lastHeard < 80}
+		v.Servers[name] = Seen{Address: fmt.Sprintf("127.0.0.%s:3306", name[2:]), Report: s.report, Age: time.Duration(w.tick-s.reportedAt) * tick, Member: w.tick-s.lastHeard < 80, Inherits: s.inherits}
 	}
 	if leader, ok := w.assignment.Leader(); ok {
 		if s := w.servers[leader.Name]; s != nil && s.working() && w.linked(s.name, "scaler") {
