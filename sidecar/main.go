@@ -174,6 +174,9 @@ func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now co
 
 // hold runs the configuration's role until finish ends.
 func hold(c config.Config, tools role.Tools, finish, now context.Context) error {
+	if err := findVolume(c, tools.Event); err != nil {
+		return err
+	}
 	held, err := role.Kinds[c.Role](c, tools)
 	if err != nil {
 		return err

@@ -352,7 +352,7 @@ func (l *listed) print(out io.Writer, now time.Time) error {
 		if !f.Began.IsZero() {
 			took = f.Ended.Sub(f.Began).Round(100 * time.Millisecond).String()
 		}
-		row(f.ID, f.Node, moment(f.Ended), took, mebibytes(f.Bytes), mebibytes(f.Stored), until, proven, note)
+		row(f.ID, f.Node, moment(f.Ended), took, size(f.Bytes), size(f.Stored), until, proven, note)
 	}
 	row()
 	if err := t.Flush(); err != nil {
@@ -360,7 +360,7 @@ func (l *listed) print(out io.Writer, now time.Time) error {
 	}
 	var text strings.Builder
 	text.WriteString(l.picture(now))
-	fmt.Fprintf(&text, "archive: %d pieces, %s\n", l.Archive.Segments, mebibytes(l.Archive.Stored))
+	fmt.Fprintf(&text, "archive: %d pieces, %s\n", l.Archive.Segments, size(l.Archive.Stored))
 	for _, g := range l.Archive.Gaps {
 		fmt.Fprintf(&text, "GAP: point-in-time recovery is unsafe from %s to %s: what lies between %s and %s is missing\n", moment(g.From), moment(g.To), or(g.After, "the beginning"), g.Until)
 	}
@@ -493,13 +493,6 @@ func moment(t time.Time) string {
 	return t.Local().Format(time.DateTime)
 }
 
-func mebibytes(n int64) string {
-	if n < 10<<20 {
-		return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20))
-	}
-	return fmt.Sprintf("%d MiB", n>>20)
-}
-
 func backupShow() *cobra.Command {
 	c := &cobra.Command{Use: "show ID", Short: "show all that is known of a backup; ID may be cut short", Args: cobra.ExactArgs(1)}
 	s := shelfFlags(c, true)
@@ -514,7 +507,7 @@ func backupShow() *cobra.Command {
 				if e.Fault != nil {
 					return fmt.Errorf("backup %s cannot be used: %w", e.ID, e.Fault)
 				}
-				return fmt.Errorf("backup %s is not whole, or is being written: it does not count; %s of it are stored", e.ID, mebibytes(e.Stored))
+				return fmt.Errorf("backup %s is not whole, or is being written: it does not count; %s of it are stored", e.ID, size(e.Stored))
 			}
 			if *asJSON {
 				return indented(c.OutOrStdout(), e.Manifest)
@@ -539,8 +532,8 @@ func (s *shelf) show(out io.Writer, e backup.Entry) error {
 	row("made by", m.Tool)
 	row("position", or(m.Position, "(none)"))
 	row("taken", fmt.Sprintf("%s to %s (%v)", moment(m.Began), moment(m.Ended), m.Ended.Sub(m.Began).Round(100*time.Millisecond)))
-	row("data", mebibytes(m.Bytes))
-	row("stored", fmt.Sprintf("%s in %d parts, %s", mebibytes(m.Stored()), len(m.Parts), or(m.Compression, "as it is")))
+	row("data", size(m.Bytes))
+	row("stored", fmt.Sprintf("%s in %d parts, %s", size(m.Stored()), len(m.Parts), or(m.Compression, "as it is")))
 	encrypted := "no"
 	if m.Encryption != "" {
 		encrypted = m.Encryption + ", to " + strings.Join(m.Recipients, ", ")
@@ -603,7 +596,7 @@ func (s *shelf) verify(ctx context.Context, out io.Writer, e backup.Entry, archi
 	if err := backup.Verify(ctx, s.store, e.Manifest); err != nil {
 		return fmt.Errorf("backup %s cannot be restored: %w", e.ID, err)
 	}
-	if _, err := fmt.Fprintf(out, "backup %s is whole: %d parts, %s\n", e.ID, len(e.Manifest.Parts), mebibytes(e.Manifest.Stored())); err != nil || !archive {
+	if _, err := fmt.Fprintf(out, "backup %s is whole: %d parts, %s\n", e.ID, len(e.Manifest.Parts), size(e.Manifest.Stored())); err != nil || !archive {
 		return err
 	}
 	segments, faults, err := backup.ListSegments(ctx, s.store, s.cluster)
@@ -676,7 +669,7 @@ func (s *shelf) delete(ctx context.Context, out io.Writer, id string, yes bool) 
 			return fmt.Errorf("backup %s is not removed: %s", e.ID, strings.Join(v.Why, ", "))
 		}
 	}
-	what := fmt.Sprintf("backup %s, %s", e.ID, mebibytes(e.Stored))
+	what := fmt.Sprintf("backup %s, %s", e.ID, size(e.Stored))
 	if e.Manifest != nil {
 		what += ", of " + moment(e.Manifest.Ended)
 	}
@@ -801,7 +794,7 @@ func (s *shelf) prune(ctx context.Context, out io.Writer, yes, asJSON bool) erro
 	if yes {
 		would = "frees"
 	}
-	if _, err := fmt.Fprintf(out, "that %s %s, and %d pieces of the archive go\n", would, mebibytes(a.Prune.Freed), len(a.OldSegments)); err != nil || !yes {
+	if _, err := fmt.Fprintf(out, "that %s %s, and %d pieces of the archive go\n", would, size(a.Prune.Freed), len(a.OldSegments)); err != nil || !yes {
 		return err
 	}
 	if err := s.journal(ctx, "what no rule keeps is removed: %d MiB of backups, %d pieces of the archive", a.Prune.Freed>>20, len(a.OldSegments)); err != nil {

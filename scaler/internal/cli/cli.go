@@ -46,7 +46,7 @@ running.`,
 	}
 	add("run", up(), down(), runDaemon(), joinControl(), restoring())
 	add("look", status(), plan(), why(), events(), logs(), listOperations(), waitOperation(), doctor())
-	add("ask", apply(), scale(), launch(), terminate(), drain(), switchover(), failOver(), ack(), adopt(), backups(), pause(), resume(), cancel())
+	add("ask", apply(), scale(), launch(), terminate(), drain(), switchover(), failOver(), ack(), adopt(), backups(), volumes(), pause(), resume(), cancel())
 	add("file", initialise(), check(), schema(), simulation(), registry())
 	return root
 }

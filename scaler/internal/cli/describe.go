@@ -32,6 +32,12 @@ func describe(w io.Writer, f *farmfile.Farm) error {
 		storage := "-"
 		if r.Storage.Size > 0 {
 			storage = r.Storage.Size.String()
+			switch r.Storage.Kind {
+			case farmfile.VolumeStorage:
+				storage += " volume"
+			case farmfile.ArrayStorage:
+				storage += " " + string(r.Storage.Layout)
+			}
 		}
 		row(name, string(r.Kind), r.Count.String(), r.Image, r.Size, storage, parameters(r.Parameters))
 	}
@@ -168,4 +174,17 @@ func backupPolicy(f *farmfile.Farm) string {
 		text += ", a restore drill " + b.Drills.Schedule.String()
 	}
 	return text
+}
+
+// size is a number of bytes for people.
+func size(bytes int64) string {
+	switch {
+	case bytes < 1<<10:
+		return fmt.Sprintf("%d bytes", bytes)
+	case bytes < 1<<20:
+		return fmt.Sprintf("%.1f KiB", float64(bytes)/(1<<10))
+	case bytes < 1<<30:
+		return fmt.Sprintf("%.1f MiB", float64(bytes)/(1<<20))
+	}
+	return fmt.Sprintf("%.1f GiB", float64(bytes)/(1<<30))
 }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"farmhand/internal/backup"
 	"farmhand/internal/farm"

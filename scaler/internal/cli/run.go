@@ -114,5 +114,5 @@ func provideLocal(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Pr
 	if err != nil {
 		return daemon.Provided{}, err
 	}
-	return daemon.Provided{Provider: local, Keep: local.Keep, Passwords: local}, nil
+	return daemon.Provided{Provider: local, Keep: local.Keep, Passwords: local, Volumes: local.Volumes()}, nil
 }

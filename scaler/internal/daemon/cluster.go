@@ -113,7 +113,7 @@ func (l *leader) view(m *moment, request *steer.Request) steer.View {
 		case farmfile.MySQLKind:
 			report, age := m.report(i.Name)
 			_, member := m.members[i.Name]
-			v.Servers[i.Name] = steer.Seen{Address: l.address(i), Report: report, Age: age, Member: member, Leave: l.leaves(i.Name)}
+			v.Servers[i.Name] = steer.Seen{Address: l.address(i), Report: report, Age: age, Member: member, Leave: l.leaves(i.Name), Inherits: i.Inherits}
 		case farmfile.WebKind:
 			if web, ok := m.webs[i.Name]; ok {
 				v.Webs = append(v.Webs, steer.Web{Name: i.Name, Serial: web.report.Serial, Age: web.age(m.now)})

@@ -19,6 +19,7 @@ import (
 	"farmhand/scaler/internal/decide"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+	"farmhand/scaler/internal/volume"
 )
 
 // Options are what a scaler that runs is given.
@@ -50,6 +51,9 @@ type Provided struct {
 	// Keep keeps the instances running until ctx ends, where the provider needs
 	// this process for that; nil where it does not.
 	Keep func(ctx context.Context) error
+	// Volumes are what instances get whose storage is more than a directory; nil where
+	// the provider has none.
+	Volumes volume.Store
 }
 
 // DefaultLease is what a leadership outlasts its scaler by.
@@ -305,7 +309,7 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	wake := make(chan struct{}, 1)
 	wakeUp := func() { poke(wake) }
 	l := &leader{
-		term: term, client: f.client, farm: farm, database: databaseOf(farm), provider: provided, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
+		term: term, client: f.client, farm: farm, database: databaseOf(farm), provider: provided, volumes: provided.Volumes, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
 		token: func(ctx context.Context, role, name string) (string, error) {
 			token, _, err := f.o.Dir.NewToken(ctx, f.client, &f.config, role, name, tokenLife)
 			if err != nil {

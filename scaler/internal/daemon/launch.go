@@ -30,6 +30,9 @@ func (l *leader) launch(role, name string) {
 	if why == "" {
 		why = "the scaler that led before has decided it"
 	}
+	if l.awaitsDisk(role) {
+		return
+	}
 	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role)}
 	l.errands.doInTurn(name, role, "launching "+role, func(ctx context.Context) error {
 		err := l.launchNow(ctx, spec, why)
@@ -62,6 +65,9 @@ func (l *leader) launchNow(ctx context.Context, spec provider.Spec, why string) 
 		return err
 	}
 	spec.Token = token
+	if spec.Volume, err = l.volumeFor(ctx, spec); err != nil {
+		return err
+	}
 	i, err := l.provider.Launch(ctx, spec)
 	if errors.Is(err, provider.ErrExists) {
 		return nil // the leader before has done it

@@ -18,6 +18,7 @@ import (
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
 	"farmhand/scaler/internal/roles"
+	"farmhand/scaler/internal/volume"
 )
 
 // How often things are looked at that do not tell by themselves.
@@ -38,6 +39,7 @@ type leader struct {
 	assignment registry.Record
 	departing  registry.Record
 	provider   provider.Provider
+	volumes    volume.Store // nil: the provider has none
 	token      func(ctx context.Context, role, name string) (string, error)
 	log        *zap.Logger
 	beat       func() // is told that the loop goes round

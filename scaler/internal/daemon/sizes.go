@@ -28,7 +28,9 @@ func (l *leader) sizes(ctx context.Context, m *moment) error {
 	decisions := map[string]decide.Decision{}
 	for role := range sortedRoles(l.farm) {
 		policy, held := l.policy(role), l.held(m, role)
-		r := roles.Role{Name: role, Policy: policy, Limits: l.limits(role), Measure: l.measured.measure(l.farm, role, len(policy.Metrics) > 0, m)}
+		limits := l.limits(role)
+		limits.Hand = pinned(l.farm.Roles[role].Storage)
+		r := roles.Role{Name: role, Policy: policy, Limits: limits, Measure: l.measured.measure(l.farm, role, len(policy.Metrics) > 0, m)}
 		in := l.inputs(m, role)
 		in.Paused, in.Hooks = held != "", l.hooks(m, role)
 		result := r.Next(l.memory.Roles[role], in, m.now)

@@ -32,6 +32,9 @@ func defaults() values {
 		minute = Duration(time.Minute)
 	)
 	hooks := func() Hooks { return Hooks{TimeLimit: 30 * second, Wait: 5 * minute, Events: Events{}} }
+	storage := func(size Size, keep bool) Storage {
+		return Storage{Kind: DirectoryStorage, Size: size, FileSystem: AnyFileSystem, Layout: "raid10", Keep: keep, Pin: keep}
+	}
 	metric := func(kind MetricKind, out, in float64) Metric {
 		m := Metric{
 			Kind: kind, Window: minute,
@@ -67,7 +70,7 @@ func defaults() values {
 			MySQLKind: {
 				Kind: MySQLKind, Image: localImage, Size: localSize, Count: Count{3, 3},
 				Scaling: []Metric{}, Schedule: []Schedule{},
-				Storage: Storage{Size: 10 << 30, Keep: true}, Hooks: hooks(),
+				Storage: storage(10<<30, true), Hooks: hooks(),
 				Parameters: Parameters{MySQL: &MySQL{
 					Flavor: MariaDB, Port: 3306, BufferPool: 128 << 20,
 					Durability: Available, AvailableAfter: 10 * second,
@@ -75,7 +78,7 @@ func defaults() values {
 			},
 			WebKind: {
 				Kind: WebKind, Image: localImage, Size: localSize, Count: Count{1, 1},
-				Scaling: []Metric{}, Schedule: []Schedule{}, Hooks: hooks(),
+				Scaling: []Metric{}, Schedule: []Schedule{}, Storage: storage(0, false), Hooks: hooks(),
 				Parameters: Parameters{Web: &Web{
 					Database: "db",
 					// As the proxy's own configuration has it.

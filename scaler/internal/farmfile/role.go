@@ -51,12 +51,6 @@ type Parameters struct {
 	Web   *Web
 }
 
-// Storage is the volume of each server.
-type Storage struct {
-	Size Size `yaml:"size" is:"0..64TiB" about:"the volume's size; 0 for none of its own; local does not limit it"`
-	Keep bool `yaml:"keep" about:"whether the volume stays when its server is terminated"`
-}
-
 // UnmarshalYAML reads the role over the defaults of its kind. A role whose kind
 // is not known has nothing else that could be judged.
 func (r *Role) UnmarshalYAML(n ast.Node) error {
@@ -125,6 +119,7 @@ func (r *Role) check(p *service.Problems, path string, f *Farm) {
 	for i, s := range r.Schedule {
 		s.check(p, fmt.Sprintf("%s.schedule[%d]", path, i), r)
 	}
+	r.Storage.check(p, path+".storage", r)
 	kind.check(p, path, r, f)
 }
 

@@ -60,7 +60,7 @@ func (c Configuration) add(path string, value any) {
 // scalers reports whether only the scaler goes by a key.
 func scalers(key string) bool {
 	switch key {
-	case "hooks.wait", "parameters.durability", "parameters.available_after", "storage.keep":
+	case "hooks.wait", "parameters.durability", "parameters.available_after", "storage.keep", "storage.pin", "storage.snapshots.last", "storage.snapshots.for":
 		return true
 	}
 	return strings.HasPrefix(key, "hooks.events.") && strings.HasSuffix(key, ".mode")

@@ -19,6 +19,7 @@ import (
 	"farmhand/internal/atomicfile"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/flock"
+	"farmhand/scaler/internal/volume"
 )
 
 // Local makes each instance a sidecar process of this machine with a directory and
@@ -26,7 +27,8 @@ import (
 // directories say what there is.
 type Local struct {
 	Options
-	place place
+	place   place
+	volumes *volume.Local
 }
 
 // Options say where a local farm is.
@@ -72,6 +74,9 @@ func NewLocal(o Options) (*Local, error) {
 	if err := os.MkdirAll(o.Dir, 0o755); err != nil {
 		return nil, fmt.Errorf("make the farm's directory: %w", err)
 	}
+	if err := l.makeVolumes(); err != nil {
+		return nil, err
+	}
 	return l, nil
 }
 
@@ -85,6 +90,8 @@ type record struct {
 	Keep     bool              `json:"keep"`
 	// Terminating says that it is to go; whoever finds it goes on with that.
 	Terminating bool   `json:"terminating,omitempty"`
+	Volume      string `json:"volume,omitempty"`
+	Inherits    bool   `json:"inherits,omitempty"`
 	Listen      string `json:"listen,omitempty"`
 	Socket      string `json:"socket,omitempty"`
 	Admin       string `json:"admin,omitempty"`
@@ -104,6 +111,9 @@ func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
 	}
 	if p, err := l.Passwords(); err != nil || !p.Whole() {
 		return Instance{}, errors.Join(fmt.Errorf("launch %s: the passwords of the farm's accounts are not known here", s.Name), err)
+	}
+	if kind := s.Role.Storage.Kind; (kind == farmfile.VolumeStorage || kind == farmfile.ArrayStorage) != (s.Volume != "") {
+		return Instance{}, fmt.Errorf("launch %s: its storage is %q, and its volume %q", s.Name, kind, s.Volume)
 	}
 	r, err := l.reserve(ctx, s)
 	if err != nil {
@@ -135,7 +145,10 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 		}
 		taken[other.Address] = true
 	}
-	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep}
+	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep, Volume: s.Volume}
+	if r.Inherits, err = l.inherits(ctx, s.Volume); err != nil {
+		return record{}, err
+	}
 	if r.Configuration, err = ConfigurationOf(s.Role); err != nil {
 		return record{}, err
 	}
@@ -228,7 +241,7 @@ func (l *Local) List(context.Context) ([]Instance, error) {
 func (l *Local) instance(r record) (Instance, error) {
 	i := Instance{
 		Name: r.Name, RoleName: r.RoleName, Kind: r.Kind, Address: r.Address, Launched: r.Launched,
-		State: Stopped, Listen: r.Listen, Socket: r.Socket, Log: l.place.log(r.Name),
+		State: Stopped, Listen: r.Listen, Socket: r.Socket, Volume: r.Volume, Inherits: r.Inherits, Log: l.place.log(r.Name),
 		Configuration: r.Configuration,
 	}
 	sidecar, err := l.sidecar(r.Name)
@@ -318,6 +331,9 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 		return fmt.Errorf("terminate %s: %w", name, err)
 	}
 	err = l.end(ctx, name, l.StopLimit)
+	if err == nil {
+		err = l.freeVolume(ctx, r)
+	}
 	if err == nil {
 		err = l.remove(r)
 	}

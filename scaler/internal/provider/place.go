@@ -11,6 +11,7 @@ import (
 //	secrets/WHO.password   the accounts' passwords, mode 0600
 //	addresses.lock         held while an address is given away
 //	keeper.lock            held by the scaler that starts again what ended
+//	volumes/, snapshots/   see package volume
 //	kept/NAME              the data of terminated instances that was to be kept
 //	NAME/instance.json     what was launched
 //	NAME/process.json      the sidecar's process
@@ -32,9 +33,9 @@ func (p place) secret(who string) string {
 	return filepath.Join(p.dir, "secrets", who+".password")
 }
 
-// socket is the unix socket of an instance's database server.
-func (p place) socket(name string) string {
-	path := filepath.Join(p.mysql(name), "mysql.sock")
+// socket is the unix socket of an instance's database server, whose directory data is.
+func (p place) socket(name, data string) string {
+	path := filepath.Join(data, "mysql.sock")
 	// sockaddr_un holds 107 bytes. The directory's own path may be long; the
 	// temporary one is short, and the name stays the same between runs.
 	if len(path) > 107 {

@@ -62,6 +62,9 @@ func (l *Local) start(ctx context.Context, r record) (err error) {
 	if running != nil {
 		return running.Close()
 	}
+	if err := l.attachVolume(ctx, r); err != nil {
+		return err
+	}
 	// A scaler that was killed after the start and before the record was written.
 	args := []string{filepath.Join(l.Programs, "sidecar"), "run", l.place.config(r.Name)}
 	found, err := process.Find(func(f process.Found) bool {
@@ -161,7 +164,11 @@ func (l *Local) end(ctx context.Context, name string, limit time.Duration) (err 
 // terminateServer ends the instance's database server if its sidecar, killed or
 // out of time, has left one behind.
 func (l *Local) terminateServer(ctx context.Context, name string, limit time.Duration) error {
-	server, err := recorded(filepath.Join(l.place.mysql(name), "process.json"))
+	r, err := l.read(name)
+	if err != nil {
+		return err
+	}
+	server, err := recorded(filepath.Join(l.data(r), "process.json"))
 	if err != nil || server == nil {
 		return err
 	}
@@ -231,7 +238,11 @@ func kill(ctx context.Context, id process.ID) error {
 // Halt stops an instance without terminating it; Keep starts it again. It is killed
 // after limit, at once if that is 0. Nobody must keep it running meanwhile.
 func (l *Local) Halt(ctx context.Context, name string, limit time.Duration) error {
-	if err := l.end(ctx, name, limit); err != nil {
+	err := l.end(ctx, name, limit)
+	if err == nil {
+		err = l.restVolume(ctx, name)
+	}
+	if err != nil {
 		return fmt.Errorf("stop %s: %w", name, err)
 	}
 	return nil

@@ -50,6 +50,9 @@ type Spec struct {
 	// Cluster is the name of the database cluster that the instance belongs to or
 	// connects to.
 	Cluster string
+	// Volume is the name of the volume that it gets; empty if its storage is a
+	// directory of its own. The volume is there, and no other instance has it.
+	Volume string
 	// Token is the text of the token that it joins the farm with.
 	Token string
 }
@@ -91,6 +94,10 @@ type Instance struct {
 	Socket string `json:"socket,omitempty"`
 	// Configuration is what it runs by; nil if nobody knows.
 	Configuration Configuration `json:"-"`
+	// Volume is the name of its volume; empty if it has none. Inherits says that somebody
+	// had that before, so that there is data on it.
+	Volume   string `json:"volume,omitempty"`
+	Inherits bool   `json:"inherits,omitempty"`
 	// Log is where a person finds what the instance says.
 	Log string `json:"log,omitempty"`
 }

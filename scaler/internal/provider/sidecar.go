@@ -31,6 +31,9 @@ func (l *Local) write(s Spec, r *record) error {
 		"farm":  mapping{"directory": p.node(s.Name), "token_file": p.token(s.Name), "name": s.Name},
 		"hooks": hooksConfig(s.Role.Hooks),
 	}
+	if r.Volume != "" {
+		config["volume"] = mapping{"name": r.Volume, "directory": l.data(*r)}
+	}
 	switch s.Role.Kind {
 	case farmfile.MySQLKind:
 		account, err := serverAccount(filepath.Join(p.dir, s.Name))
@@ -124,7 +127,7 @@ func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {
 		clone = m.Port - cloneOffset
 	}
 	return mapping{
-		"flavor": m.Flavor, "directory": l.place.mysql(s.Name), "socket": l.place.socket(s.Name),
+		"flavor": m.Flavor, "directory": l.data(*r), "socket": l.place.socket(s.Name, l.data(*r)),
 		"listen": at(m.Port), "clone_listen": at(clone), "cluster": s.Cluster,
 		"run_as": account, "buffer_pool": m.BufferPool,
 		"accounts": mapping{

@@ -26,13 +26,24 @@ type Config struct {
 	// journal, what was seen of the membership.
 	State string `yaml:"state"`
 	// Farm is how the node belongs to a farm with a registry.
-	Farm  Farm  `yaml:"farm"`
-	MySQL MySQL `yaml:"mysql"`
-	Web   Web   `yaml:"web"`
+	Farm Farm `yaml:"farm"`
+	// Volume is what the role's data is on.
+	Volume Volume `yaml:"volume"`
+	MySQL  MySQL  `yaml:"mysql"`
+	Web    Web    `yaml:"web"`
 	// Membership is what the role "web" lives on.
 	Membership Membership        `yaml:"membership"`
 	Hooks      Hooks             `yaml:"hooks"`
 	Log        service.LogConfig `yaml:"log"`
+}
+
+// Volume is a volume that somebody else attaches to the node. The role begins only
+// where it is there.
+type Volume struct {
+	// Name is the volume's; empty for none.
+	Name string `yaml:"name"`
+	// Directory is where it is mounted.
+	Directory string `yaml:"directory"`
 }
 
 // DefaultState is the state directory unless told otherwise.
@@ -129,6 +140,12 @@ func (c *Config) Validate() service.Problems {
 		p.Add("name", "%v", err)
 	}
 	absolute(&p, "state", c.State)
+	if c.Volume.Name != "" {
+		if err := farm.CheckName(c.Volume.Name); err != nil {
+			p.Add("volume.name", "%v", err)
+		}
+		absolute(&p, "volume.directory", c.Volume.Directory)
+	}
 	p.Join(c.Farm.validate("farm"))
 	if c.InFarm() && c.Farm.Name == "" && registry.CheckNodeName(c.Name) != nil {
 		p.Add("name", "%q is not possible in a farm", c.Name)
