@@ -226,6 +226,24 @@ func TestWhatIsAskedAfterALane(t *testing.T) {
 	}
 }
 
+// TestWhatIsAskedAfterALaneIsAboutWhatTheClientGot: the data changes between a
+// statement that went by a lane and the question about it.
+func TestWhatIsAskedAfterALaneIsAboutWhatTheClientGot(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT)", "INSERT INTO app.t VALUES (1),(2),(3)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, inSessions)
+	r.caughtUp(t)
+	c := r.conn(t)
+	r.byLane(t, c, "SELECT id FROM t ORDER BY id")
+	f.Primary().Exec(t, "INSERT INTO app.t VALUES (4)")
+	f.WaitCaughtUp(t)
+	var n int
+	if err := c.QueryRowContext(t.Context(), "SELECT FOUND_ROWS()").Scan(&n); err == nil && n != 3 || err != nil && !strings.Contains(err.Error(), "cannot be told") {
+		t.Errorf("FOUND_ROWS() is %d after three rows: %v", n, err)
+	}
+}
+
 // TestALaneKeepsNoConnectionFromOthers: with one server connection the lane lends
 // it to who needs another kind.
 func TestALaneKeepsNoConnectionFromOthers(t *testing.T) {

@@ -103,7 +103,7 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 		return nil
 	}
 	return &wire.Error{Code: codeNotThrough, State: "42000", Message: "Farmhand: " + what +
-		" of the statement before cannot be told any more: its server connection was needed by another session (pool.max_per_server). Ask at once, or in a transaction"}
+		" of the statement before cannot be told any more: its server connection was needed by another session (pool.max_per_server), or it shared one (pool.pipelining) and its answer would be another by now. Ask at once, or in a transaction"}
 }
 
 // asked is the connection whose diagnostics a statement asks for; nil if there is

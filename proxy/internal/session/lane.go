@@ -23,6 +23,7 @@ type sharing struct {
 	unsaid asked  // what can be asked about command, which no connection of the session's ran
 	// command went by a lane; version and schema are the state's then.
 	command []byte
+	answer  int // bytes of what it was answered
 	version uint64
 	schema  string
 }
@@ -114,7 +115,7 @@ func (s *Session) byLane(r *request) (served bool, err error) {
 	}
 	sh.home = server.Address
 	sh.command = append(sh.command[:0], r.payload...)
-	sh.unsaid, sh.version, sh.schema = askedAll, s.state.version, s.state.schema
+	sh.unsaid, sh.answer, sh.version, sh.schema = askedAll, len(answer), s.state.version, s.state.schema
 	s.last, s.lastCount, s.lastRows, s.calculated = nil, nil, nil, false
 	s.missed.warnings, s.missed.count, s.missed.rows = false, false, false
 	s.Metrics.observe(false, s.horizon.ended.Sub(s.began))
@@ -206,6 +207,12 @@ func (s *Session) runAgain(ctx context.Context) error {
 	s.conn = wire.NewConn(discard{})
 	err = s.run(ctx, &r)
 	s.conn = client
+	if err == nil && (s.handler.tracker.Err != nil || s.handler.size != int64(s.shares.answer)) {
+		// The data has changed since: what this run could tell is not about what the
+		// client got. (ROW_COUNT() is -1 after any read.)
+		s.last, s.lastRows = nil, nil
+		s.missed.warnings, s.missed.rows = true, true
+	}
 	// What can be asked about statements since is as it was.
 	if unsaid&askedWarnings == 0 {
 		s.last, s.missed.warnings = s.stillThere(last, missed.warnings)
