@@ -55,7 +55,7 @@ func TestAPrimaryThatDiesWaitsForOthers(t *testing.T) {
 // TestAHungServerIsReported: questions have a limit.
 func TestAHungServerIsReported(t *testing.T) {
 	_, db1, _, _ := three(t, farm.MariaDB, true)
-	pause9(t, db1.now().PID)
+	pause9(t, db1.await("it has written something", func(r *cluster.Report) bool { return r.Executed != "" }).PID)
 	r := db1.await("it does not answer", func(r *cluster.Report) bool { return !r.Answers })
 	if r.Process != cluster.Running || r.Done || r.Executed == "" {
 		t.Error(show(r))
