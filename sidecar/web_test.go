@@ -245,7 +245,7 @@ func TestProxyIsKept(t *testing.T) {
 		if out, err := exec.Command("go", "build", "-o", program, "farmhand/proxy").CombinedOutput(); err != nil {
 			t.Fatalf("building the proxy: %v\n%s", err, out)
 		}
-		web["proxy"] = map[string]any{"command": []string{program, "run", n.path("proxy.yaml")}, "stop_after": "10s"}
+		web["proxy"] = map[string]any{"command": []string{program, "run", n.path("proxy.yaml")}, "stop_after": "30s"}
 	})
 	must(t, os.WriteFile(n.path("monitor.password"), []byte("x\n"), 0o600))
 	must(t, os.WriteFile(n.path("proxy.yaml"), fmt.Appendf(nil, `
