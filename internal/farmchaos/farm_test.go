@@ -76,7 +76,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	return dir, os.Chmod(dir, 0o755)
 })
 
-// farmFile is the farm's; %s are the directory, the launcher and the counts.
+// farmFile is the farm's; %s are the directory, the launcher, what the options say, and
+// the hooks of both roles.
 const farmFile = `name: chaos
 provider:
   kind: local
@@ -89,12 +90,15 @@ roles:
     kind: mysql
     count: %s
     parameters:
+      flavor: %s
       durability: %s
       available_after: 10s
+%s
 %s
   web:
     kind: web
     count: 1
+%s
     parameters:
       database: db
       proxy: {tcp: "127.0.0.1:3306", unix: "", admin: "127.0.0.1:9104"}
@@ -108,18 +112,38 @@ type options struct {
 	durability string
 	scaling    string // YAML below the database's role
 	backups    string // YAML, the section of that name
+	flavor     farm.Flavor
+	hooks      map[string]string // scripts by EVENT/NN-name, with which a failover must not wait
+	disk       int               // MiB that each database server has to itself; 0 for the machine's
 }
 
 func start(t testing.TB, o options) *chaosFarm {
 	t.Helper()
-	farmtest.Need(t, farm.MariaDB)
+	if o.flavor == farm.UnknownFlavor {
+		o.flavor = farm.MariaDB
+	}
+	farmtest.Need(t, o.flavor)
 	n := newNetwork(t)
 	if o.durability == "" {
 		o.durability = "available"
 	}
 	f := &chaosFarm{t: t, network: n, dir: farmtest.ShortDir(t)}
+	hooksOf := func(events string) string { return "" }
+	if len(o.hooks) > 0 {
+		hooks, err := writeHooks(f.dir, o.hooks)
+		if err != nil {
+			t.Fatal(err)
+		}
+		hooksOf = func(events string) string {
+			return fmt.Sprintf("    hooks: {directory: %q, time_limit: 20s, events: {%s}}", hooks, events)
+		}
+	}
+	if o.disk > 0 {
+		f.disks(o.disk)
+	}
 	file := filepath.Join(f.dir, "farm.yaml")
-	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, o.durability, o.scaling) + o.backups
+	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, strings.ToLower(o.flavor.String()), o.durability, o.scaling,
+		hooksOf("host-crash: {mode: sync}"), hooksOf("primary-lost: {mode: sync}, new-primary: {mode: sync}")) + o.backups
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)
 	}
@@ -142,7 +166,8 @@ func (f *chaosFarm) up() {
 		f.t.Fatal(err)
 	}
 	f.scaler = exec.Command(filepath.Join(f.dir, "launcher"), scalerNode, scalerAddr, filepath.Join(bin, "scaler"), "up",
-		"--local", filepath.Join(f.dir, "farm"), "--file", filepath.Join(f.dir, "farm.yaml"), "--control-address", scalerAddr, "--programs", bin)
+		"--local", filepath.Join(f.dir, "farm"), "--file", filepath.Join(f.dir, "farm.yaml"), "--control-address", scalerAddr, "--programs", bin,
+		"--start-limit", limit.String())
 	read, write, err := os.Pipe()
 	if err != nil {
 		f.t.Fatal(err)

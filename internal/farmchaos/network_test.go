@@ -116,10 +116,14 @@ func (n *network) launcher(dir string) string {
 	text := fmt.Sprintf(`#!/bin/sh
 # launcher NAME ADDRESS PROGRAM ARGUMENT…
 set -e
-ns=%s-$1 address=$2; shift 2
+node=$1 ns=%[1]s-$1 address=$2; shift 2
 ip -n "$ns" addr replace "$address/24" dev eth0
+# The node's disk, if it has one, is mounted in its own namespace of mounts.
+if [ -d "%[2]s/disk-$node" ]; then
+	exec ip netns exec "$ns" sh -c 'mkdir -p "$0" && mount --bind "$1" "$0" && shift && exec "$@"' "%[2]s/farm/$node/mysql" "%[2]s/disk-$node" "$@"
+fi
 exec ip netns exec "$ns" "$@"
-`, n.prefix)
+`, n.prefix, dir)
 	if err := os.WriteFile(path, []byte(text), 0o700); err != nil {
 		n.t.Fatal(err)
 	}

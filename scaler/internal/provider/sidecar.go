@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/user"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/goccy/go-yaml"
@@ -29,7 +30,7 @@ func (l *Local) write(s Spec, r *record) error {
 	config := mapping{
 		"name": s.Name, "state": p.of(s.Name, "state"),
 		"farm":  mapping{"directory": p.node(s.Name), "token_file": p.token(s.Name), "name": s.Name},
-		"hooks": hooksConfig(s.Role.Hooks),
+		"hooks": l.hooksConfig(s.Role.Hooks),
 	}
 	if r.Volume != "" {
 		config["volume"] = mapping{"name": r.Volume, "directory": l.data(*r)}
@@ -64,7 +65,7 @@ func (l *Local) write(s Spec, r *record) error {
 // stays.
 func (l *Local) rewrite(s Spec) error {
 	if err := edit(l.place.config(s.Name), func(config mapping) error {
-		config["hooks"] = hooksConfig(s.Role.Hooks)
+		config["hooks"] = l.hooksConfig(s.Role.Hooks)
 		if w := s.Role.Parameters.Web; w != nil {
 			web, ok := config["web"].(mapping)
 			if !ok {
@@ -111,12 +112,18 @@ func edit(path string, change func(mapping) error) error {
 	return atomicfile.Write(path, text, 0o644, nil)
 }
 
-func hooksConfig(h farmfile.Hooks) mapping {
+// hooksConfig has every node keep all the farm's passwords out of its journal: on one
+// machine a hook can come across each.
+func (l *Local) hooksConfig(h farmfile.Hooks) mapping {
 	events := mapping{}
 	for event := range h.Events {
 		events[string(event)] = mapping{"time_limit": h.Of(event).TimeLimit}
 	}
-	return mapping{"directory": h.Directory, "time_limit": h.TimeLimit, "events": events}
+	var secrets []string
+	for _, name := range slices.Sorted(maps.Keys(new(Passwords).byName())) {
+		secrets = append(secrets, l.place.secret(name))
+	}
+	return mapping{"directory": h.Directory, "time_limit": h.TimeLimit, "events": events, "secret_files": secrets}
 }
 
 func (l *Local) mysqlConfig(s Spec, r *record, account string) mapping {
