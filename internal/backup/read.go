@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,22 @@ func ParseIdentities(text string) (all []Identity, err error) {
 		all = append(all, Identity{key})
 	}
 	return all, nil
+}
+
+// ReadIdentities reads the age secret keys in a file; none if path is empty.
+func ReadIdentities(path string) ([]Identity, error) {
+	if path == "" {
+		return nil, nil
+	}
+	text, err := os.ReadFile(path)
+	if err != nil {
+		return nil, fmt.Errorf("read the keys for encrypted backups: %w", err)
+	}
+	keys, err := ParseIdentities(string(text))
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w", path, err)
+	}
+	return keys, nil
 }
 
 // Reader gives the stream of a backup.

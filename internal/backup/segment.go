@@ -319,7 +319,19 @@ func describe(ctx context.Context, store objects.Store, o objects.Object) (*Segm
 
 // Save writes a segment's binlog file to w. Only if there is no error is what was
 // written the segment: a FaultError names one that is missing or altered.
-func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity, w io.Writer) (err error) {
+func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity, w io.Writer) error {
+	return s.read(ctx, store, func(body io.Reader) error { return s.unpack(body, keys, w) })
+}
+
+// Verify reads a segment and compares its checksum: a FaultError names one that is
+// missing or altered. It needs no key.
+func (s *Segment) Verify(ctx context.Context, store objects.Store) error {
+	return s.read(ctx, store, func(io.Reader) error { return nil })
+}
+
+// read gives the content to use, which need not read all of it, and compares it. What
+// is wrong with the content comes before what use says, but for a key that is lacking.
+func (s *Segment) read(ctx context.Context, store objects.Store, use func(io.Reader) error) (err error) {
 	r, _, err := store.Get(ctx, s.Key, objects.GetOptions{Length: s.Size})
 	if errors.Is(err, objects.ErrNotFound) {
 		return &FaultError{Key: s.Key, Reason: "is missing", Missing: true}
@@ -330,9 +342,9 @@ func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity
 	defer func() { err = errors.Join(err, r.Close()) }()
 	hash := sha256.New()
 	body := io.TeeReader(r, hash)
-	unpacked := s.unpack(body, keys, w)
-	if errors.Is(unpacked, ErrNoKey) {
-		return unpacked
+	used := use(body)
+	if errors.Is(used, ErrNoKey) {
+		return used
 	}
 	if _, err := io.Copy(io.Discard, body); err != nil {
 		return err
@@ -340,25 +352,7 @@ func (s *Segment) Save(ctx context.Context, store objects.Store, keys []Identity
 	if err := s.compare(hash); err != nil {
 		return err
 	}
-	return unpacked
-}
-
-// Verify reads a segment and compares its checksum: a FaultError names one that is
-// missing or altered. It needs no key.
-func (s *Segment) Verify(ctx context.Context, store objects.Store) (err error) {
-	r, _, err := store.Get(ctx, s.Key, objects.GetOptions{Length: s.Size})
-	if errors.Is(err, objects.ErrNotFound) {
-		return &FaultError{Key: s.Key, Reason: "is missing", Missing: true}
-	}
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, r.Close()) }()
-	hash := sha256.New()
-	if _, err := io.Copy(hash, r); err != nil {
-		return err
-	}
-	return s.compare(hash)
+	return used
 }
 
 // compare says whether the content that was read is that of the description.

@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"maps"
@@ -228,18 +227,14 @@ func (a *Assignment) Encode() ([]byte, error) {
 	if err := a.Check(); err != nil {
 		return nil, err
 	}
-	data, err := json.Marshal(a)
-	if err != nil {
-		return nil, fmt.Errorf("encode an assignment: %w", err)
-	}
-	return data, nil
+	return encoded(a, "an assignment")
 }
 
 // Decode reads the record's value.
 func Decode(data []byte) (*Assignment, error) {
-	a := &Assignment{}
-	if err := json.Unmarshal(data, a); err != nil {
-		return nil, fmt.Errorf("read an assignment: %w", err)
+	a, err := decoded[Assignment](data, "an assignment")
+	if err != nil {
+		return nil, err
 	}
 	if err := a.Check(); err != nil {
 		return nil, err

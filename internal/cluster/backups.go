@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -107,9 +106,9 @@ func DecodeBackupPlan(data []byte) (*BackupPlan, error) {
 	if data == nil {
 		return nil, nil
 	}
-	p := &BackupPlan{}
-	if err := json.Unmarshal(data, p); err != nil {
-		return nil, fmt.Errorf("read a plan of backups: %w", err)
+	p, err := decoded[BackupPlan](data, "a plan of backups")
+	if err != nil {
+		return nil, err
 	}
 	if err := p.Check(); err != nil {
 		return nil, err
@@ -197,17 +196,5 @@ func (r *BackupReport) Encode() ([]byte, error) { return encoded(r, "a report ab
 
 // DecodeBackupReport reads a report's value.
 func DecodeBackupReport(data []byte) (*BackupReport, error) {
-	r := &BackupReport{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("read a report about backups: %w", err)
-	}
-	return r, nil
-}
-
-func encoded(v any, what string) ([]byte, error) {
-	data, err := json.Marshal(v)
-	if err != nil {
-		return nil, fmt.Errorf("encode %s: %w", what, err)
-	}
-	return data, nil
+	return decoded[BackupReport](data, "a report about backups")
 }

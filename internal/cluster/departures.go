@@ -1,7 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
@@ -35,21 +34,17 @@ type Departure struct {
 
 // Encode returns the record's value.
 func (d *Departures) Encode() ([]byte, error) {
-	data, err := json.Marshal(d)
-	if err != nil {
-		return nil, fmt.Errorf("encode departures: %w", err)
-	}
-	return data, nil
+	return encoded(d, "departures")
 }
 
 // DecodeDepartures reads the record's value; of no record it is that nobody leaves.
 func DecodeDepartures(data []byte) (*Departures, error) {
-	d := &Departures{}
 	if data == nil {
-		return d, nil
+		return &Departures{}, nil
 	}
-	if err := json.Unmarshal(data, d); err != nil {
-		return nil, fmt.Errorf("read departures: %w", err)
+	d, err := decoded[Departures](data, "departures")
+	if err != nil {
+		return nil, err
 	}
 	var errs []error
 	for _, one := range d.Hosts {
@@ -107,20 +102,12 @@ type EndedHooks struct {
 
 // Encode returns the report's value in the registry.
 func (r *HooksReport) Encode() ([]byte, error) {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode a report about hooks: %w", err)
-	}
-	return data, nil
+	return encoded(r, "a report about hooks")
 }
 
 // DecodeHooksReport reads a report's value.
 func DecodeHooksReport(data []byte) (*HooksReport, error) {
-	r := &HooksReport{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("read a report about hooks: %w", err)
-	}
-	return r, nil
+	return decoded[HooksReport](data, "a report about hooks")
 }
 
 // Of returns what became of an event's hooks; false while they have not ended.

@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"farmhand/internal/farm"
@@ -110,18 +108,10 @@ const (
 
 // Encode returns the report's value in the registry.
 func (r *Report) Encode() ([]byte, error) {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode a report: %w", err)
-	}
-	return data, nil
+	return encoded(r, "a report")
 }
 
 // DecodeReport reads a report's value.
 func DecodeReport(data []byte) (*Report, error) {
-	r := &Report{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("read a report: %w", err)
-	}
-	return r, nil
+	return decoded[Report](data, "a report")
 }

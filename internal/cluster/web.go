@@ -1,8 +1,6 @@
 package cluster
 
 import (
-	"encoding/json"
-	"fmt"
 	"time"
 
 	"farmhand/internal/farm"
@@ -30,18 +28,10 @@ type WebReport struct {
 
 // Encode returns the report's value in the registry.
 func (r *WebReport) Encode() ([]byte, error) {
-	data, err := json.Marshal(r)
-	if err != nil {
-		return nil, fmt.Errorf("encode a web node's report: %w", err)
-	}
-	return data, nil
+	return encoded(r, "a web node's report")
 }
 
 // DecodeWebReport reads a report's value.
 func DecodeWebReport(data []byte) (*WebReport, error) {
-	r := &WebReport{}
-	if err := json.Unmarshal(data, r); err != nil {
-		return nil, fmt.Errorf("read a web node's report: %w", err)
-	}
-	return r, nil
+	return decoded[WebReport](data, "a web node's report")
 }

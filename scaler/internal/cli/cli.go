@@ -54,12 +54,17 @@ running.`,
 // where is which farm a command is about.
 type where struct{ local, control *string }
 
-// farmFlags adds --local and --control.
-func farmFlags(c *cobra.Command) where {
-	w := where{
+// whereFlags adds --local and --control.
+func whereFlags(c *cobra.Command) where {
+	return where{
 		c.Flags().String("local", "", "the directory of a farm on this machine, as of scaler up"),
 		c.Flags().String("control", "", "a control node's directory"),
 	}
+}
+
+// farmFlags adds them, and one must be given.
+func farmFlags(c *cobra.Command) where {
+	w := whereFlags(c)
 	c.MarkFlagsOneRequired("local", "control")
 	c.MarkFlagsMutuallyExclusive("local", "control")
 	return w

@@ -16,7 +16,7 @@ import (
 
 	"github.com/spf13/cobra"
 
-	format "farmhand/internal/backup"
+	"farmhand/internal/backup"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/objects"
@@ -72,7 +72,7 @@ refused, with what is missing and what can be reached.`,
 		if from.Store, err = objects.Open(ctx, config); err != nil {
 			return err
 		}
-		if from.Keys, err = identities(*identity); err != nil {
+		if from.Keys, err = backup.ReadIdentities(*identity); err != nil {
 			return err
 		}
 		plan, err := restore.Find(ctx, from, target, *id)
@@ -97,22 +97,6 @@ func there(c objects.Config) error {
 		return fmt.Errorf("the store %s: %w", c.Directory, err)
 	}
 	return nil
-}
-
-// identities reads the keys of a file; none if it is not named.
-func identities(path string) ([]format.Identity, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the secret keys: %w", err)
-	}
-	keys, err := format.ParseIdentities(string(text))
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", path, err)
-	}
-	return keys, nil
 }
 
 func tellPlan(w io.Writer, p *restore.Plan, reach bool) error {

@@ -39,7 +39,7 @@ docs/VOLUMES.md says what is promised.`,
 func onVolumes(c *cobra.Command, do func(c *cobra.Command, w where, store volume.Store, args []string) error) *cobra.Command {
 	w := farmFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
-		store, err := w.volumes()
+		store, err := w.volumes(c.Context())
 		if err != nil {
 			return err
 		}
@@ -49,7 +49,7 @@ func onVolumes(c *cobra.Command, do func(c *cobra.Command, w where, store volume
 }
 
 // volumes are those of the farm.
-func (w where) volumes() (store volume.Store, err error) {
+func (w where) volumes(ctx context.Context) (store volume.Store, err error) {
 	if *w.local != "" {
 		path, err := filepath.Abs(*w.local)
 		if err != nil {
@@ -65,7 +65,7 @@ func (w where) volumes() (store volume.Store, err error) {
 		return local.Volumes(), nil
 	}
 	err = w.with(func(client *farmregistry.Client) error {
-		farm, err := appliedFarm(client)
+		farm, err := appliedFarm(ctx, client)
 		if err != nil {
 			return err
 		}
@@ -80,8 +80,8 @@ func (w where) volumes() (store volume.Store, err error) {
 }
 
 // appliedFarm is what the farm file says that the scalers go by.
-func appliedFarm(client *farmregistry.Client) (*farmfile.Farm, error) {
-	file, _, err := daemon.Applied(context.Background(), client)
+func appliedFarm(ctx context.Context, client *farmregistry.Client) (*farmfile.Farm, error) {
+	file, _, err := daemon.Applied(ctx, client)
 	if err == nil && file == nil {
 		err = errors.New("no farm file was applied yet (scaler apply)")
 	}
@@ -104,7 +104,7 @@ func volumeList() *cobra.Command {
 			}
 			return listing(c.OutOrStdout(), "VOLUME\tKIND\tSIZE\tUSED\tATTACHED TO\t", len(list), func(i int) string {
 				v := list[i]
-				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", v.Name, sort(v.Spec), size(v.Size), used(v), orDash(v.Instance), v.Trouble)
+				return fmt.Sprintf("%s\t%s\t%s\t%s\t%s\t%s", v.Name, sort(v.Spec), size(v.Size), used(v), or(v.Instance, "-"), v.Trouble)
 			})
 		})
 	asJSON = c.Flags().Bool("json", false, "print JSON for programs")
@@ -271,7 +271,10 @@ Without a rule all are kept, and the newest of each volume always is.`,
 		given := backup.Policy{Last: *last, For: *young}
 		var farm *farmfile.Farm
 		if given == (backup.Policy{}) {
-			if err := w.with(func(client *farmregistry.Client) (err error) { farm, err = appliedFarm(client); return err }); err != nil {
+			if err := w.with(func(client *farmregistry.Client) (err error) {
+				farm, err = appliedFarm(c.Context(), client)
+				return err
+			}); err != nil {
 				return fmt.Errorf("the rules of the farm file are not known (--last and --for are others): %w", err)
 			}
 		}
@@ -357,13 +360,6 @@ func used(v volume.Volume) string {
 		return "-"
 	}
 	return fmt.Sprintf("%d%%", 100*v.Used/(v.Used+v.Free))
-}
-
-func orDash(text string) string {
-	if text == "" {
-		return "-"
-	}
-	return text
 }
 
 // sizeFlag is a size as the farm file has them.

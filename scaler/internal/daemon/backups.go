@@ -140,11 +140,9 @@ func (b *backups) load(ctx context.Context, client *registry.Client) error {
 	if err != nil {
 		return err
 	}
-	memory := safekeep.Memory{}
-	if kept != nil {
-		if err := json.Unmarshal(kept, &memory); err != nil {
-			return fmt.Errorf("what the leader before has left about backups cannot be read: %w", err)
-		}
+	memory, err := backupMemory(kept)
+	if err != nil {
+		return err
 	}
 	b.current, b.memory, b.kept, b.read = plan, memory, kept, true
 	return nil
@@ -276,8 +274,16 @@ func newestProof(proven map[string]safekeep.Proof) (id string, best *safekeep.Pr
 // BackupMemory is what the leader remembers of backups, for who lists them.
 func BackupMemory(ctx context.Context, client *registry.Client) (m safekeep.Memory, err error) {
 	data, err := client.Read(ctx, backupsMemory)
-	if err != nil || data == nil {
+	if err != nil {
 		return m, err
+	}
+	return backupMemory(data)
+}
+
+// backupMemory reads the record's value; of no record it is that of nothing.
+func backupMemory(data []byte) (m safekeep.Memory, err error) {
+	if data == nil {
+		return m, nil
 	}
 	if err := json.Unmarshal(data, &m); err != nil {
 		return m, fmt.Errorf("what the leader remembers of backups cannot be read: %w", err)

@@ -18,16 +18,6 @@ import (
 	"farmhand/scaler/internal/steer"
 )
 
-// databaseOf is the name of the farm's role of kind mysql; empty if there is none.
-func databaseOf(f *farmfile.Farm) string {
-	for name, role := range f.Roles {
-		if role.Kind == farmfile.MySQLKind {
-			return name
-		}
-	}
-	return ""
-}
-
 // databaseAddress is where an instance's database server is.
 func databaseAddress(f *farmfile.Farm, i provider.Instance) string {
 	m := f.Roles[i.RoleName].Parameters.MySQL

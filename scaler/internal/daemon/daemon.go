@@ -309,7 +309,7 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	wake := make(chan struct{}, 1)
 	wakeUp := func() { poke(wake) }
 	l := &leader{
-		term: term, client: f.client, farm: farm, database: databaseOf(farm), provider: provided, volumes: provided.Volumes, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
+		term: term, client: f.client, farm: farm, database: farm.Database(), provider: provided, volumes: provided.Volumes, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
 		token: func(ctx context.Context, role, name string) (string, error) {
 			token, _, err := f.o.Dir.NewToken(ctx, f.client, &f.config, role, name, tokenLife)
 			if err != nil {

@@ -88,15 +88,22 @@ func (b *Backups) check(p *service.Problems, path string, f *Farm) {
 	if _, err := objects.ParseURL(b.Store); err != nil {
 		p.Add(path+".store", "%v", err)
 	}
+	name := f.Database()
+	if name == "" {
+		p.Add(path+".store", "the farm has no role of kind mysql that could be backed up")
+	} else if m := f.Roles[name].Parameters.MySQL; m != nil && m.Flavor != MariaDB {
+		p.Add(path+".store", "%s is of the flavor %s, and only MariaDB's servers can be backed up", name, m.Flavor)
+	}
+}
+
+// Database is the name of the farm's role of kind mysql; empty if there is none.
+func (f *Farm) Database() string {
 	for name, role := range sorted(f.Roles) {
 		if role.Kind == MySQLKind {
-			if m := role.Parameters.MySQL; m != nil && m.Flavor != MariaDB {
-				p.Add(path+".store", "%s is of the flavor %s, and only MariaDB's servers can be backed up", name, m.Flavor)
-			}
-			return
+			return name
 		}
 	}
-	p.Add(path+".store", "the farm has no role of kind mysql that could be backed up")
+	return ""
 }
 
 // Safekeeping returns what the file says about backups, for [safekeep.Next], which
@@ -113,10 +120,8 @@ func (f *Farm) Safekeeping() safekeep.Policy {
 		},
 		Drill: b.Drills.Schedule.Schedule, IdentityFile: b.Drills.IdentityFile,
 	}
-	for _, role := range f.Roles {
-		if role.Kind == MySQLKind {
-			p.Alone = role.Count.Max == 1
-		}
+	if name := f.Database(); name != "" {
+		p.Alone = f.Roles[name].Count.Max == 1
 	}
 	for _, w := range b.Windows {
 		p.Windows = append(p.Windows, w.decide())

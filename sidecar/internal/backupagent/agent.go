@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"sync"
 	"time"
 
@@ -315,16 +314,4 @@ func (a *Agent) event(kind farm.EventKind, fields map[string]string) {
 	if err := a.o.Event(e); err != nil {
 		a.o.Log.Error("the hooks cannot be told of a backup", zap.String("kind", string(kind)), zap.Error(err))
 	}
-}
-
-// identities reads the secret keys in a file; none for no file.
-func identities(path string) ([]backup.Identity, error) {
-	if path == "" {
-		return nil, nil
-	}
-	text, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the keys for encrypted backups: %w", err)
-	}
-	return backup.ParseIdentities(string(text))
 }

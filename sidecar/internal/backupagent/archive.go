@@ -168,16 +168,8 @@ func (a *Agent) oldest(ctx context.Context, from gtid.Position) (gtid.Position, 
 	if err != nil {
 		return now, err
 	}
-	admin, err := a.o.Server.Admin()
-	if err != nil {
-		return now, err
-	}
-	conn, err := mysqladmin.Dial(ctx, admin)
-	if err != nil {
-		return now, err
-	}
-	rows, err := conn.Query(ctx, "SHOW BINARY LOGS")
-	if err = errors.Join(err, conn.Close()); err != nil || len(rows) == 0 {
+	rows, err := a.query(ctx, "SHOW BINARY LOGS")
+	if err != nil || len(rows) == 0 {
 		return now, err
 	}
 	first, err := a.ask(ctx, "SELECT BINLOG_GTID_POS("+mysqladmin.Text(rows[0].String("Log_name"))+", 4) AS v")
@@ -189,20 +181,26 @@ func (a *Agent) oldest(ctx context.Context, from gtid.Position) (gtid.Position, 
 
 // ask asks the server for a position, the column v.
 func (a *Agent) ask(ctx context.Context, query string) (p gtid.Position, err error) {
-	admin, err := a.o.Server.Admin()
+	rows, err := a.query(ctx, query)
 	if err != nil {
-		return p, err
-	}
-	conn, err := mysqladmin.Dial(ctx, admin)
-	if err != nil {
-		return p, err
-	}
-	rows, err := conn.Query(ctx, query)
-	if err = errors.Join(err, conn.Close()); err != nil {
 		return p, err
 	}
 	if len(rows) != 1 {
 		return p, fmt.Errorf("%s: %d rows", query, len(rows))
 	}
 	return gtid.Parse(farm.MariaDB, rows[0].String("v"))
+}
+
+// query asks the server once, over a connection of its own.
+func (a *Agent) query(ctx context.Context, query string) ([]mysqladmin.Row, error) {
+	admin, err := a.o.Server.Admin()
+	if err != nil {
+		return nil, err
+	}
+	conn, err := mysqladmin.Dial(ctx, admin)
+	if err != nil {
+		return nil, err
+	}
+	rows, err := conn.Query(ctx, query)
+	return rows, errors.Join(err, conn.Close())
 }

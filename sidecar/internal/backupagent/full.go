@@ -176,7 +176,7 @@ func (a *Agent) makeDrill(ctx context.Context, p *cluster.BackupPlan, t cluster.
 }
 
 func (a *Agent) try(ctx context.Context, p *cluster.BackupPlan, t cluster.DrillTask) (drill.Proof, error) {
-	keys, err := identities(t.IdentityFile)
+	keys, err := backup.ReadIdentities(t.IdentityFile)
 	if err != nil {
 		return drill.Proof{}, err
 	}
