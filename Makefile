@@ -1,5 +1,5 @@
 # What a person can do here. The work is done by scripts/ and the programs.
-.PHONY: run build test lint fuzz soak soak-restore chaos chaos-farm bench bench-micro demo-wordpress clean go
+.PHONY: run build test test-all test-aws test-packages lint fuzz soak soak-restore chaos chaos-farm bench bench-backup bench-micro demo-wordpress deb clean go
 
 # FLAGS go to "scaler up": make run FLAGS="--port 3307"
 run: build
@@ -17,6 +17,16 @@ go:
 # PACKAGES limits it: make test PACKAGES=./proxy/...
 test: go
 	@scripts/test $(PACKAGES)
+
+# With those that take long: the suite of a driver, the farm's tests on MySQL, memory and
+# stores at size.
+test-all: go
+	@scripts/test --all $(PACKAGES)
+
+# The contract of providers on a real account of AWS: see docs/AWS.md for what must be
+# set, what it costs (some cents) and how to see that nothing is left.
+test-aws: go
+	@go test -v -count=1 -timeout 40m -run 'TestRealAccount$$' ./scaler/internal/provider/aws -aws.real
 
 lint: go
 	@scripts/lint
@@ -38,10 +48,16 @@ soak: go
 		go test -v -count=1 -timeout 0 -run 'TestSessionsThatShareConnectionsAreAnsweredAsDirectly$$' ./proxy/internal/differential
 
 # Restores to 20 moments at random of a ledger that was written over two failovers, and
-# with ten faults in each stage of a restore.
+# with ten faults in each stage of a restore; of MySQL, too, where there is one.
 soak-restore: go
 	@scripts/install-packages mariadb-server mariadb-backup mariadb-client
-	@go test -v -count=1 -timeout 0 -run 'TestRestores$$' ./sidecar/internal/drill -exact.points 20 -exact.faults 10
+	@go test -v -count=1 -timeout 0 -run 'TestRestores(OfMySQL)?$$' ./sidecar/internal/drill -exact.points 20 -exact.faults 10
+
+# A full backup against "mariadb-backup | zstd", in turns: how fast, and what of the
+# processors; 2 minutes.
+bench-backup: go
+	@scripts/install-packages mariadb-server mariadb-backup zstd
+	@go test -run '^$$' -bench FullBackup -benchtime 5x -timeout 0 ./sidecar/internal/backup
 
 # Clients of two proxies on a farm whose servers, proxies and links fail all the
 # time; every answer is checked. CHAOSFLAGS: -chaos.seed N, -chaos.flavor MySQL,
@@ -77,6 +93,17 @@ bench-micro: go
 # bin/demo-wordpress --help; what comes after -- goes to "scaler up".
 demo-wordpress: build
 	@demo/wordpress $(FLAGS)
+
+# A Debian package and an RPM of static programs, in bin/packages. VERSION: of the
+# packages (default: from git).
+deb: go
+	@scripts/package
+
+# Both, installed: the one into a plain Debian in a chroot, the other into a directory
+# with nothing else; as root, about 3 minutes.
+test-packages: go
+	@scripts/install-packages debootstrap rpm
+	@scripts/test-packages
 
 clean:
 	rm -rf bin

@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/zap"
 
+	"farmhand/internal/manpage"
 	"farmhand/internal/service"
 	"farmhand/proxy/internal/config"
 	"farmhand/proxy/internal/daemon"
@@ -60,11 +62,14 @@ same configuration takes the listening sockets over, without refusing anyone.`,
 			},
 		},
 	)
+	root.AddCommand(manpage.Command(root, "farmhand-proxy"))
 	return root
 }
 
 // run runs the proxy with the configuration file at path until a signal ends it.
 func run(path string) error {
+	// One more than there are processors: the poller keeps one while it waits (rawio).
+	runtime.GOMAXPROCS(runtime.GOMAXPROCS(0) + 1)
 	c, err := config.Load(path)
 	if err != nil {
 		return err

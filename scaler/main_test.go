@@ -29,6 +29,7 @@ import (
 const asScaler = "FARMHAND_TEST_SCALER"
 
 func TestMain(m *testing.M) {
+	farmtest.BeWriters()
 	if os.Getenv(asScaler) != "" {
 		main()
 		os.Exit(0)
@@ -56,11 +57,7 @@ var programs = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	built = dir
-	out, err := exec.Command("go", "build", "-o", dir+"/", "farmhand/proxy", "farmhand/sidecar").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the programs: %w\n%s", err, out)
-	}
-	return dir, nil
+	return dir, farmtest.Build(dir, "proxy", "sidecar")
 })
 
 // limit is how long anything may take here.
@@ -89,13 +86,45 @@ func newLocal(t *testing.T) *local {
 		t.Fatal(err)
 	}
 	l := &local{dir: filepath.Join(dir, "farm"), socket: filepath.Join(dir, "run", "proxy.sock"), listen: farmtest.FreePort(t)}
-	block := farmtest.AddressBlock(5) // three servers, the web node, the control node
+	servers := farmtest.AddressBlock(40)
 	l.args = []string{
 		"up", "--local", l.dir, "--programs", bin, "--host", l.listen.Addr().String(), "--port", strconv.Itoa(int(l.listen.Port())),
-		"--socket", l.socket, "--admin", farmtest.FreePort(t).String(), "--addresses-from", block.String(),
-		"--control-address", block.Next().Next().Next().Next().String(),
+		"--socket", l.socket, "--admin", farmtest.FreePort(t).String(), "--addresses-from", servers.String(),
+		"--control-address", farmtest.Address().String(),
 	}
 	return l
+}
+
+// withRoles has the farm be one of the web node and other roles, as a farm file says them.
+func (l *local) withRoles(t *testing.T, roles string) {
+	t.Helper()
+	l.by(t, fmt.Sprintf(`name: farm
+provider: {kind: local, parameters: {directory: %q, first_address: %q}}
+roles:
+  web: {kind: web, parameters: {proxy: {tcp: %q, unix: %q, admin: %q}}}
+%s`, l.dir, l.flag(t, "--addresses-from"), l.listen, l.socket, l.flag(t, "--admin"), roles))
+}
+
+// flag is what a flag of the farm has.
+func (l *local) flag(t *testing.T, name string) string {
+	t.Helper()
+	for i, arg := range l.args {
+		if arg == name {
+			return l.args[i+1]
+		}
+	}
+	t.Fatalf("no %s", name)
+	return ""
+}
+
+// by has the farm be what a farm file says.
+func (l *local) by(t *testing.T, text string) {
+	t.Helper()
+	file := filepath.Join(filepath.Dir(l.dir), "farm.yaml")
+	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	l.args = []string{"up", "--local", l.dir, "--programs", l.flag(t, "--programs"), "--file", file, "--control-address", l.flag(t, "--control-address")}
 }
 
 func scaler(args ...string) *exec.Cmd {
@@ -177,7 +206,8 @@ type node struct {
 	Name, Kind, Address string
 	PID                 int // of the sidecar
 	Database            *cluster.Report
-	Web                 *struct{ PID int }
+	Report              *struct{ PID int }
+	Size                string `json:"counts_as"`
 }
 
 // process is the process id of the node's server or proxy; 0 if there is none.
@@ -185,8 +215,8 @@ func (n node) process() int {
 	switch {
 	case n.Database != nil:
 		return n.Database.PID
-	case n.Web != nil:
-		return n.Web.PID
+	case n.Report != nil:
+		return n.Report.PID
 	}
 	return 0
 }
@@ -272,6 +302,7 @@ func TestFarmOnOneMachine(t *testing.T) {
 		}
 	}
 	output(t, "doctor", "--local", l.dir)
+	l.page(t, s)
 
 	db := farmtest.Open(t, "unix", l.socket, app)
 	if _, err := db.Exec("CREATE TABLE kept (i INT)"); err != nil {
@@ -357,6 +388,7 @@ func TestFarmEndsWithItsTerminalButNotWithItsReader(t *testing.T) {
 }
 
 func TestFarmOfAKilledScalerGoesOn(t *testing.T) {
+	farmtest.Long(t)
 	l := newLocal(t)
 	l.start(t)
 	l.await(t, "farm ready")

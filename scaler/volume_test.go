@@ -19,6 +19,7 @@ import (
 // TestFarmOnVolumes runs a farm whose servers have a volume each. A server that is
 // replaced hands its volume, and its data, to the one that comes.
 func TestFarmOnVolumes(t *testing.T) {
+	farmtest.Long(t)
 	l := newLocal(t)
 	l.onVolumes(t, "{kind: volume, size: 1GiB, snapshots: {last: 1}}")
 	l.start(t)
@@ -141,26 +142,7 @@ func (l *local) onVolumes(t *testing.T, storage string) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { l.sweep(t) })
-	at := func(flag string) string {
-		for i, arg := range l.args {
-			if arg == flag {
-				return l.args[i+1]
-			}
-		}
-		t.Fatalf("no %s", flag)
-		return ""
-	}
-	text := fmt.Sprintf(`name: farm
-provider: {kind: local, parameters: {directory: %q, first_address: %q}}
-roles:
-  db: {kind: mysql, count: 3, storage: %s}
-  web: {kind: web, parameters: {proxy: {tcp: %q, unix: %q, admin: %q}}}
-`, l.dir, at("--addresses-from"), storage, l.listen, l.socket, at("--admin"))
-	file := filepath.Join(filepath.Dir(l.dir), "farm.yaml")
-	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
-		t.Fatal(err)
-	}
-	l.args = []string{"up", "--local", l.dir, "--programs", at("--programs"), "--file", file, "--control-address", at("--control-address")}
+	l.withRoles(t, fmt.Sprintf("  db: {kind: mysql, count: 3, storage: %s}\n", storage))
 }
 
 // sweep unmounts and detaches what a farm that could not be stopped has left.

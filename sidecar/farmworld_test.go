@@ -33,11 +33,7 @@ var scaler = sync.OnceValues(func() (string, error) {
 		return "", err
 	}
 	programs = dir
-	path := filepath.Join(dir, "scaler")
-	if out, err := exec.Command("go", "build", "-o", path, "farmhand/scaler").CombinedOutput(); err != nil {
-		return "", fmt.Errorf("build the scaler: %w\n%s", err, out)
-	}
-	return path, nil
+	return filepath.Join(dir, "scaler"), farmtest.Build(dir, "scaler")
 })
 
 var programs string // the directory that scaler fills
@@ -136,16 +132,16 @@ func (f *testFarm) assign(t *testing.T, serial uint64, primary, replica string) 
 }
 
 // reports tells every report of a web node.
-func (f *testFarm) reports(t *testing.T, node string) <-chan *cluster.WebReport {
+func (f *testFarm) reports(t *testing.T, node string) <-chan *cluster.NodeReport {
 	t.Helper()
-	told := make(chan *cluster.WebReport, 10_000)
+	told := make(chan *cluster.NodeReport, 10_000)
 	inBackground(t, func(ctx context.Context) {
 		err := f.admin.WatchReports(ctx, func(v registry.ReportsView) error {
 			for _, r := range v.Changed {
-				if r.Node != node || r.Name != cluster.WebReportName || r.Gone {
+				if r.Node != node || r.Name != cluster.NodeReportName || r.Gone {
 					continue
 				}
-				report, err := cluster.DecodeWebReport(r.Data)
+				report, err := cluster.DecodeNodeReport(r.Data)
 				if err != nil {
 					return err
 				}

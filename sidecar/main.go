@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/manpage"
 	"farmhand/internal/report"
 	"farmhand/internal/service"
 	"farmhand/sidecar/internal/config"
@@ -45,6 +46,10 @@ Role "web": from the membership, which is in a file that it follows, in DNS or i
 the farm's registry, it
 writes the proxy's topology file and, from templates, files of other programs; it
 keeps the proxy running; and it has the hooks run for what changed.
+
+Role "base": it writes files from templates, keeps programs running and sees whether
+the node is well, as its configuration says, and has the hooks run for what changed
+(docs/ROLES.md).
 
 In any role it runs hooks: the operator's programs in hooks.d/EVENT/, and a
 webhook, when something happens to a host of the farm. "sidecar event" tells it of
@@ -84,7 +89,10 @@ func command(out, logs io.Writer) *cobra.Command {
 		},
 		eventCommand(out, logs),
 		eventsCommand(out, logs),
+		workCommand(build, out, logs), restCommand(), shareCommand(build, logs),
+		templateCommand(out),
 	)
+	root.AddCommand(manpage.Command(root, "farmhand-sidecar"))
 	return root
 }
 
@@ -112,11 +120,24 @@ func check(path string) error {
 	if w := c.Hooks.Webhook; w.URL != "" && w.SecretFile != "" {
 		secret("hooks.webhook.secret_file", w.SecretFile)
 	}
-	if c.Role == "web" {
-		for i, t := range c.Web.Templates {
+	if f := c.Frame(); f != nil {
+		for i, t := range f.Templates {
 			if _, err := render.Parse(t.Template); err != nil {
-				problems.Add(fmt.Sprintf("web.templates[%d].template", i), "%v", err)
+				problems.Add(fmt.Sprintf("%s.templates[%d].template", c.Role, i), "%v", err)
 			}
+		}
+	}
+	if h := c.Web.HTTP; c.Role == "web" && h.Listen != "" {
+		for key, file := range map[string]string{"nginx_template": h.NginxTemplate, "php_fpm_template": h.PHPFPMTemplate} {
+			if file == "" {
+				continue
+			}
+			if _, err := render.Parse(file); err != nil {
+				problems.Add("web.http."+key, "%v", err)
+			}
+		}
+		if m := c.Web.Mail; m.Relay != "" && m.PasswordFile != "" {
+			secret("web.mail.password_file", m.PasswordFile)
 		}
 	}
 	return service.Locate(path, problems)
@@ -149,15 +170,17 @@ func run(path string, build service.Build, out, logs io.Writer) error {
 		Output: logs,
 	}
 	return inFarm(signals.Finish(), c, log, func(finish context.Context, m *member.Member) error {
-		return runRole(c, tools, m, finish, signals.Now(), log)
+		return withNotices(c, m, finish, log, func() error { return runRole(c, tools, m, finish, signals.Now(), log) })
 	})
 }
 
 // runRole runs the configuration's role, and the hooks beside it.
 func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now context.Context, log *zap.Logger) error {
-	// A web node's journal tells of the farm even where no hook does anything.
-	if !c.Hooks.Wanted() && c.Role != "web" {
-		return withDepartures(c, m, nil, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
+	// The journal of a node with a membership tells of the farm even where no hook does anything.
+	if !c.Hooks.Wanted() && c.Frame() == nil {
+		return withDepartures(c, m, nil, finish, log, func() error {
+			return withPasswords(c, m, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
+		})
 	}
 	runner, err := newRunner(c, log)
 	if err != nil {
@@ -167,7 +190,9 @@ func runRole(c config.Config, tools role.Tools, m *member.Member, finish, now co
 	finish, stop := context.WithCancel(finish)
 	ended := make(chan error, 1)
 	go func() { ended <- runner.Run(finish, now) }()
-	err = withDepartures(c, m, runner, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
+	err = withDepartures(c, m, runner, finish, log, func() error {
+		return withPasswords(c, m, finish, log, func() error { return hold(c, withFarm(tools, m), finish, now) })
+	})
 	stop()
 	return errors.Join(err, <-ended, runner.Close())
 }

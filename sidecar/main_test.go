@@ -25,6 +25,7 @@ import (
 const asSidecar = "FARMHAND_TEST_SIDECAR"
 
 func TestMain(m *testing.M) {
+	farmtest.BeWriters()
 	if os.Getenv(asSidecar) != "" {
 		main()
 		os.Exit(0)

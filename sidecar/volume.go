@@ -46,7 +46,7 @@ func findVolume(c config.Config, tell func(farm.Event) error) error {
 	now := time.Now().UTC()
 	for _, kind := range []farm.EventKind{farm.VolumeAttached, farm.VolumeMounted} {
 		if err := tell(farm.Event{
-			ID: hook.NewID(), Kind: kind, Time: now, Host: farm.EventHost{Name: c.Name, Role: c.Role, Address: c.MySQL.Listen},
+			ID: hook.NewID(), Kind: kind, Time: now, Host: farm.EventHost{Name: c.Name, Role: c.Role, Address: c.NodeAddress()},
 			Fields: map[string]string{"volume": mark.Volume, "epoch": strconv.FormatInt(mark.Epoch, 10), "directory": v.Directory},
 		}); err != nil {
 			return fmt.Errorf("tell the hooks of volume %s: %w", v.Name, err)

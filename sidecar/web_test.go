@@ -242,9 +242,7 @@ func TestProxyIsKept(t *testing.T) {
 	address := farmtest.FreePort(t).String()
 	n := newWebNode(t, func(n *webNode, web, _ map[string]any) {
 		program := n.path("proxy")
-		if out, err := exec.Command("go", "build", "-o", program, "farmhand/proxy").CombinedOutput(); err != nil {
-			t.Fatalf("building the proxy: %v\n%s", err, out)
-		}
+		must(t, farmtest.Build(filepath.Dir(program), "proxy"))
 		web["proxy"] = map[string]any{"command": []string{program, "run", n.path("proxy.yaml")}, "stop_after": "30s"}
 	})
 	must(t, os.WriteFile(n.path("monitor.password"), []byte("x\n"), 0o600))

@@ -84,7 +84,7 @@ var rules = []rule{
 	},
 	{
 		why:       "nor files, nor does what decides who leads, or about backups; fmt alone may bring os",
-		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "scaler/internal/safekeep", "internal/cluster"},
+		packages:  []string{"scaler/internal/decide", "scaler/internal/roles", "scaler/internal/steer", "scaler/internal/safekeep", "scaler/internal/schedule", "scaler/internal/cron", "scaler/internal/rollout", "internal/cluster"},
 		direct:    true,
 		forbidden: below("os", "io", "path/filepath", "syscall", "embed", "net", "log", "math/rand", "go.uber.org"),
 	},
@@ -113,11 +113,42 @@ var rules = []rule{
 		forbidden: below("github.com/aws/aws-sdk-go-v2/service/s3", "github.com/aws/aws-sdk-go-v2/feature/s3"),
 	},
 	{
-		why:       "only one package talks to EC2, and without the SDK's client, which is too large for a sidecar",
+		why:       "only the queue talks to SQS",
+		packages:  []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
+		except:    []string{"internal/queue"},
+		direct:    true,
+		forbidden: below("github.com/aws/aws-sdk-go-v2/service/sqs"),
+	},
+	{
+		why:       "the stand-ins for AWS's services, and its service models, are for tests",
+		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		forbidden: below("farmhand/internal/awstest", "farmhand/internal/sqstest", "github.com/aws/aws-sdk-go"),
+	},
+	{
+		why:       "only one package asks EC2 without the SDK's client",
 		packages:  []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
 		except:    []string{"internal/ec2"},
 		direct:    true,
-		forbidden: below("github.com/aws/aws-sdk-go-v2/aws/signer", "github.com/aws/aws-sdk-go-v2/service/ec2"),
+		forbidden: below("github.com/aws/aws-sdk-go-v2/aws/signer"),
+	},
+	{
+		why:      "only the provider of AWS changes anything there",
+		packages: []string{"internal/...", "sidecar/...", "scaler/...", "proxy/..."},
+		except:   []string{"scaler/internal/provider/aws"},
+		direct:   true,
+		forbidden: below(
+			"github.com/aws/aws-sdk-go-v2/service/ec2", "github.com/aws/aws-sdk-go-v2/service/elasticloadbalancingv2",
+		),
+	},
+	{
+		why:       "the SDK's client of EC2 is too large for a sidecar, and for what need not know of AWS",
+		packages:  []string{"sidecar/...", "proxy/...", "internal/...", "scaler/internal/daemon", "scaler/internal/localfarm", "scaler/internal/provider"},
+		forbidden: below("github.com/aws/aws-sdk-go-v2/service/ec2"),
+	},
+	{
+		why:       "AWS's service models, which an older SDK has, are for tests",
+		packages:  []string{"proxy/...", "sidecar/...", "scaler/..."},
+		forbidden: below("github.com/aws/aws-sdk-go"),
 	},
 	{
 		why:       "only the form of backups knows how they are encrypted",

@@ -124,7 +124,11 @@ func TestWhatWasWrittenIsRead(t *testing.T) {
 	to, keys := key(t)
 	_, others := key(t)
 	each(t, func(t *testing.T, p place) {
-		for _, n := range []int64{0, 1, part, 5*part + 77} {
+		long := int64(5*part + 77)
+		if testing.Short() {
+			long = 2*part + 77
+		}
+		for _, n := range []int64{0, 1, part, long} {
 			for _, secret := range []bool{false, true} {
 				want, err := io.ReadAll(noise(n))
 				if err != nil {
@@ -402,6 +406,7 @@ func TestTheNewestGoodOneIsFound(t *testing.T) {
 }
 
 func TestMemoryDoesNotGrowWithABackup(t *testing.T) {
+	farmtest.Long(t)
 	p := inDirectory(t)
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)

@@ -50,20 +50,23 @@ func (f Fork) String() string {
 // Follow finds what can be replayed on base. Continuity is judged by GTIDs alone.
 // Of two segments that contradict each other that of the newer epoch is the
 // cluster's history: the other one has what a primary that was replaced wrote and
-// nobody had acknowledged, and is left out as a whole. An error means that a
-// segment's position cannot be read.
+// nobody had acknowledged, and is left out as a whole; so is what Overruled names. An
+// error means that a segment's position cannot be read.
 func Follow(flavor farm.Flavor, base gtid.Position, segments []Segment) (Chain, error) {
+	gone, err := Overruled(segments)
+	if err != nil {
+		return Chain{}, err
+	}
 	left := make([]link, 0, len(segments))
 	for _, s := range segments {
 		l := link{Segment: s}
-		var err error
 		if l.after, err = gtid.Parse(flavor, s.After); err == nil {
 			l.position, err = gtid.Parse(flavor, s.Position)
 		}
 		if err != nil {
 			return Chain{}, fmt.Errorf("segment %s: %w", s.Key, err)
 		}
-		if !base.Contains(l.position) {
+		if !gone[s.Key] && !base.Contains(l.position) {
 			left = append(left, l)
 		}
 	}

@@ -19,8 +19,9 @@ type Entry struct {
 	// Manifest is nil for what does not count: it was never whole, or is being written
 	// or removed.
 	Manifest *Manifest
-	// Fault is what is wrong with it at first sight: its manifest cannot be used, or
-	// parts are missing or of another size. Verify looks closer.
+	// Fault is what is wrong with it at first sight: its manifest cannot be used, parts
+	// are missing or of another size, or it has what was given up (Cut). Verify looks
+	// closer.
 	Fault  error
 	Pin    *Pin // nil: it is not pinned
 	Stored int64
@@ -66,9 +67,23 @@ func List(ctx context.Context, store objects.Store, cluster string) ([]Entry, er
 	if err != nil {
 		return nil, fmt.Errorf("list the backups of %s: %w", cluster, err)
 	}
+	cuts, err := Cuts(ctx, store, cluster)
+	if err != nil {
+		return nil, err
+	}
 	for i := range entries {
-		if err := entries[i].look(ctx, store, cluster, sizes[i]); err != nil {
+		e := &entries[i]
+		if err := e.look(ctx, store, cluster, sizes[i]); err != nil {
 			return nil, fmt.Errorf("list the backups of %s: %w", cluster, err)
+		}
+		if !e.Good() {
+			continue
+		}
+		cut, err := givenUp(cuts, e.Manifest.Epoch, e.Manifest.Position)
+		if err != nil {
+			e.Fault = &FaultError{Key: manifestKey(cluster, e.ID), Reason: "has a position that cannot be read: " + err.Error()}
+		} else if cut != nil {
+			e.Fault = &FaultError{Key: manifestKey(cluster, e.ID), Reason: "is of a history that was given up: " + cut.String()}
 		}
 	}
 	return entries, nil

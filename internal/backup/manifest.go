@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
 	"farmhand/internal/objects"
 )
 
@@ -21,6 +22,11 @@ type Manifest struct {
 	ID      string `json:"id"` // sorts by time
 
 	Flavor string `json:"flavor"` // of the server, as farm.Flavor writes it
+	// Kind is empty for a copy of the server's files, Logical for statements.
+	Kind string `json:"kind,omitempty"`
+	// Stream is what the stream is, for who has no Farmhand: "mbstream", "tar" or "sql".
+	// Backups of before are without.
+	Stream string `json:"stream,omitempty"`
 	// ServerVersion is the server's, Tool what made the stream, with its version.
 	ServerVersion string     `json:"server_version"`
 	Tool          string     `json:"tool"`
@@ -29,9 +35,14 @@ type Manifest struct {
 
 	// Position is the GTID position of the backup: it holds precisely the
 	// transactions up to there. It is empty if there was none.
-	Position string    `json:"position"`
-	Began    time.Time `json:"began"`
-	Ended    time.Time `json:"ended"`
+	Position string `json:"position"`
+	// BinlogState is up to where each MariaDB server's transactions are in it
+	// (gtid_binlog_state): a server that was restored and leads is compared by it with
+	// those that follow. Backups of before are without.
+	BinlogState string `json:"binlog_state,omitempty"`
+
+	Began time.Time `json:"began"`
+	Ended time.Time `json:"ended"`
 
 	Compression string `json:"compression"` // "zstd"
 	// Encryption is "age" or empty. Recipients are the public keys that it was
@@ -50,6 +61,10 @@ type Part struct {
 	SHA256 string `json:"sha256"`
 }
 
+// Logical is the kind of a backup that is statements: it can be restored on a server of
+// another series, takes longer, and has only what applications have.
+const Logical = "logical"
+
 const (
 	format       = 1
 	compression  = "zstd"
@@ -58,6 +73,51 @@ const (
 	manifestName = "manifest.json"
 	pinName      = "pin.json"
 )
+
+// Make is the flavor of the server that it is of.
+func (m *Manifest) Make() (farm.Flavor, error) { return flavorOf(m.Flavor) }
+
+// At is the position of the backup.
+func (m *Manifest) At() (gtid.Position, error) {
+	flavor, err := flavorOf(m.Flavor)
+	if err != nil {
+		return gtid.Position{}, err
+	}
+	return gtid.Parse(flavor, m.Position)
+}
+
+// Continue finds what can be replayed on the backup.
+func (m *Manifest) Continue(segments []Segment) (Chain, error) {
+	base, err := m.At()
+	if err != nil {
+		return Chain{}, fmt.Errorf("backup %s: %w", m.ID, err)
+	}
+	flavor, err := flavorOf(m.Flavor)
+	if err != nil {
+		return Chain{}, fmt.Errorf("backup %s: %w", m.ID, err)
+	}
+	return Follow(flavor, base, segments)
+}
+
+// IsOf says whether it is of a server of a flavor.
+func (m *Manifest) IsOf(flavor farm.Flavor) bool { return strings.EqualFold(m.Flavor, flavor.String()) }
+
+// Attributed says whether it is known who wrote the transactions: MySQL's positions tell.
+func (m *Manifest) Attributed() bool { return m.BinlogState != "" || m.IsOf(farm.MySQL) }
+
+// Follows says whether what is restored of the backup can follow a primary: one of
+// statements has not all that servers have.
+func (m *Manifest) Follows() bool { return m.Kind != Logical && m.Attributed() }
+
+// flavorOf reads a flavor as farm.Flavor writes it.
+func flavorOf(text string) (farm.Flavor, error) {
+	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
+		if strings.EqualFold(text, flavor.String()) {
+			return flavor, nil
+		}
+	}
+	return farm.UnknownFlavor, fmt.Errorf("it is of a server of the flavor %q, which is not known here", text)
+}
 
 // Stored is the size of all parts.
 func (m *Manifest) Stored() (sum int64) {
@@ -107,6 +167,8 @@ func (m *Manifest) check(cluster, id string) error {
 		return fmt.Errorf("compression %q is not known here", m.Compression)
 	case m.Encryption != "" && m.Encryption != encryption:
 		return fmt.Errorf("encryption %q is not known here", m.Encryption)
+	case m.Kind != "" && m.Kind != Logical:
+		return fmt.Errorf("the kind %q is not known here", m.Kind)
 	case m.Flavor == "" || m.Ended.IsZero():
 		return errors.New("it does not say of what server it is, or of when")
 	case len(m.Parts) == 0:

@@ -1,6 +1,7 @@
 package backup
 
 import (
+	"bytes"
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
@@ -19,6 +20,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
 	"farmhand/internal/objects"
 )
 
@@ -26,7 +28,10 @@ import (
 // compressed and, if that is asked for, encrypted. It is one object, which ends
 // with this description.
 type Segment struct {
+	// Key names it: its object or, if it is part of a bundle, that object and where in it.
 	Key string `json:"-"`
+
+	offset int64 // in its object
 
 	Format  int        `json:"format"` // 1
 	Cluster string     `json:"cluster"`
@@ -38,8 +43,12 @@ type Segment struct {
 	// last: it holds everything between.
 	After    string `json:"after"`
 	Position string `json:"position"`
-	// Lines are who wrote its transactions.
-	Lines []Line `json:"lines"`
+	// Lines are who wrote its transactions, of MariaDB: numbers alone do not tell.
+	Lines []Line `json:"lines,omitempty"`
+	// Writer is the UUID of the MySQL server that led, and Had what it had executed when
+	// this was begun to be archived; see Overruled.
+	Writer string `json:"writer,omitempty"`
+	Had    string `json:"had,omitempty"`
 	// First and Last are when the first and the last of its transactions were
 	// committed, by the server's clock, in whole seconds.
 	First        time.Time `json:"first"`
@@ -51,6 +60,17 @@ type Segment struct {
 	Bytes      int64    `json:"bytes"`  // of the binlog file
 	Size       int64    `json:"size"`   // of what comes before the description
 	SHA256     string   `json:"sha256"` // of that
+}
+
+// At is the positions before and after it.
+func (s *Segment) At() (after, position gtid.Position, err error) {
+	if after, err = gtid.Read(s.After); err == nil {
+		position, err = gtid.Read(s.Position)
+	}
+	if err != nil {
+		return after, position, fmt.Errorf("segment %s: %w", s.Key, err)
+	}
+	return after, position, nil
 }
 
 // Line is transactions in a row that one server wrote in one replication domain.
@@ -174,22 +194,51 @@ func (s *summed) Write(b []byte) (int, error) {
 }
 
 // ListSegments returns a cluster's segments in the order in which they were begun,
-// and faults: those whose description cannot be read.
+// and faults: those whose description cannot be read. What a Cut has given up is not
+// among them.
 func ListSegments(ctx context.Context, store objects.Store, cluster string) (segments []Segment, faults FaultsError, err error) {
 	return RelistSegments(ctx, store, cluster, nil)
 }
 
 // RelistSegments is ListSegments for who has listed them before: known ones, by their
-// keys, are not read again. What a segment is does not change.
-func RelistSegments(ctx context.Context, store objects.Store, cluster string, known map[string]*Segment) (segments []Segment, faults FaultsError, err error) {
-	all, err := segmentObjects(ctx, store, segmentPrefix(cluster))
-	if err == nil {
-		segments, faults, err = describeAll(ctx, store, all, known)
+// objects (Segment.Object), are not read again. What a segment is does not change.
+func RelistSegments(ctx context.Context, store objects.Store, cluster string, known map[string][]Segment) (segments []Segment, faults FaultsError, err error) {
+	for range listTries {
+		var gone bool
+		if segments, faults, gone, err = relist(ctx, store, cluster, known); err != nil || !gone {
+			break
+		}
+		// What has gone into a bundle since it was listed is in that.
+		err = errMoved
 	}
 	if err != nil {
 		return nil, nil, fmt.Errorf("list the segments of %s: %w", cluster, err)
 	}
 	return segments, faults, nil
+}
+
+// listTries is how often a list is made of what changes meanwhile.
+const listTries = 5
+
+// errMoved: what was listed was gone when it was read, each time.
+var errMoved = errors.New("it is changed all the time; try again")
+
+// relist lists once. gone: something was listed, and was not there any more.
+func relist(ctx context.Context, store objects.Store, cluster string, known map[string][]Segment) (segments []Segment, faults FaultsError, gone bool, err error) {
+	all, err := segmentObjects(ctx, store, segmentPrefix(cluster))
+	if err != nil {
+		return nil, nil, false, err
+	}
+	// After the list: what a cut gives up can come while that is made.
+	cuts, err := Cuts(ctx, store, cluster)
+	if err != nil {
+		return nil, nil, false, err
+	}
+	segments, faults, gone, err = describeAll(ctx, store, all, known)
+	if err == nil {
+		segments, err = historyOnly(segments, cuts)
+	}
+	return segments, faults, gone, err
 }
 
 func segmentObjects(ctx context.Context, store objects.Store, prefix string) (all []objects.Object, err error) {
@@ -207,6 +256,10 @@ const newest = 64
 // returns false. It reads no more than it must.
 func NewestSegments(ctx context.Context, store objects.Store, cluster string, now time.Time, each func([]Segment) bool) error {
 	prefix := segmentPrefix(cluster)
+	cuts, err := Cuts(ctx, store, cluster)
+	if err != nil {
+		return err
+	}
 	var all []objects.Object
 	// Mostly there are some of this hour or the last. Clocks may differ.
 	for hour := 1; hour >= -2; hour-- {
@@ -219,7 +272,13 @@ func NewestSegments(ctx context.Context, store objects.Store, cluster string, no
 	for seen := 0; ; {
 		for len(all) > seen {
 			part := all[max(0, len(all)-seen-newest) : len(all)-seen]
-			segments, _, err := describeAll(ctx, store, part, nil)
+			segments, _, gone, err := describeAll(ctx, store, part, nil)
+			if gone {
+				err = errors.Join(err, errMoved)
+			}
+			if err == nil {
+				segments, err = historyOnly(segments, cuts)
+			}
 			if err != nil {
 				return fmt.Errorf("read the newest segments of %s: %w", cluster, err)
 			}
@@ -239,19 +298,27 @@ func NewestSegments(ctx context.Context, store objects.Store, cluster string, no
 	}
 }
 
-// RemoveSegments removes segments by their keys, as far as the store lets it.
+// RemoveSegments removes segments by their keys, as far as the store lets it. A bundle
+// goes as a whole: name all of it.
 func RemoveSegments(ctx context.Context, store objects.Store, keys []string) error {
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
+	removed := map[string]bool{}
 	for _, key := range keys {
-		group.Go(func() error { return store.Delete(gctx, key, "") })
+		object := objectOf(key)
+		if removed[object] {
+			continue
+		}
+		removed[object] = true
+		group.Go(func() error { return store.Delete(gctx, object, "") })
 	}
 	return group.Wait()
 }
 
-// describeAll reads the descriptions of segments, but for those that are known.
-func describeAll(ctx context.Context, store objects.Store, all []objects.Object, known map[string]*Segment) (segments []Segment, faults FaultsError, err error) {
-	read := make([]*Segment, len(all))
+// describeAll reads the descriptions of segments, but for those that are known. gone:
+// an object was not there any more.
+func describeAll(ctx context.Context, store objects.Store, all []objects.Object, known map[string][]Segment) (segments []Segment, faults FaultsError, gone bool, err error) {
+	read := make([][]Segment, len(all))
 	wrong := make([]*FaultError, len(all))
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(8)
@@ -268,26 +335,29 @@ func describeAll(ctx context.Context, store objects.Store, all []objects.Object,
 		})
 	}
 	if err := group.Wait(); err != nil {
-		return nil, nil, err
+		return nil, nil, false, err
 	}
 	for i := range all {
-		if read[i] != nil {
-			segments = append(segments, *read[i])
-		} else if wrong[i] != nil {
+		switch {
+		case wrong[i] != nil:
 			faults = append(faults, wrong[i])
+		case read[i] == nil:
+			gone = true
 		}
+		segments = append(segments, read[i]...)
 	}
-	return segments, faults, nil
+	return segments, faults, gone, nil
 }
 
-// describe reads the description at the end of a segment's object.
-func describe(ctx context.Context, store objects.Store, o objects.Object) (*Segment, error) {
+// describe reads the description at the end of a segment's object, or those of a
+// bundle; none if the object is not there any more.
+func describe(ctx context.Context, store objects.Store, o objects.Object) ([]Segment, error) {
 	const suffix = 4 + len(segmentMagic)
 	fault := func(reason string) error { return &FaultError{Key: o.Key, Reason: reason} }
 	for most := min(o.Size, 4<<10); ; most = min(o.Size, maxDescription) {
 		r, _, err := store.Get(ctx, o.Key, objects.GetOptions{Offset: o.Size - most})
 		if errors.Is(err, objects.ErrNotFound) {
-			return nil, nil // it was removed meanwhile
+			return nil, nil
 		}
 		if err != nil {
 			return nil, err
@@ -296,25 +366,44 @@ func describe(ctx context.Context, store objects.Store, o objects.Object) (*Segm
 		if err := errors.Join(err, r.Close()); err != nil {
 			return nil, err
 		}
-		if len(tail) < suffix || string(tail[len(tail)-len(segmentMagic):]) != segmentMagic {
-			return nil, fault("is no segment, or not all of one")
-		}
-		length := int(binary.LittleEndian.Uint32(tail[len(tail)-suffix:]))
-		if length > len(tail)-suffix {
-			if most == o.Size || most == maxDescription {
-				return nil, fault("has a description of " + fmt.Sprint(length) + " bytes")
-			}
+		text, length, err := description(tail)
+		switch {
+		case err != nil:
+			return nil, fault(err.Error())
+		case text == nil && (most == o.Size || most == maxDescription):
+			return nil, fault("has a description of " + fmt.Sprint(length) + " bytes")
+		case text == nil:
 			continue
+		case isBundle(tail):
+			all, err := bundled(o, text, o.Size-int64(length+suffix))
+			if err != nil {
+				return nil, fault(err.Error())
+			}
+			return all, nil
 		}
-		s := &Segment{Key: o.Key}
-		if err := json.Unmarshal(tail[len(tail)-suffix-length:len(tail)-suffix], s); err != nil {
+		s := Segment{Key: o.Key}
+		if err := json.Unmarshal(text, &s); err != nil {
 			return nil, fault("has a description that cannot be read: " + err.Error())
 		}
 		if s.Format != format || s.Size+int64(length+suffix) != o.Size {
 			return nil, fault(fmt.Sprintf("has %d bytes and the format %d, which does not fit its description", o.Size, s.Format))
 		}
-		return s, nil
+		return []Segment{s}, nil
 	}
+}
+
+// description finds the text of a description in the end of an object: nil if that is
+// longer.
+func description(tail []byte) (text []byte, length int, err error) {
+	const suffix = 4 + len(segmentMagic)
+	if len(tail) < suffix || !isBundle(tail) && !bytes.HasSuffix(tail, []byte(segmentMagic)) {
+		return nil, 0, errors.New("is no segment, or not all of one")
+	}
+	length = int(binary.LittleEndian.Uint32(tail[len(tail)-suffix:]))
+	if length > len(tail)-suffix {
+		return nil, length, nil
+	}
+	return tail[len(tail)-suffix-length : len(tail)-suffix], length, nil
 }
 
 // Save writes a segment's binlog file to w. Only if there is no error is what was
@@ -332,8 +421,16 @@ func (s *Segment) Verify(ctx context.Context, store objects.Store) error {
 // read gives the content to use, which need not read all of it, and compares it. What
 // is wrong with the content comes before what use says, but for a key that is lacking.
 func (s *Segment) read(ctx context.Context, store objects.Store, use func(io.Reader) error) (err error) {
-	r, _, err := store.Get(ctx, s.Key, objects.GetOptions{Length: s.Size})
+	r, _, err := store.Get(ctx, s.Object(), objects.GetOptions{Offset: s.offset, Length: s.Size})
 	if errors.Is(err, objects.ErrNotFound) {
+		// It may have gone into a bundle since it was listed.
+		moved, err := s.moved(ctx, store)
+		if err != nil {
+			return err
+		}
+		if moved != nil {
+			return moved.read(ctx, store, use)
+		}
 		return &FaultError{Key: s.Key, Reason: "is missing", Missing: true}
 	}
 	if err != nil {

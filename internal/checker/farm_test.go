@@ -19,6 +19,7 @@ import (
 
 	"farmhand/internal/checker"
 	"farmhand/internal/farm"
+	"farmhand/internal/farmtest"
 )
 
 var (
@@ -120,6 +121,7 @@ func line(r *checker.Report, rounds int) string {
 // TestStaleReadsAreSeen proves that the checker can see: on replicas that apply
 // late every kind of stale read must turn up at the level eventual.
 func TestStaleReadsAreSeen(t *testing.T) {
+	farmtest.Long(t)
 	w := newWorld(t, farm.MariaDB, 2, false)
 	w.farm.SetDelay(t, time.Second)
 	r := w.round(t, checker.Eventual, 3*time.Second, 0)
@@ -156,6 +158,9 @@ func TestLevelsHoldUnderFaults(t *testing.T) {
 func TestChangeOfPrimary(t *testing.T) {
 	for name, flavor := range flavors {
 		t.Run(name, func(t *testing.T) {
+			if flavor == farm.MySQL {
+				farmtest.Long(t)
+			}
 			w := newWorld(t, flavor, 2, true)
 			before := w.farm.Primary()
 			r := w.round(t, checker.Eventual, 4*time.Second, 1, changePrimary)

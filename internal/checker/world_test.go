@@ -66,11 +66,11 @@ func newWorld(t *testing.T, flavor farm.Flavor, replicas int, semiSync bool) *wo
 	}
 	w.prepare(t)
 	program := filepath.Join(farmtest.ShortDir(t), "proxy")
-	build := []string{"build", "-o", program}
-	if *chaosRace {
-		build = append(build, "-race")
-	}
-	if out, err := exec.Command("go", append(build, "farmhand/proxy")...).CombinedOutput(); err != nil {
+	if !*chaosRace {
+		if err := farmtest.Build(filepath.Dir(program), "proxy"); err != nil {
+			t.Fatal(err)
+		}
+	} else if out, err := exec.Command("go", "build", "-o", program, "-race", "farmhand/proxy").CombinedOutput(); err != nil {
 		t.Fatalf("build the proxy: %v\n%s", err, out)
 	}
 	for range proxies {

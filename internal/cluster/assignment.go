@@ -51,6 +51,14 @@ type Assignment struct {
 	// Durable says that whatever a client was told is committed is on another server
 	// than the leader: commits do wait, and what came before that has arrived.
 	Durable bool `json:"durable"`
+	// Restored is the ID of the last restore over the cluster, which was begun at
+	// RestoredAt, NotRestored why that could
+	// not be done, Confirmed that of the last one of which a person has said that the data
+	// from before is not needed any more.
+	Restored    string    `json:"restored,omitempty"`
+	RestoredAt  time.Time `json:"restored_at,omitzero"`
+	NotRestored string    `json:"not_restored,omitempty"`
+	Confirmed   string    `json:"confirmed,omitempty"`
 	// Why is what brought about the last change, for people.
 	Why string `json:"why"`
 	// Servers are sorted by name.
@@ -92,6 +100,31 @@ type Server struct {
 	// Acknowledges says that it is to acknowledge what it receives, so that a commit
 	// may have been told to a client because this server has it.
 	Acknowledges bool `json:"acknowledges,omitempty"`
+	// Restore is where the data of one that is to lead, or is to be cloned, comes from
+	// instead; nil for none.
+	Restore *Restore `json:"restore,omitempty"`
+}
+
+// Restore has a server's data made of a backup and the archive. It is done once.
+type Restore struct {
+	ID string `json:"id"` // each wish has another; they sort by time
+	// Store is where backups are, as objects.ParseURL reads it, Cluster the name of the
+	// cluster that they are of.
+	Store   string `json:"store"`
+	Cluster string `json:"cluster"`
+	// To is the moment, as restore.ParseTarget reads it; empty: the newest. Backup is the
+	// full backup to begin with; empty: the best.
+	To     string `json:"to,omitempty"`
+	Backup string `json:"backup,omitempty"`
+	// IdentityFile is the path, on the server's node, of the age secret keys that encrypted
+	// backups are read with.
+	IdentityFile string `json:"identity_file,omitempty"`
+	// Over says that the store is the cluster's own, which is taken back: what was
+	// written after that moment is given up, and the data that the server had is kept aside.
+	Over bool `json:"over,omitempty"`
+	// Led says that the server led before, and is to lead with the data that it has if the
+	// restore cannot be done.
+	Led bool `json:"led,omitempty"`
 }
 
 // Task is what a server is to do.
@@ -202,6 +235,9 @@ func (a *Assignment) Check() error {
 		}
 		if s.Task == Lead {
 			leaders++
+		}
+		if r := s.Restore; r != nil && (s.Task != Lead && s.Task != Clone || r.ID == "" || r.Store == "" || r.Cluster == "") {
+			add("server %s: task %q with a restore %q of %q from %q", s.Name, s.Task, r.ID, r.Cluster, r.Store)
 		}
 		if s.State != "" && (!slices.Contains(farm.States(), s.State) || s.Weight < 1 || s.Weight > farm.MaxWeight) {
 			add("server %s: state %q with weight %d", s.Name, s.State, s.Weight)

@@ -54,6 +54,8 @@ type FullTask struct {
 	Node  string    `json:"node"`
 	Since time.Time `json:"since"`
 	Why   string    `json:"why"`
+	// Logical has it be statements instead of the server's files.
+	Logical bool `json:"logical,omitempty"`
 }
 
 // DrillTask is a restore drill that is wanted. Each attempt has another ID.

@@ -31,12 +31,25 @@ const (
 	LoadPageReads        = "page_reads_per_second" // InnoDB pages that were not in memory
 
 	// Of a proxy. All but two are rates, so that those of several add up.
-	LoadStatements     = "proxy_statements_per_second"    // commands that servers answered
-	LoadWaits          = "proxy_waits_per_second"         // statements that waited for a connection because of a limit
-	LoadWaitTime       = "proxy_wait_seconds_per_second"  // how long, together
-	LoadReplicaReads   = "proxy_replica_reads_per_second" // commands that replicas answered
-	LoadForcedReads    = "proxy_forced_reads_per_second"  // reads on the primary because no replica could serve them
-	LoadWaitingClients = "proxy_waiting"                  // sessions that wait for a connection now; no rate
-	// Beside LoadClients, the sessions that there are.
+	LoadStatements     = "proxy_statements_per_second"      // commands that servers answered
+	LoadCommandTime    = "proxy_command_seconds_per_second" // how long those took, together: from routing to the end of the answer
+	LoadWaits          = "proxy_waits_per_second"           // statements that waited for a connection because of a limit
+	LoadWaitTime       = "proxy_wait_seconds_per_second"    // how long, together
+	LoadReplicaReads   = "proxy_replica_reads_per_second"   // commands that replicas answered
+	LoadForcedReads    = "proxy_forced_reads_per_second"    // reads on the primary because no replica could serve them
+	LoadWaitingClients = "proxy_waiting"                    // sessions that wait for a connection now; no rate
+	// Of a web server or a load balancer.
+	LoadRequests = "requests_per_second"
+	// Of memcached.
+	LoadCacheReads     = "cache_reads_per_second"
+	LoadCacheMisses    = "cache_misses_per_second"
+	LoadCacheEvictions = "cache_evictions_per_second" // items that were thrown out before their time
+	LoadCacheShare     = "cache_share"                // of its memory in use
+
+	// Of a node with workers.
+	LoadJobs     = "jobs"              // messages that its workers have now
+	LoadQueueAge = "queue_age_seconds" // how long the message had waited that waited longest of those that they got last
+
+	// Of a proxy, beside LoadClients, the sessions that there are.
 	LoadNewClients = "proxy_new_clients_per_second"
 )

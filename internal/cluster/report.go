@@ -68,7 +68,8 @@ type Report struct {
 	// Stalled is, on a primary, for how long its own heartbeat has been waiting to
 	// be committed; zero if it is not.
 	Stalled time.Duration `json:"stalled,omitempty"`
-	// Open is the number of transactions that have begun and not ended.
+	// Open is the number of transactions that have begun and whose client does nothing just
+	// now: they end when it goes on.
 	Open int `json:"open"`
 	// SemiSync says that commits wait for an acknowledgement now.
 	SemiSync bool `json:"semi_sync"`
@@ -76,6 +77,16 @@ type Report struct {
 	Receivers []uint32 `json:"receivers,omitempty"`
 	// Lease says that the node's lease in the registry had not lapsed.
 	Lease bool `json:"lease"`
+
+	// Restored is the ID of the last restore that was done here. RestoreError is why one
+	// that is wanted cannot be done, if trying again is of no use.
+	Restored     string `json:"restored,omitempty"`
+	RestoreError string `json:"restore_error,omitempty"`
+	// Aside is where data from before a restore is kept; empty for none.
+	Aside string `json:"aside,omitempty"`
+	// Copied is how the data that the server has was copied last; nil if it was not, or
+	// nobody remembers.
+	Copied *Copied `json:"copied,omitempty"`
 
 	// Load is what the server has to do, by the name of the measurement; what is not
 	// there is not known.
@@ -92,6 +103,13 @@ type Replication struct {
 	ApplierError  string `json:"applier_error,omitempty"`
 	// Acknowledges says that what is received is acknowledged.
 	Acknowledges bool `json:"acknowledges"`
+}
+
+// Copied is a copy of a server's data that was made.
+type Copied struct {
+	Stored bool          `json:"stored"` // of a backup; else of a server
+	Bytes  int64         `json:"bytes"`  // that came in
+	Took   time.Duration `json:"took"`
 }
 
 // Process is what the server's process does.

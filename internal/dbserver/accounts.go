@@ -1,12 +1,16 @@
 package dbserver
 
-import "farmhand/internal/farm"
+import (
+	"strings"
+
+	"farmhand/internal/farm"
+)
 
 // Account is a user name and its password, at any host.
 type Account struct{ User, Password string }
 
 func (a Account) create(grants ...string) []string {
-	who := quote(a.User) + "@'%'"
+	who := a.who()
 	statements := []string{"CREATE USER " + who + " IDENTIFIED BY " + quote(a.Password)}
 	for _, grant := range grants {
 		statements = append(statements, "GRANT "+grant+" TO "+who)
@@ -43,4 +47,17 @@ func ApplicationAccount(_ farm.Flavor, a Account, schema string, grants ...strin
 		"ALL PRIVILEGES ON `" + schema + `\_%` + "`.*",
 	}, grants...)
 	return append([]string{"CREATE DATABASE IF NOT EXISTS `" + schema + "`"}, a.create(grants...)...)
+}
+
+// Anew are statements of the functions above in a form in which they give an account
+// that is there its password and its grants, too.
+func Anew(statements []string) (anew []string) {
+	for _, s := range statements {
+		if who, isCreate := strings.CutPrefix(s, "CREATE USER "); isCreate {
+			anew = append(anew, "CREATE USER IF NOT EXISTS "+who, "ALTER USER "+who)
+			continue
+		}
+		anew = append(anew, s)
+	}
+	return anew
 }

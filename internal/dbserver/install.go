@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -27,6 +28,8 @@ type Install struct {
 	Version string
 
 	command []string // program and the arguments that must come first
+	loader  []string // what runs programs of an unpacked tree; nil for an installed server
+	root    string   // that tree
 	base    []string // where the program finds its own files
 	initDB  string   // mariadb-install-db; empty for MySQL
 }
@@ -123,9 +126,11 @@ func unpackedMySQL(root, daemon string) (Install, error) {
 	}
 	libs = append(libs, filepath.Join(root, "usr/lib/mysql/private"), filepath.Join(root, "usr/lib"))
 	usr := filepath.Join(root, "usr")
+	loader := []string{loaders[0], "--library-path", strings.Join(libs, ":")}
 	return Install{
 		Flavor:  farm.MySQL,
-		command: []string{loaders[0], "--library-path", strings.Join(libs, ":"), daemon},
+		command: append(slices.Clone(loader), daemon),
+		loader:  loader, root: root,
 		base: []string{
 			"--basedir=" + usr,
 			"--lc-messages-dir=" + filepath.Join(usr, "share/mysql"),
@@ -133,6 +138,32 @@ func unpackedMySQL(root, daemon string) (Install, error) {
 			"--plugin-dir=" + filepath.Join(usr, "lib/mysql/plugin"),
 		},
 	}, nil
+}
+
+// Tool returns the command that runs one of the programs that come with the server, such as
+// mysqlbinlog: the unpacked tree's own, which alone fits its server, else the machine's.
+// ErrNotInstalled if there is none.
+func (i Install) Tool(name string) ([]string, error) {
+	if i.root == "" {
+		path, ok := lookup(name)
+		if !ok {
+			return nil, fmt.Errorf("%w: no %s in PATH or %s", ErrNotInstalled, name, strings.Join(systemDirs, ", "))
+		}
+		return []string{path}, nil
+	}
+	path := filepath.Join(i.root, "usr/bin", name)
+	if _, err := os.Stat(path); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotInstalled, err)
+	}
+	return append(slices.Clone(i.loader), path), nil
+}
+
+// ByHand is a command line with which a person can run a server on a directory's data.
+func ByHand(inst Install, c Config) string {
+	args := append(slices.Clone(inst.command), "--no-defaults")
+	args = append(args, inst.base...)
+	args = append(args, "--datadir="+c.dataDir(), "--socket="+c.Socket, "--bind-address="+c.Address.String(), "--port="+strconv.Itoa(int(c.Port)))
+	return strings.Join(append(args, asRoot(c)...), " ")
 }
 
 // lookup finds the first of names in PATH or the system directories.

@@ -39,8 +39,14 @@ func (c Config) Admin() (mysqladmin.Target, error) {
 
 // Incoming is the configuration of the server directory below c.Dir in which
 // data is made that is to take the place of c's.
-func Incoming(c Config) Config {
-	c.Dir = filepath.Join(c.Dir, "incoming")
+func Incoming(c Config) Config { return below(c, "incoming") }
+
+// Scratch is the configuration of the server directory below c.Dir in which a copy of c's
+// data is made for a backup.
+func Scratch(c Config) Config { return below(c, "copied") }
+
+func below(c Config, name string) Config {
+	c.Dir = filepath.Join(c.Dir, name)
 	c.Socket = filepath.Join(c.Dir, "s")
 	return c
 }
@@ -48,9 +54,13 @@ func Incoming(c Config) Config {
 // PrepareIncoming makes the directory of Incoming, without data, in place of
 // what an earlier attempt has left. The administrator's password in it is c's,
 // if c has one: so it is right before ReplaceData and after it.
-func PrepareIncoming(c Config) (Config, error) {
-	in := Incoming(c)
-	if err := DropIncoming(c); err != nil {
+func PrepareIncoming(c Config) (Config, error) { return prepare(c, Incoming(c)) }
+
+// PrepareScratch is PrepareIncoming for Scratch.
+func PrepareScratch(c Config) (Config, error) { return prepare(c, Scratch(c)) }
+
+func prepare(c, in Config) (Config, error) {
+	if err := drop(in); err != nil {
 		return in, err
 	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
@@ -78,9 +88,14 @@ func PrepareIncoming(c Config) (Config, error) {
 }
 
 // DropIncoming removes what Incoming names, if it is there.
-func DropIncoming(c Config) error {
-	if err := os.RemoveAll(Incoming(c).Dir); err != nil {
-		return fmt.Errorf("remove incoming data: %w", err)
+func DropIncoming(c Config) error { return drop(Incoming(c)) }
+
+// DropScratch removes what Scratch names, if it is there.
+func DropScratch(c Config) error { return drop(Scratch(c)) }
+
+func drop(in Config) error {
+	if err := os.RemoveAll(in.Dir); err != nil {
+		return fmt.Errorf("remove data that was made: %w", err)
 	}
 	return nil
 }
@@ -184,7 +199,14 @@ func (s *Server) awaitAdmin(ctx context.Context) (*mysqladmin.Conn, error) {
 // ReplaceData puts the data in Incoming in the place of c's, in one step: a
 // crash leaves the old data or the new. No server may run on either. The old
 // data is removed.
-func ReplaceData(c Config) error {
+func ReplaceData(c Config) error { return replaceData(c, "") }
+
+// KeepData is ReplaceData, but moves the old data to aside, a directory on the same
+// file system. If there is one already, it is that of an attempt before, and the data
+// that is there now is removed.
+func KeepData(c Config, aside string) error { return replaceData(c, aside) }
+
+func replaceData(c Config, aside string) error {
 	in := Incoming(c)
 	for _, dir := range []string{c.dataDir(), in.dataDir()} {
 		if err := unused(dir); err != nil {
@@ -193,6 +215,11 @@ func ReplaceData(c Config) error {
 	}
 	if err := syncFileSystem(in.dataDir()); err != nil {
 		return fmt.Errorf("write incoming data to disk: %w", err)
+	}
+	if aside != "" {
+		if err := setAside(c.dataDir(), aside); err != nil {
+			return err
+		}
 	}
 	err := unix.Renameat2(unix.AT_FDCWD, in.dataDir(), unix.AT_FDCWD, c.dataDir(), unix.RENAME_EXCHANGE)
 	if errors.Is(err, fs.ErrNotExist) { // there is no old data
@@ -217,6 +244,18 @@ func ReplaceData(c Config) error {
 		return fmt.Errorf("write a server directory to disk: %w", err)
 	}
 	return DropIncoming(c)
+}
+
+// setAside moves a directory, if it is there and has not been moved before. After a
+// crash nothing may be there for a while.
+func setAside(dir, aside string) error {
+	if _, err := os.Lstat(aside); !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if err := os.Rename(dir, aside); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("keep the old data aside: %w", err)
+	}
+	return nil
 }
 
 // unused makes sure that no server has the data open: InnoDB holds a lock on

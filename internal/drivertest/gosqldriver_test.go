@@ -54,9 +54,7 @@ const attributes = "a server connection serves many clients, so it carries the p
 // against the primary and through the proxy: every test must end in the same
 // way.
 func TestGoSQLDriver(t *testing.T) {
-	if testing.Short() {
-		t.Skip("runs a whole test suite several times")
-	}
+	farmtest.Long(t)
 	suite := copySuite(t)
 	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
 		t.Run(flavor.String(), func(t *testing.T) {

@@ -45,8 +45,8 @@ func StartProxy(t testing.TB, f *farmtest.Farm, extra string) *Proxy {
 	t.Helper()
 	dir := farmtest.ShortDir(t)
 	program := filepath.Join(dir, "proxy")
-	if out, err := exec.Command("go", "build", "-o", program, "farmhand/proxy").CombinedOutput(); err != nil {
-		t.Fatalf("building the proxy: %v\n%s", err, out)
+	if err := farmtest.Build(dir, "proxy"); err != nil {
+		t.Fatal(err)
 	}
 	p := &Proxy{TCP: farmtest.FreePort(t).String(), Socket: filepath.Join(dir, "p.sock")}
 	write := func(name, content string) string {

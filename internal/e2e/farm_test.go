@@ -25,29 +25,45 @@ const startLimit = 3 * time.Minute
 // localFarm is what "make run" starts, at places of its own.
 type localFarm struct {
 	t        *testing.T
+	top      string // the test's directory
 	programs string
 	dir      string
 	listen   netip.AddrPort
 }
 
-// startFarm builds the programs, and runs "scaler up" until the test ends. It
-// returns when the farm answers.
+// startFarm runs a farm of the default sort until the test ends. It returns when the
+// farm answers.
 func startFarm(t *testing.T) *localFarm {
+	t.Helper()
+	f := newFarm(t)
+	first := farmtest.AddressBlock(5) // three servers, the web node, the control node
+	f.up("--host", f.listen.Addr().String(), "--port", strconv.Itoa(int(f.listen.Port())),
+		"--socket", filepath.Join(f.top, "p.sock"), "--admin", farmtest.FreePort(t).String(),
+		"--addresses-from", first.String(), "--control-address", first.Next().Next().Next().Next().String())
+	return f
+}
+
+// newFarm builds the programs of a farm that does not run yet.
+func newFarm(t *testing.T) *localFarm {
 	t.Helper()
 	farmtest.Need(t, farm.MariaDB)
 	top := farmtest.ShortDir(t)
 	if err := os.Chmod(top, 0o755); err != nil { // the servers' own account runs what is there
 		t.Fatal(err)
 	}
-	f := &localFarm{t: t, programs: filepath.Join(top, "bin"), dir: filepath.Join(top, "farm"), listen: farmtest.FreePort(t)}
-	if out, err := exec.Command("go", "build", "-o", f.programs+"/", "farmhand/proxy", "farmhand/sidecar", "farmhand/scaler").CombinedOutput(); err != nil {
-		t.Fatalf("build the programs: %v\n%s", err, out)
+	f := &localFarm{t: t, top: top, programs: filepath.Join(top, "bin"), dir: filepath.Join(top, "farm"), listen: farmtest.FreePort(t)}
+	if err := farmtest.Build(f.programs, "proxy", "sidecar", "scaler"); err != nil {
+		t.Fatal(err)
 	}
-	first := farmtest.AddressBlock(5) // three servers, the web node, the control node
-	cmd := exec.Command(filepath.Join(f.programs, "scaler"), "up", "--local", f.dir,
-		"--host", f.listen.Addr().String(), "--port", strconv.Itoa(int(f.listen.Port())),
-		"--socket", filepath.Join(top, "p.sock"), "--admin", farmtest.FreePort(t).String(),
-		"--addresses-from", first.String(), "--control-address", first.Next().Next().Next().Next().String())
+	return f
+}
+
+// up runs "scaler up" until the test ends, and returns when the farm answers.
+func (f *localFarm) up(args ...string) {
+	t := f.t
+	t.Helper()
+	cmd := f.command("up")
+	cmd.Args = append(cmd.Args, args...)
 	read, write, err := os.Pipe()
 	if err != nil {
 		t.Fatal(err)
@@ -92,7 +108,6 @@ func startFarm(t *testing.T) *localFarm {
 	case <-time.After(startLimit):
 		t.Fatalf("the farm is not ready within %v", startLimit)
 	}
-	return f
 }
 
 // showLogs shows what the farm's programs have logged at last.

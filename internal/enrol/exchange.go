@@ -37,6 +37,9 @@ type Reply struct {
 	// Authority has signed it, and RegistryAuthority the registry's servers; PEM.
 	Authority         string `json:"authority"`
 	RegistryAuthority string `json:"registry_authority"`
+	// Secrets are the passwords that the node's role needs, by the account's name in the
+	// farm; of the answer to a token only. They go over TLS to who knew the token.
+	Secrets map[string]string `json:"secrets,omitempty"`
 }
 
 // Refusal is the answer to a request that failed.

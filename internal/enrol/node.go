@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"farmhand/internal/atomicfile"
+	"farmhand/internal/farm"
 	"farmhand/internal/pki"
 )
 
@@ -41,6 +42,9 @@ func RegistryFiles(dir string) pki.Files {
 	f.Authority = filepath.Join(dir, registryFile)
 	return f
 }
+
+// SecretFile is where a node that has joined keeps a password that the farm gave it.
+func SecretFile(dir, who string) string { return filepath.Join(dir, who+".password") }
 
 // ErrNotJoined: the directory is not a node's.
 var ErrNotJoined = errors.New("no node has joined from here")
@@ -114,6 +118,14 @@ func keep(dir string, r Reply, name string, key *ecdsa.PrivateKey, fingerprint s
 	}
 	if r.Name != name {
 		return fmt.Errorf("the answer is for %q", r.Name)
+	}
+	for who, password := range r.Secrets {
+		if err := farm.CheckName(who); err != nil {
+			return fmt.Errorf("the secrets in the answer: %w", err)
+		}
+		if err := atomicfile.WritePrivate(SecretFile(dir, who), []byte(password+"\n")); err != nil {
+			return err
+		}
 	}
 	return update(dir, r, authority, &key.PublicKey)
 }

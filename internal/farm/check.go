@@ -41,6 +41,13 @@ func CheckName(name string) error {
 	return nil
 }
 
+// IsLoopback reports whether a host, a name or an address, is this machine by what it is
+// called: no name is resolved.
+func IsLoopback(host string) bool {
+	ip, err := netip.ParseAddr(host)
+	return host == "localhost" || err == nil && ip.Unmap().IsLoopback()
+}
+
 // CheckAddress says what is wrong with the address of a server, which is
 // host:port or the absolute path of a unix socket.
 func CheckAddress(address string) error {

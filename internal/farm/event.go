@@ -33,7 +33,8 @@ const (
 	DrillFailed          EventKind = "drill-failed"
 	VolumeAttached       EventKind = "volume-attached"
 	VolumeMounted        EventKind = "volume-mounted"
-	Scaling              EventKind = "scaling" // a role is to have more hosts or fewer
+	MountStuck           EventKind = "mount-stuck" // a storage that is mounted did not answer, and something was done about it
+	Scaling              EventKind = "scaling"     // a role is to have more hosts or fewer
 	RebundleComplete     EventKind = "rebundle-complete"
 	RebundleFailed       EventKind = "rebundle-failed"
 	Custom               EventKind = "custom" // whatever its fields say
@@ -43,7 +44,7 @@ const (
 func EventKinds() []EventKind {
 	return []EventKind{
 		HostInit, BeforeHostUp, HostUp, BeforeHostTerminate, HostDown, HostCrash, NewPrimary, PrimaryLost,
-		ReplicationBroken, ReplicationRecovered, BackupComplete, BackupFailed, DrillComplete, DrillFailed, VolumeAttached, VolumeMounted,
+		ReplicationBroken, ReplicationRecovered, BackupComplete, BackupFailed, DrillComplete, DrillFailed, VolumeAttached, VolumeMounted, MountStuck,
 		Scaling, RebundleComplete, RebundleFailed, Custom,
 	}
 }

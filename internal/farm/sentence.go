@@ -17,6 +17,9 @@ var sentences = map[EventKind]string{
 	BackupComplete:       "the backup of %s is complete",
 	BackupFailed:         "the backup of %s has failed",
 	DrillComplete:        "a restore of a backup has been proven on %s",
+	RebundleComplete:     "the image of %s is that of its role",
+	RebundleFailed:       "the image of %s has not become that of its role",
+	MountStuck:           "a storage that is mounted on %s did not answer",
 	DrillFailed:          "the restore drill on %s has failed",
 }
 

@@ -60,17 +60,28 @@ const lossLimit = 5.0
 // TestBackupsOfAFarm takes backups of a farm under load and kills what makes them:
 // in the end the chain from the first one to the last commit has no gap.
 func TestBackupsOfAFarm(t *testing.T) {
+	farmtest.Long(t)
 	t.Run("directory", func(t *testing.T) {
 		dir := farmtest.ShortDir(t)
 		if err := os.Chmod(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}
-		backUp(t, dir, nil)
+		backUp(t, farm.MariaDB, dir, nil)
+	})
+	t.Run("MySQL", func(t *testing.T) {
+		if !*all {
+			t.Skip("runs in make chaos-farm")
+		}
+		dir := farmtest.ShortDir(t)
+		if err := os.Chmod(dir, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		backUp(t, farm.MySQL, dir, nil)
 	})
 	t.Run("S3", func(t *testing.T) {
 		s3 := farmtest.StartS3(t)
 		at := forward(t, hubAddress, s3.Addr())
-		backUp(t, fmt.Sprintf("s3://%s/farms/one?endpoint=http://%s&region=%s", farmtest.S3Bucket, at, farmtest.S3Region), s3)
+		backUp(t, farm.MariaDB, fmt.Sprintf("s3://%s/farms/one?endpoint=http://%s&region=%s", farmtest.S3Bucket, at, farmtest.S3Region), s3)
 	})
 }
 
@@ -149,15 +160,22 @@ func (f *chaosFarm) fulls(n int) *backupStatus {
 	return got
 }
 
+// position is where a server's binlog ends.
+func (f *chaosFarm) position(s server) (position string) {
+	f.t.Helper()
+	query := map[farm.Flavor]string{farm.MariaDB: "SELECT @@gtid_binlog_pos", farm.MySQL: "SELECT REPLACE(@@GLOBAL.gtid_executed, '\n', '')"}[f.flavor]
+	if err := f.database(s).QueryRow(query).Scan(&position); err != nil {
+		f.t.Fatal(err)
+	}
+	return position
+}
+
 // archived waits until everything that the primary has is in the store.
 func (f *chaosFarm) archived() (position string) {
 	f.t.Helper()
 	primary, _ := f.servers()
-	db := f.database(primary)
-	if err := db.QueryRow("SELECT @@gtid_binlog_pos").Scan(&position); err != nil {
-		f.t.Fatal(err)
-	}
-	want, err := gtid.Parse(farm.MariaDB, position)
+	position = f.position(primary)
+	want, err := gtid.Read(position)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -170,7 +188,7 @@ func (f *chaosFarm) archived() (position string) {
 		if r == nil || r.Archive == nil {
 			return fmt.Errorf("%s reports %+v", primary.name, r)
 		}
-		got, err := gtid.Parse(farm.MariaDB, r.Archive.Position)
+		got, err := gtid.Read(r.Archive.Position)
 		if err == nil && !got.Contains(want) {
 			err = fmt.Errorf("it has %s: %+v", got, r.Archive)
 		}
@@ -179,8 +197,8 @@ func (f *chaosFarm) archived() (position string) {
 	return position
 }
 
-func backUp(t *testing.T, store string, s3 *farmtest.S3) {
-	f := start(t, options{count: "3", backups: fmt.Sprintf(backupsSection, store)})
+func backUp(t *testing.T, flavor farm.Flavor, store string, s3 *farmtest.S3) {
+	f := start(t, options{count: "3", flavor: flavor, backups: fmt.Sprintf(backupsSection, store)})
 	l := begin(t, f.proxy, lightBreath)
 	b := f.fulls(1)
 	primary, _ := f.servers()
@@ -279,7 +297,15 @@ func backUp(t *testing.T, store string, s3 *farmtest.S3) {
 		s3.Restart(t)
 		f.archived()
 	}
+	epoch := f.status().Assignment.Epoch
 	f.kill(syscall.SIGKILL, primary.mysqld)
+	f.await("the primary's end is noticed", func() error { // what is reported is a second old
+		s, err := f.look()
+		if err == nil && (s.Assignment == nil || s.Assignment.Epoch == epoch) {
+			err = fmt.Errorf("it is epoch %d still", epoch)
+		}
+		return err
+	})
 	f.settle()
 	f.archived()
 	if _, err := f.run("switchover", "--yes"); err != nil {
@@ -298,7 +324,7 @@ func backUp(t *testing.T, store string, s3 *farmtest.S3) {
 // whole wants the chain to have no gap, from the first full backup to a position.
 func (f *chaosFarm) whole(store, position string) {
 	f.t.Helper()
-	want, err := gtid.Parse(farm.MariaDB, position)
+	want, err := gtid.Read(position)
 	if err != nil {
 		f.t.Fatal(err)
 	}
@@ -329,7 +355,7 @@ func (f *chaosFarm) whole(store, position string) {
 			f.t.Errorf("the list is %s", text)
 		}
 		for _, b := range l.Backups {
-			if got, err := gtid.Parse(farm.MariaDB, b.Reached); err != nil || !got.Contains(want) {
+			if got, err := gtid.Read(b.Reached); err != nil || !got.Contains(want) {
 				f.t.Errorf("backup %s goes to %s, and the primary was at %s: %v", b.ID, b.Reached, position, err)
 			}
 		}

@@ -28,6 +28,7 @@ const limit = 3 * time.Minute
 // chaosFarm is a running farm: a scaler, database servers and a web node, each in
 // a namespace of its own.
 type chaosFarm struct {
+	flavor  farm.Flavor
 	t       testing.TB
 	network *network
 	dir     string
@@ -68,9 +69,8 @@ var programs = sync.OnceValues(func() (string, error) {
 	if err != nil {
 		return "", err
 	}
-	out, err := exec.Command("go", "build", "-o", dir, "farmhand/proxy", "farmhand/sidecar", "farmhand/scaler").CombinedOutput()
-	if err != nil {
-		return "", fmt.Errorf("build the programs: %w: %s", err, out)
+	if err := farmtest.Build(dir, "proxy", "sidecar", "scaler"); err != nil {
+		return "", err
 	}
 	// Its own account may have to run what is there.
 	return dir, os.Chmod(dir, 0o755)
@@ -91,6 +91,7 @@ roles:
     count: %s
     parameters:
       flavor: %s
+      program_root: %q
       durability: %s
       available_after: 10s
 %s
@@ -123,11 +124,15 @@ func start(t testing.TB, o options) *chaosFarm {
 		o.flavor = farm.MariaDB
 	}
 	farmtest.Need(t, o.flavor)
+	root := ""
+	if o.flavor == farm.MySQL {
+		root = farmtest.MySQLRoot()
+	}
 	n := newNetwork(t)
 	if o.durability == "" {
 		o.durability = "available"
 	}
-	f := &chaosFarm{t: t, network: n, dir: farmtest.ShortDir(t)}
+	f := &chaosFarm{t: t, network: n, dir: farmtest.ShortDir(t), flavor: o.flavor}
 	hooksOf := func(events string) string { return "" }
 	if len(o.hooks) > 0 {
 		hooks, err := writeHooks(f.dir, o.hooks)
@@ -142,7 +147,7 @@ func start(t testing.TB, o options) *chaosFarm {
 		f.disks(o.disk)
 	}
 	file := filepath.Join(f.dir, "farm.yaml")
-	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, strings.ToLower(o.flavor.String()), o.durability, o.scaling,
+	text := fmt.Sprintf(farmFile, filepath.Join(f.dir, "farm"), firstServer, n.launcher(f.dir), o.count, strings.ToLower(o.flavor.String()), root, o.durability, o.scaling,
 		hooksOf("host-crash: {mode: sync}"), hooksOf("primary-lost: {mode: sync}, new-primary: {mode: sync}")) + o.backups
 	if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
 		t.Fatal(err)

@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"testing"
+
+	"farmhand/internal/farmtest"
 )
 
 // The farm's nodes are in network namespaces of their own, on one bridge that
@@ -38,6 +40,11 @@ type network struct {
 func enter() (code int, done bool) {
 	if os.Getenv(inside) != "" {
 		return 0, false
+	}
+	if !testing.Short() {
+		if err := farmtest.PrepareS3(); err != nil {
+			fmt.Fprintln(os.Stderr, "farmchaos: no S3 server:", err)
+		}
 	}
 	prefix := fmt.Sprintf("fh%x", os.Getpid())
 	if err := ip("netns", "add", prefix); err != nil {

@@ -72,6 +72,13 @@ func buildS3() (string, error) {
 	return program, os.Rename(program+".new", program)
 }
 
+// PrepareS3 builds the server if it is not there yet: before a test gives up the
+// network that this takes.
+func PrepareS3() error {
+	_, err := s3Program()
+	return err
+}
+
 // StartS3 starts an S3 server, whose objects are plain files (Path) and which
 // keeps versions of those of a bucket that asks for it. It is killed when the test
 // ends. Its credentials are in the environment of the test meanwhile.

@@ -2,6 +2,7 @@ package gtid_test
 
 import (
 	"database/sql"
+	"slices"
 	"strings"
 	"testing"
 
@@ -31,6 +32,46 @@ func TestLikeGoMySQL(t *testing.T) {
 			t.Fatalf("%q contains %q: %v, go-mysql says %v", a, b, got, want)
 		}
 	})
+}
+
+func TestReadKnowsWhoseItIs(t *testing.T) {
+	for text, want := range map[string]farm.Flavor{
+		"": farm.UnknownFlavor, "0-1-5": farm.MariaDB, "12345678-1234-1234": farm.MariaDB, u1 + ":1-5": farm.MySQL, " ,\n" + u1 + ":1": farm.MySQL,
+	} {
+		if p, err := gtid.Read(text); err != nil || p.Flavor() != want {
+			t.Errorf("%q is %v's, %v", text, p.Flavor(), err)
+		}
+	}
+	for _, text := range []string{"x", u1, "0-1", u1 + ":0-1-5"} {
+		if p, err := gtid.Read(text); err == nil && !p.IsZero() {
+			t.Errorf("%q is %v", text, p)
+		}
+	}
+}
+
+func TestWhatAServerWrote(t *testing.T) {
+	p, err := gtid.Parse(farm.MySQL, u1+":1-5:7:tag:2,"+u2+":3")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := p.Writers(); !slices.Equal(got, []string{u1, u2}) && !slices.Equal(got, []string{u2, u1}) {
+		t.Errorf("%v is of %v", p, got)
+	}
+	for uuid, want := range map[string]string{u1: u1 + ":1-5:7:tag:2", strings.ToUpper(u2): u2 + ":3", strings.Repeat("0", 8) + u1[8:]: ""} {
+		if got, err := p.WrittenBy(uuid); err != nil || got.String() != want {
+			t.Errorf("%s wrote %v, %v; want %s", uuid, got, err, want)
+		}
+	}
+	if _, err := p.WrittenBy("x"); err == nil {
+		t.Error("x is a UUID")
+	}
+	one, err := gtid.Single([16]byte{0: 0x3e, 15: 1}, "tag", 9)
+	if err != nil || one.String() != "3e000000-0000-0000-0000-000000000001:tag:9" {
+		t.Errorf("%v, %v", one, err)
+	}
+	if _, err := gtid.Single([16]byte{}, "", 0); err == nil {
+		t.Error("there is a transaction 0")
+	}
 }
 
 // TestLikeMySQL compares reading and the algebra with a real server's.

@@ -7,6 +7,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"farmhand/internal/farm"
 )
 
 // Stream is what one MariaDB server has written in one domain.
@@ -60,4 +62,13 @@ func (s Streams) String() string {
 		parts[i] = fmt.Sprintf("%d-%d-%d", stream.Domain, stream.Server, s[stream])
 	}
 	return strings.Join(parts, ",")
+}
+
+// InDomain is the MariaDB position of a domain whose last transaction a server has
+// written under a number.
+func InDomain(domain, server uint32, number uint64) Position {
+	if number == 0 {
+		return Position{}
+	}
+	return Position{flavor: farm.MariaDB, one: [1]run{{source: source{lo: uint64(domain)}, first: 1, last: number, server: server}}}
 }

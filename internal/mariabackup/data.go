@@ -12,26 +12,27 @@ import (
 	"strconv"
 
 	"farmhand/internal/dbserver"
+	"farmhand/internal/dbtool"
 )
 
 // Extract makes files of a stream, in the data directory of in, which is empty
 // (dbserver.PrepareIncoming). r is read up to the stream's end.
 func Extract(ctx context.Context, in dbserver.Config, r io.Reader) error {
-	return program{server: in, in: r, args: []string{"mbstream", "--extract", "--directory=" + in.DataDir()}}.run(ctx)
+	return dbtool.Program{Server: in, In: r, Args: []string{"mbstream", "--extract", "--directory=" + in.DataDir()}}.Run(ctx)
 }
 
 // Prepare makes the files of a stream consistent. It returns the GTID position up
 // to which they hold transactions.
 func Prepare(ctx context.Context, in dbserver.Config) (position string, err error) {
 	data := in.DataDir()
-	if err := (program{server: in, args: []string{
+	if err := (dbtool.Program{Server: in, Args: []string{
 		"mariadb-backup",
 		"--no-defaults", // must be the first
 		"--prepare",
 		"--target-dir=" + data,
 		"--tmpdir=" + in.TempDir(),
 		"--use-memory=" + strconv.FormatInt(max(in.BufferPool, 64<<20), 10),
-	}}).run(ctx); err != nil {
+	}}).Run(ctx); err != nil {
 		return "", err
 	}
 	notes := map[string]string{}

@@ -1,6 +1,6 @@
-// Package mariabackup runs mariadb-backup: a running MariaDB server's data becomes
-// one stream, and the stream becomes data that a server can run on. Clones and
-// backups use it. https://mariadb.com/kb/en/mariadb-backup/
+// Package mariabackup runs mariadb-backup and mariadb-dump: a running MariaDB server's
+// data becomes one stream, of files or of statements, and the stream becomes data that a
+// server can run on. Clones and backups use it. https://mariadb.com/kb/en/mariadb-backup/
 //
 // Where the stream goes and comes from is for others. It starts and stops no server
 // of the node's, but for one on the data that was made, without a network.

@@ -7,11 +7,9 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"strings"
 
 	"farmhand/internal/dbserver"
-	"farmhand/internal/mysqladmin"
+	"farmhand/internal/dbtool"
 )
 
 // Tool names what makes the streams.
@@ -35,12 +33,12 @@ func Stream(ctx context.Context, c dbserver.Config, purpose string, w io.Writer)
 	if err != nil {
 		return err
 	}
-	options, err := optionFile(c, purpose, admin)
+	options, err := dbtool.OptionFile(c, purpose, "mariadb-backup", admin)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, os.Remove(options)) }()
-	return program{server: c, out: w, args: []string{
+	return dbtool.Program{Server: c, Out: w, Args: []string{
 		"mariadb-backup",
 		"--defaults-file=" + options, // must be the first
 		"--backup",
@@ -49,40 +47,5 @@ func Stream(ctx context.Context, c dbserver.Config, purpose string, w io.Writer)
 		"--datadir=" + c.DataDir(),
 		"--tmpdir=" + c.TempDir(),
 		"--target-dir=" + c.TempDir(), // nothing is written there
-	}}.run(ctx)
-}
-
-// optionFile writes who the server's administrator is where mariadb-backup finds
-// it: the arguments of a program can be read by everybody. What a killed process
-// left there is removed.
-func optionFile(c dbserver.Config, purpose string, admin mysqladmin.Target) (path string, err error) {
-	pattern := purpose + "-*.cnf"
-	left, err := filepath.Glob(filepath.Join(c.TempDir(), pattern))
-	if err != nil {
-		return "", err
-	}
-	for _, path := range left { // one at a time: none is in use
-		if err := os.Remove(path); err != nil {
-			return "", fmt.Errorf("remove an option file that was left: %w", err)
-		}
-	}
-	f, err := os.CreateTemp(c.TempDir(), pattern) // mode 0600
-	if err != nil {
-		return "", fmt.Errorf("write an option file: %w", err)
-	}
-	_, err = fmt.Fprintf(f, "[mariadb-backup]\nuser=%s\npassword=%s\nsocket=%s\n",
-		optionValue(admin.User), optionValue(admin.Password), optionValue(admin.Address))
-	err = errors.Join(err, f.Close())
-	if err == nil {
-		err = c.Give(f.Name())
-	}
-	if err != nil {
-		return "", fmt.Errorf("write an option file: %w", errors.Join(err, os.Remove(f.Name())))
-	}
-	return f.Name(), nil
-}
-
-// optionValue quotes a value for an option file.
-func optionValue(text string) string {
-	return `"` + strings.NewReplacer(`\`, `\\`, `"`, `\"`).Replace(text) + `"`
+	}}.Run(ctx)
 }

@@ -49,6 +49,14 @@ func rowsOf(rs *mysql.Resultset) ([]Row, error) {
 	return rows, nil
 }
 
+// First returns the value of the first column, whatever it is called; empty for NULL.
+func (r Row) First() string {
+	if len(r.values) == 0 || r.values[0] == nil {
+		return ""
+	}
+	return *r.values[0]
+}
+
 // Get returns the value of the first of the named columns that the result has,
 // and whether there is one that is not NULL. Servers renamed columns: the
 // names are the old and the new one.

@@ -292,6 +292,7 @@ func (z *zeros) Read(p []byte) (int, error) {
 }
 
 func TestMemoryDoesNotGrowWithAnObject(t *testing.T) {
+	farmtest.Long(t)
 	each(t, func(t *testing.T, s objects.Store) {
 		const size = 400 << 20
 		var before, after runtime.MemStats

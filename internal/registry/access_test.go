@@ -117,7 +117,7 @@ func TestNodeWritesItsOwnOnly(t *testing.T) {
 	// The same by the means of this package.
 	for what, err := range map[string]error{
 		"raise":   func() error { _, err := node.RaiseEpoch(ctx, term, "shop", 1); return err }(),
-		"hold":    node.HoldMembership(ctx, Member{Name: db}, MinLease, func(Holding) {}),
+		"hold":    node.HoldMembership(ctx, Member{Name: db}, MinLease, nil, func(Holding) {}),
 		"lead":    node.Lead(ctx, "x", MinLease, func(context.Context, Term) error { return nil }),
 		"expel":   node.Expel(ctx, db, 0),
 		"token":   func() error { _, _, _, err := node.AddToken(ctx, "web", "x", MaxToken); return err }(),
@@ -199,7 +199,7 @@ func TestExpelledNode(t *testing.T) {
 	node := c.as(t, farm, name)
 	ended := make(chan error, 1)
 	running(t, func(ctx context.Context) error {
-		err := node.HoldMembership(ctx, Member{Name: name, Role: "web"}, MinLease, func(Holding) {})
+		err := node.HoldMembership(ctx, Member{Name: name, Role: "web"}, MinLease, nil, func(Holding) {})
 		ended <- err
 		return err
 	})

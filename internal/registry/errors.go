@@ -3,6 +3,7 @@ package registry
 import (
 	"context"
 	"errors"
+	"strings"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -32,6 +33,8 @@ func isUnavailable(err error) bool {
 		return e.Code() == codes.Unavailable || e.Code() == codes.DeadlineExceeded
 	}
 	s, ok := status.FromError(err)
-	// The last is what a member says that has just been removed.
-	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded || s.Message() == "raft: stopped")
+	// The last two are what a member says that has just been removed, and what gRPC makes of
+	// the answer of one that ends: HTTP without a gRPC header.
+	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded || s.Message() == "raft: stopped" ||
+		s.Code() == codes.Unknown && strings.HasPrefix(s.Message(), "unexpected HTTP status code received from server"))
 }

@@ -37,17 +37,19 @@ const (
 // the lease has lapsed, it joins anew as soon as it can. While another process
 // holds the name, it waits until that one's lease has ended.
 //
+// What changes tells, the member's attributes are from then on; nil for no such changes.
+//
 // It returns nil after leaving, or an error that no attempt will mend: wrong
 // arguments, or ErrDenied. Leaving that fails is an error too; the lease then
 // ends by itself.
-func (c *Client) HoldMembership(ctx context.Context, m Member, lease time.Duration, tell func(Holding)) error {
+func (c *Client) HoldMembership(ctx context.Context, m Member, lease time.Duration, changes <-chan map[string]string, tell func(Holding)) error {
 	if err := farm.CheckName(m.Name); err != nil {
 		return fmt.Errorf("hold a membership: %w", err)
 	}
 	if lease < MinLease || lease > MaxLease || lease%time.Second != 0 {
 		return fmt.Errorf("hold the membership of %s: a lease of %v is not possible; expected whole seconds from %v to %v", m.Name, lease, MinLease, MaxLease)
 	}
-	h := &holder{c: c, member: m, lease: lease, tell: tell}
+	h := &holder{c: c, member: m, lease: lease, changes: changes, tell: tell}
 	for wait := retryFirst; ; wait = min(2*wait, lease/3) {
 		err := h.hold(ctx, func() { wait = retryFirst })
 		switch {
@@ -67,8 +69,11 @@ type holder struct {
 	c      *Client
 	member Member
 	lease  time.Duration
-	tell   func(Holding)
-	id     clientv3.LeaseID // 0 for none
+	// changes tells other attributes; changed says that the registry has not got them yet.
+	changes <-chan map[string]string
+	changed bool
+	tell    func(Holding)
+	id      clientv3.LeaseID // 0 for none
 }
 
 // hold is one membership, from a new lease until that has lapsed or ctx has
@@ -89,8 +94,12 @@ func (h *holder) hold(ctx context.Context, joined func()) error {
 	every := h.lease / 3
 	wait := every
 	for {
-		if err := pause(ctx, wait); err != nil {
-			return err
+		select {
+		case <-time.After(wait):
+		case attributes := <-h.changes:
+			h.member.Attributes, h.changed = attributes, true
+		case <-ctx.Done():
+			return context.Cause(ctx)
 		}
 		// An attempt may take as long as there is between two; and none is worth
 		// anything once the lease is over.
@@ -104,7 +113,9 @@ func (h *holder) hold(ctx context.Context, joined func()) error {
 		switch {
 		case err == nil:
 			until = sent.Add(time.Duration(renewed.TTL) * time.Second)
-			wait = every
+			if wait = every; !h.change(ctx) {
+				wait = retryFirst
+			}
 			h.tell(Holding{Until: until})
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
@@ -120,6 +131,28 @@ func (h *holder) hold(ctx context.Context, joined func()) error {
 			h.tell(Holding{Until: until, Err: err})
 		}
 	}
+}
+
+// change has the registry take the member's attributes if it has others. False: that is
+// to be tried again.
+func (h *holder) change(ctx context.Context) bool {
+	if !h.changed {
+		return true
+	}
+	value, err := h.member.encode()
+	if err != nil {
+		return false
+	}
+	call, cancel := limited(ctx)
+	defer cancel()
+	// Not without the key: with it the membership has gone.
+	key := h.c.keys.session(h.member.Name)
+	_, err = h.c.etcd.Txn(call).
+		If(clientv3.Compare(clientv3.LeaseValue(key), "=", int64(h.id))).
+		Then(clientv3.OpPut(key, value, clientv3.WithLease(h.id))).
+		Commit()
+	h.changed = err != nil
+	return err == nil
 }
 
 func earlier(a, b time.Time) time.Time {
@@ -144,6 +177,10 @@ func (h *holder) grant(ctx context.Context) (until time.Time, err error) {
 // put writes the member's key unless somebody else's is there; then it keeps the
 // lease and waits for that one to go.
 func (h *holder) put(ctx context.Context, until time.Time) (time.Time, error) {
+	select { // as of a time without a membership
+	case h.member.Attributes = <-h.changes:
+	default:
+	}
 	h.member.Since = time.Now().UTC().Truncate(time.Millisecond)
 	value, err := h.member.encode()
 	if err != nil {
@@ -160,6 +197,7 @@ func (h *holder) put(ctx context.Context, until time.Time) (time.Time, error) {
 		return until, h.c.failed(err, "join as %s", h.member.Name)
 	}
 	if r.Succeeded {
+		h.changed = false
 		return until, nil
 	}
 	h.tell(Holding{Waiting: true, Err: fmt.Errorf("registry: join as %s: another process holds this name; waiting until it has left or its lease has lapsed", h.member.Name)})

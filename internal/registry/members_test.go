@@ -73,7 +73,31 @@ func (h *holding) last() time.Time {
 func hold(t *testing.T, c *Client, m Member) (*holding, func() error) {
 	t.Helper()
 	h := &holding{told: make(chan Holding, 10000)}
-	return h, running(t, func(ctx context.Context) error { return c.HoldMembership(ctx, m, MinLease, h.tell) })
+	return h, running(t, func(ctx context.Context) error { return c.HoldMembership(ctx, m, MinLease, nil, h.tell) })
+}
+
+// TestAttributesChange while the membership goes on, and are those of the next one.
+func TestAttributesChange(t *testing.T) {
+	c := one(t)
+	admin := c.admin(t, newFarm())
+	views := watched(t, admin)
+	changes := make(chan map[string]string)
+	h := &holding{told: make(chan Holding, 10000)}
+	stop := running(t, func(ctx context.Context) error {
+		return admin.HoldMembership(ctx, Member{Name: "a", Attributes: map[string]string{"slot": "1"}}, MinLease, changes, h.tell)
+	})
+	since := until(t, views, "view with a", are("a")).Members[0].Since
+	for _, health := range []string{"unwell", ""} {
+		changes <- map[string]string{"slot": "1", "health": health}
+		v := until(t, views, "view with the attribute", func(v MembersView) bool {
+			return are("a")(v) && v.Members[0].Attributes["health"] == health && v.Members[0].Attributes["slot"] == "1"
+		})
+		if !v.Members[0].Since.Equal(since) || !slices.Equal(v.Changed, []string{"a"}) {
+			t.Errorf("%+v", v)
+		}
+	}
+	must(t, stop())
+	until(t, views, "view without a", are())
 }
 
 func TestMembersComeAndGo(t *testing.T) {
@@ -174,7 +198,7 @@ func TestHoldRefusesNonsense(t *testing.T) {
 		name  string
 		lease time.Duration
 	}{{"a/b", 10 * time.Second}, {"", 10 * time.Second}, {"a", time.Millisecond}, {"a", time.Hour}, {"a", 2500 * time.Millisecond}} {
-		if err := admin.HoldMembership(soonContext(t), Member{Name: c.name}, c.lease, func(Holding) {}); err == nil {
+		if err := admin.HoldMembership(soonContext(t), Member{Name: c.name}, c.lease, nil, func(Holding) {}); err == nil {
 			t.Errorf("%q for %v was accepted", c.name, c.lease)
 		}
 	}

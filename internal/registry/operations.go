@@ -1,6 +1,7 @@
 package registry
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -74,6 +75,7 @@ const (
 	KeptOperations = 200
 
 	maxSteps = 100 // the first ones are forgotten
+	maxWho   = 256 // bytes of who did something, for the journal
 )
 
 func (k keys) operation(id string) (string, error) {
@@ -84,8 +86,36 @@ func (k keys) operation(id string) (string, error) {
 	return fmt.Sprintf("%s%019d", k.operations(), n), nil
 }
 
+// The kinds of entry that say who asked for an operation, and who took one back. They
+// are written together with it: nothing is asked for without.
+const (
+	AskedEntry     = "operation-asked"
+	CancelledEntry = "operation-cancelled"
+)
+
+// told has the journal say that by did something with an operation.
+func (c *Client) told(kind, by, text string, o Operation) (clientv3.Op, error) {
+	fields := map[string]string{}
+	for key, value := range o.Args {
+		if len(fields) < maxFields-1 {
+			fields[key] = value
+		}
+	}
+	fields["operation"] = o.ID
+	e, err := Entry{Kind: kind, Who: cut(cmp.Or(by, "?"), maxWho), Text: text, Fields: fields}.checked()
+	if err != nil {
+		return clientv3.Op{}, fmt.Errorf("operation %s: %w", o.ID, err)
+	}
+	value, err := json.Marshal(e)
+	if err != nil {
+		return clientv3.Op{}, fmt.Errorf("operation %s: %w", o.ID, err)
+	}
+	return clientv3.OpPut(c.keys.controlJournal()+entryName(), string(value)), nil
+}
+
 // Ask puts an operation before the scaler that leads, or will lead next, and
-// returns it with its ID. Only Kind, Args and By are the caller's.
+// returns it with its ID. Only Kind, Args and By are the caller's. The journal says
+// who asked.
 func (c *Client) Ask(ctx context.Context, o Operation) (Operation, error) {
 	if err := farm.CheckName(o.Kind); err != nil {
 		return Operation{}, fmt.Errorf("ask for an operation: kind: %w", err)
@@ -143,7 +173,11 @@ func (c *Client) next(o Operation, all []Operation) (Operation, []clientv3.Op, e
 	if err != nil {
 		return Operation{}, nil, err
 	}
-	ops := []clientv3.Op{put}
+	entry, err := c.told(AskedEntry, o.By, fmt.Sprintf("%s is asked for", o.Kind), o)
+	if err != nil {
+		return Operation{}, nil, err
+	}
+	ops := []clientv3.Op{put, entry}
 	for _, old := range ended[:min(max(0, len(ended)-KeptOperations), maxTrim)] {
 		key, err := c.keys.operation(old.ID)
 		if err != nil {
@@ -243,21 +277,30 @@ func (c *Client) UpdateOperation(ctx context.Context, term Term, o Operation) er
 	})
 }
 
-// CancelOperation ends an operation that was not begun; otherwise it returns
-// [ErrOperationBegun] or [ErrOperationEnded].
-func (c *Client) CancelOperation(ctx context.Context, id string) error {
-	return c.change(ctx, id, nil, func(was Operation) (Operation, error) {
+// CancelOperation ends an operation that was not begun, and has the journal say that by
+// did; otherwise it returns [ErrOperationBegun] or [ErrOperationEnded].
+func (c *Client) CancelOperation(ctx context.Context, id, by string) error {
+	return c.changeWith(ctx, id, nil, func(was Operation) (Operation, []clientv3.Op, error) {
 		if was.State != OperationAsked {
-			return was, fmt.Errorf("cancel operation %s: %w", id, ErrOperationBegun)
+			return was, nil, fmt.Errorf("cancel operation %s: %w", id, ErrOperationBegun)
 		}
 		was.State, was.Ended = OperationCancelled, time.Now().UTC().Truncate(time.Millisecond)
-		return was, nil
+		entry, err := c.told(CancelledEntry, by, fmt.Sprintf("%s, asked for by %s, is taken back", was.Kind, was.By), was)
+		return was, []clientv3.Op{entry}, err
 	})
 }
 
-// change makes of an operation that has not ended what f makes of it; again if
-// somebody changes it at the same time.
+// change is changeWith for what has nothing beside it.
 func (c *Client) change(ctx context.Context, id string, term *Term, f func(Operation) (Operation, error)) error {
+	return c.changeWith(ctx, id, term, func(was Operation) (Operation, []clientv3.Op, error) {
+		now, err := f(was)
+		return now, nil, err
+	})
+}
+
+// changeWith makes of an operation that has not ended what f makes of it, and writes
+// what else f returns with it; again if somebody changes it at the same time.
+func (c *Client) changeWith(ctx context.Context, id string, term *Term, f func(Operation) (Operation, []clientv3.Op, error)) error {
 	for {
 		was, revision, err := c.operation(ctx, id)
 		if err != nil {
@@ -266,7 +309,7 @@ func (c *Client) change(ctx context.Context, id string, term *Term, f func(Opera
 		if was.HasEnded() {
 			return fmt.Errorf("operation %s is %s: %w", id, was.State, ErrOperationEnded)
 		}
-		now, err := f(was)
+		now, beside, err := f(was)
 		if err != nil {
 			return err
 		}
@@ -280,7 +323,7 @@ func (c *Client) change(ctx context.Context, id string, term *Term, f func(Opera
 			conditions, look = append(conditions, term.guard()), append(look, clientv3.OpGet(term.key))
 		}
 		call, cancel := limited(ctx)
-		r, err := c.etcd.Txn(call).If(conditions...).Then(put).Else(look...).Commit()
+		r, err := c.etcd.Txn(call).If(conditions...).Then(append(beside, put)...).Else(look...).Commit()
 		cancel()
 		switch {
 		case err != nil:

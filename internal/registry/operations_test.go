@@ -52,7 +52,7 @@ func TestOperation(t *testing.T) {
 	if got := soon(t, steps, "step"); got.State != OperationRunning || len(got.Steps) != 1 || got.Kind != "switchover" || got.By != "operator" {
 		t.Errorf("%+v", got)
 	}
-	if err := admin.CancelOperation(ctx, o.ID); !errors.Is(err, ErrOperationBegun) {
+	if err := admin.CancelOperation(ctx, o.ID, "operator anna"); !errors.Is(err, ErrOperationBegun) {
 		t.Errorf("cancelled while it runs: %v", err)
 	}
 	// The registry restarts.
@@ -80,7 +80,7 @@ func TestOperation(t *testing.T) {
 	}
 	// An end is an end.
 	o.State = OperationRunning
-	for _, err := range []error{admin.UpdateOperation(ctx, term, o), admin.CancelOperation(ctx, o.ID)} {
+	for _, err := range []error{admin.UpdateOperation(ctx, term, o), admin.CancelOperation(ctx, o.ID, "operator anna")} {
 		if !errors.Is(err, ErrOperationEnded) {
 			t.Errorf("after its end: %v", err)
 		}
@@ -95,13 +95,25 @@ func TestOperationIsCancelled(t *testing.T) {
 	ctx := soonContext(t)
 	admin, term := inTerm(t, one(t))
 	o := ask(t, admin, "scale")
-	must(t, admin.CancelOperation(ctx, o.ID))
+	must(t, admin.CancelOperation(ctx, o.ID, "operator anna"))
 	o.State = OperationRunning
 	if err := admin.UpdateOperation(ctx, term, o); !errors.Is(err, ErrOperationEnded) {
 		t.Errorf("the leader begins one that was cancelled: %v", err)
 	}
 	if o, err := admin.Operation(ctx, o.ID); err != nil || o.State != OperationCancelled || o.Ended.IsZero() {
 		t.Errorf("%+v, %v", o, err)
+	}
+	// The journal knows who asked and who took it back.
+	entries, err := admin.Entries(ctx, 0)
+	must(t, err)
+	var said []string
+	for _, e := range entries {
+		if e.Fields["operation"] == o.ID {
+			said = append(said, e.Kind+" by "+e.Who+" to "+e.Fields["to"])
+		}
+	}
+	if got := strings.Join(said, ", "); got != "operation-asked by operator to db2, operation-cancelled by operator anna to db2" {
+		t.Errorf("the journal says %s", got)
 	}
 	for _, id := range []string{"2", "01", "x", "", "-1", "0"} {
 		if _, err := admin.Operation(ctx, id); !errors.Is(err, ErrUnknownOperation) {

@@ -26,6 +26,7 @@ const (
 	Starting     State = "starting"     // its process runs but does not answer yet
 	Running      State = "running"      // it answers and has its role
 	Failed       State = "failed"       // it ended or could not be started; it will be tried again
+	Unhealthy    State = "unhealthy"    // it runs, and its health checks have failed
 	Stopping     State = "stopping"     // it was told to shut down
 	Stopped      State = "stopped"      // it is gone, cleanly
 )

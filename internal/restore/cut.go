@@ -10,35 +10,41 @@ import (
 	"time"
 
 	format "farmhand/internal/backup"
-)
-
-// A binlog file begins with four bytes and an event that describes its format. Every
-// event begins with its time (4 bytes), type (1), the server's id (4), its length (4),
-// where it ends in the server's file (4), and flags (2). A transaction is an event
-// with its GTID and all up to the next one.
-// https://mariadb.com/kb/en/gtid_event/
-const (
-	binlogMagic       = "\xfebin"
-	eventHead         = 19
-	formatDescription = 15
-	gtidEvent         = 162
-	gtidBody          = 8 + 4 // sequence number, domain
+	"farmhand/internal/binlog"
+	"farmhand/internal/gtid"
 )
 
 // cutter takes of segments' binlog files what leads from a position to a target. It is
 // asked about them in the order of the chain.
 type cutter struct {
-	base  marks // what the data had at first
-	at    marks // base and all that was taken
-	to    marks // nil: no position is asked for
-	until time.Time
-	// server is an id that no transaction may have: that of who replays them, which
-	// would pass over them.
-	server uint32
+	format *binlog.Format
+	has    history
+	aimed  bool // a position is asked for
+	until  time.Time
 
 	taken int       // transactions
 	last  time.Time // of the last one taken
 	done  bool      // nothing that comes belongs to it
+}
+
+// history is which transactions data has, as a flavor counts them. One is given every
+// transaction in the order of the chain.
+type history interface {
+	// had says whether the data has a transaction already. An error: another one has its
+	// place.
+	had(x *binlog.Transaction) (bool, error)
+	// original says whether the data had it at first.
+	original(x *binlog.Transaction) bool
+	// wanted says whether it belongs to the position that is asked for.
+	wanted(x *binlog.Transaction) (bool, error)
+	add(x *binlog.Transaction) error
+	// reached: the data has all of the position that is asked for.
+	reached() bool
+	// ended says, after the last one, why the data is not precisely there.
+	ended() error
+	position() string
+	// wrote is who wrote what was added; nil where the position says it.
+	wrote() gtid.Streams
 }
 
 // span is bytes of a file, from one up to another.
@@ -48,12 +54,12 @@ type span struct{ from, to int64 }
 // with what is to be replayed; none if there is nothing. The file must be what the
 // segment's description says.
 func (c *cutter) wanted(f *os.File, s *format.Segment) ([]span, error) {
-	r := &events{from: bufio.NewReaderSize(f, 64<<10)}
+	r := &events{from: bufio.NewReaderSize(f, 64<<10), format: c.format}
 	if err := r.begin(); err != nil {
 		return nil, fmt.Errorf("%s: %w", s.Key, err)
 	}
 	spans := []span{{0, r.at}} // the head
-	in := marks{}              // what this file has
+	in := gtid.Position{}      // what this file has
 	inside, take, transactions := false, false, 0
 	for {
 		begin := r.at
@@ -64,18 +70,24 @@ func (c *cutter) wanted(f *os.File, s *format.Segment) ([]span, error) {
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Key, err)
 		}
-		if e.isGTID {
-			if k, ok := in[e.domain]; ok && k.number >= e.number {
-				return nil, fmt.Errorf("%s has %d-%d-%d after %d-%d-%d", s.Key, e.domain, e.server, e.number, e.domain, k.server, k.number)
+		if e.begins {
+			x := &e.transaction
+			if in.Contains(x.Position) {
+				return nil, fmt.Errorf("%s has %s after %s", s.Key, x, in)
 			}
-			in[e.domain] = mark{e.server, e.number}
+			in = in.Merge(x.Position)
 			transactions++
 			inside = true
-			if take, err = c.take(e); err != nil {
+			if take, err = c.take(x); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.Key, err)
 			}
 		}
 		if !inside {
+			if c.format.Between(e.kind) {
+				// It belongs to the head.
+				spans[0].to, r.headEnd = r.at, r.at
+				continue
+			}
 			return nil, fmt.Errorf("%s has an event of type %d outside of a transaction", s.Key, e.kind)
 		}
 		if take {
@@ -86,16 +98,12 @@ func (c *cutter) wanted(f *os.File, s *format.Segment) ([]span, error) {
 			}
 		}
 	}
-	position, err := in.position()
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.Key, err)
-	}
 	promised, err := describedBy(s)
 	if err != nil {
 		return nil, err
 	}
-	if transactions != s.Transactions || !promised.Contains(position) {
-		return nil, &format.FaultError{Key: s.Key, Reason: fmt.Sprintf("has %d transactions up to %s, not the %d up to %s of its description", transactions, position, s.Transactions, promised)}
+	if transactions != s.Transactions || !promised.Contains(in) {
+		return nil, &format.FaultError{Key: s.Key, Reason: fmt.Sprintf("has %d transactions up to %s, not the %d up to %s of its description", transactions, in, s.Transactions, promised)}
 	}
 	if len(spans) == 1 && spans[0].to == r.headEnd {
 		return nil, nil
@@ -104,41 +112,34 @@ func (c *cutter) wanted(f *os.File, s *format.Segment) ([]span, error) {
 }
 
 // take says whether a transaction is to be replayed, and counts it.
-func (c *cutter) take(e event) (bool, error) {
-	at := c.at[e.domain]
-	if e.number <= at.number {
-		// The data had it, or another segment.
-		if e.number == at.number && e.server != at.server {
-			return false, fmt.Errorf("it has %d-%d-%d, and what came before has %d-%d-%d", e.domain, e.server, e.number, e.domain, at.server, at.number)
-		}
-		if !c.until.IsZero() && e.time.After(c.until) && e.number <= c.base[e.domain].number {
-			return false, fmt.Errorf("the backup holds %d-%d-%d of %s already; begin with an older one", e.domain, e.server, e.number, e.time.Format(time.RFC3339))
-		}
+func (c *cutter) take(x *binlog.Transaction) (bool, error) {
+	late := !c.until.IsZero() && x.Time.After(c.until)
+	switch had, err := c.has.had(x); {
+	case err != nil:
+		return false, err
+	case had && late && c.has.original(x):
+		return false, fmt.Errorf("the backup holds %s of %s already; begin with an older one", x, x.Time.Format(time.RFC3339))
+	case had:
 		return false, nil
 	}
 	if c.done {
 		return false, nil
 	}
-	if !c.until.IsZero() && e.time.After(c.until) {
+	if late {
 		c.done = true
 		return false, nil
 	}
-	if c.to != nil {
-		to, asked := c.to[e.domain]
-		if !asked || e.number > to.number {
-			return false, nil
-		}
-		if e.number == to.number && e.server != to.server {
-			return false, fmt.Errorf("it has %d-%d-%d, and %d-%d-%d is asked for: that is of another history", e.domain, e.server, e.number, e.domain, to.server, to.number)
+	if c.aimed {
+		if wanted, err := c.has.wanted(x); err != nil || !wanted {
+			return false, err
 		}
 	}
-	if e.server == c.server {
-		return false, fmt.Errorf("%d-%d-%d is of the server id %d, with which it is to be replayed", e.domain, e.server, e.number, c.server)
+	if err := c.has.add(x); err != nil {
+		return false, err
 	}
-	c.at[e.domain] = mark{e.server, e.number}
 	c.taken++
-	c.last = e.time
-	if c.to != nil && c.at.reached(c.to) {
+	c.last = x.Time
+	if c.aimed && c.has.reached() {
 		c.done = true
 	}
 	return true, nil
@@ -146,37 +147,31 @@ func (c *cutter) take(e event) (bool, error) {
 
 // ended says, after the last segment, whether the target is precisely where it ended.
 func (c *cutter) ended() error {
-	if c.to == nil {
+	if !c.aimed {
 		return nil
 	}
-	for domain, to := range c.to {
-		if at := c.at[domain]; at != to {
-			return fmt.Errorf("there is no transaction %d-%d-%d; the last one before is %d-%d-%d", domain, to.server, to.number, domain, at.server, at.number)
-		}
-	}
-	return nil
+	return c.has.ended()
 }
 
 // events reads a binlog file's events, without what is in them.
 type events struct {
-	from    *bufio.Reader
-	at      int64 // where the next one begins
-	headEnd int64 // where the first transaction begins
+	from        *bufio.Reader
+	format      *binlog.Format
+	description binlog.Description
+	at          int64 // where the next one begins
+	headEnd     int64 // where the first transaction begins
 }
 
 type event struct {
-	kind   byte
-	server uint32
-	time   time.Time
-	isGTID bool
-	domain uint32
-	number uint64
+	kind        byte
+	begins      bool
+	transaction binlog.Transaction // that it begins
 }
 
 // begin reads the file's head.
 func (r *events) begin() error {
-	magic := make([]byte, len(binlogMagic))
-	if _, err := io.ReadFull(r.from, magic); err != nil || string(magic) != binlogMagic {
+	magic := make([]byte, len(binlog.Magic))
+	if _, err := io.ReadFull(r.from, magic); err != nil || string(magic) != binlog.Magic {
 		return errors.New("it is no binlog file")
 	}
 	r.at = int64(len(magic))
@@ -184,7 +179,7 @@ func (r *events) begin() error {
 	if err != nil {
 		return fmt.Errorf("its first event: %w", unexpected(err))
 	}
-	if e.kind != formatDescription {
+	if e.kind != binlog.FormatDescription {
 		return fmt.Errorf("its first event is of type %d and does not describe its format", e.kind)
 	}
 	r.headEnd = r.at
@@ -193,33 +188,40 @@ func (r *events) begin() error {
 
 // next returns io.EOF at the file's end only.
 func (r *events) next() (e event, err error) {
-	var head [eventHead + gtidBody]byte
-	if _, err := io.ReadFull(r.from, head[:eventHead]); err != nil {
+	var head [binlog.HeadSize]byte
+	if _, err := io.ReadFull(r.from, head[:]); err != nil {
 		if errors.Is(err, io.EOF) {
 			return e, io.EOF
 		}
 		return e, fmt.Errorf("an event at %d: %w", r.at, err)
 	}
 	size := int64(binary.LittleEndian.Uint32(head[9:]))
-	e = event{
-		kind: head[4], server: binary.LittleEndian.Uint32(head[5:]),
-		time: time.Unix(int64(binary.LittleEndian.Uint32(head[:])), 0).UTC(),
-	}
-	rest := size - eventHead
-	if e.kind == gtidEvent && rest >= gtidBody {
-		if _, err := io.ReadFull(r.from, head[eventHead:]); err != nil {
-			return e, fmt.Errorf("an event at %d: %w", r.at, unexpected(err))
-		}
-		e.isGTID = true
-		e.number = binary.LittleEndian.Uint64(head[eventHead:])
-		e.domain = binary.LittleEndian.Uint32(head[eventHead+8:])
-		rest -= gtidBody
-	}
-	if rest < 0 || e.kind == gtidEvent && !e.isGTID {
+	if size < binlog.HeadSize {
 		return e, fmt.Errorf("an event at %d has %d bytes", r.at, size)
 	}
-	if n, err := io.CopyN(io.Discard, r.from, rest); err != nil {
-		return e, fmt.Errorf("an event at %d: %d of its last %d bytes are there: %w", r.at, n, rest, unexpected(err))
+	e.kind, e.begins = head[4], r.format.Begins(head[4])
+	if !e.begins && e.kind != binlog.FormatDescription {
+		if n, err := io.CopyN(io.Discard, r.from, size-binlog.HeadSize); err != nil {
+			return e, fmt.Errorf("an event at %d: %d of its last %d bytes are there: %w", r.at, n, size-binlog.HeadSize, unexpected(err))
+		}
+		r.at += size
+		return e, nil
+	}
+	if size > binlog.MaxGTID {
+		return e, fmt.Errorf("an event at %d has %d bytes", r.at, size)
+	}
+	whole := make([]byte, size)
+	copy(whole, head[:])
+	if _, err := io.ReadFull(r.from, whole[binlog.HeadSize:]); err != nil {
+		return e, fmt.Errorf("an event at %d: %w", r.at, unexpected(err))
+	}
+	if e.begins {
+		e.transaction, err = r.format.Transaction(whole, r.description)
+	} else {
+		r.description, err = binlog.Describe(whole)
+	}
+	if err != nil {
+		return e, fmt.Errorf("an event at %d: %w", r.at, err)
 	}
 	r.at += size
 	return e, nil

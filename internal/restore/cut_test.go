@@ -2,6 +2,7 @@ package restore
 
 import (
 	"encoding/binary"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	format "farmhand/internal/backup"
+	"farmhand/internal/binlog"
 	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 )
@@ -25,6 +27,21 @@ func marksAt(t *testing.T, text string) marks {
 		t.Fatal(err)
 	}
 	return m
+}
+
+const (
+	eventHead = binlog.HeadSize
+	gtidEvent = 162
+)
+
+// mariaCut is a cutter, and the history that it goes by.
+func mariaCut(base marks) (*cutter, *domains) {
+	d := &domains{base: base, at: maps.Clone(base)}
+	format, err := binlog.Of(farm.MariaDB)
+	if err != nil {
+		panic(err)
+	}
+	return &cutter{format: format, has: d}, d
 }
 
 // what is a transaction of a file: its GTID, and its time in seconds.
@@ -45,7 +62,7 @@ func appendEvent(to []byte, kind byte, server uint32, at int64, body []byte) []b
 
 // file is a binlog file with some transactions, each of a GTID and a row.
 func file(all ...what) []byte {
-	b := appendEvent([]byte(binlogMagic), formatDescription, 1, 0, make([]byte, 80))
+	b := appendEvent([]byte(binlog.Magic), binlog.FormatDescription, 1, 0, make([]byte, 80))
 	for _, w := range all {
 		body := binary.LittleEndian.AppendUint64(nil, w.number)
 		body = binary.LittleEndian.AppendUint32(body, w.domain)
@@ -106,9 +123,9 @@ func TestOnlyWhatLeadsToTheTargetIsTaken(t *testing.T) {
 		"up to a time before all":           {base: "0-1-4", until: 99, want: nil, at: "0-1-4"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cut := &cutter{base: marksAt(t, c.base), at: marksAt(t, c.base)}
+			cut, d := mariaCut(marksAt(t, c.base))
 			if c.to != "" {
-				cut.to = marksAt(t, c.to)
+				cut.aimed, d.to = true, marksAt(t, c.to)
 			}
 			if c.until != 0 {
 				cut.until = time.Unix(c.until, 0)
@@ -118,8 +135,8 @@ func TestOnlyWhatLeadsToTheTargetIsTaken(t *testing.T) {
 			if c.want != nil {
 				want = file(c.want...)
 			}
-			if err != nil || !slices.Equal(got, want) || cut.at.String() != c.at || cut.taken != len(c.want) {
-				t.Errorf("%d bytes of %d, at %v after %d transactions, %v", len(got), len(want), cut.at, cut.taken, err)
+			if err != nil || !slices.Equal(got, want) || d.position() != c.at || cut.taken != len(c.want) {
+				t.Errorf("%d bytes of %d, at %v after %d transactions, %v", len(got), len(want), d.at, cut.taken, err)
 			}
 			if err := cut.ended(); err != nil {
 				t.Error(err)
@@ -134,10 +151,10 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 	for name, c := range map[string]struct {
 		file    []byte
 		segment *format.Segment
-		change  func(*cutter)
+		change  func(*cutter, *domains)
 	}{
 		"no binlog":                         {file: []byte("something else")},
-		"no format":                         {file: appendEvent([]byte(binlogMagic), 23, 1, 0, nil)},
+		"no format":                         {file: appendEvent([]byte(binlog.Magic), 23, 1, 0, nil)},
 		"half an event":                     {file: whole[:len(whole)-1]},
 		"half a head":                       {file: whole[:len(whole)-23]},
 		"an event shorter than its head":    {file: append(slices.Clone(whole), make([]byte, eventHead)...)},
@@ -145,17 +162,17 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		"a transaction less":                {file: file(good[0]), segment: segmentOf(good...)},
 		"one that comes again":              {file: file(good[0], good[0]), segment: &format.Segment{Position: "0-1-5", Transactions: 2}},
 		"more than is said":                 {file: file(good...), segment: &format.Segment{Position: "0-1-5", Transactions: 2}},
-		"another history":                   {change: func(c *cutter) { c.to = marks{0: {server: 2, number: 6}} }},
-		"another history before":            {change: func(c *cutter) { c.at[0] = mark{server: 2, number: 5} }},
-		"the id of who replays":             {change: func(c *cutter) { c.server = 1 }},
-		"a backup that holds what is later": {change: func(c *cutter) {
-			c.base, c.at, c.until = marks{0: {1, 6}}, marks{0: {1, 6}}, time.Unix(100, 0)
+		"another history":                   {change: func(c *cutter, d *domains) { c.aimed, d.to = true, marks{0: {server: 2, number: 6}} }},
+		"another history before":            {change: func(_ *cutter, d *domains) { d.at[0] = mark{server: 2, number: 5} }},
+		"the id of who replays":             {change: func(_ *cutter, d *domains) { d.server = 1 }},
+		"a backup that holds what is later": {change: func(c *cutter, d *domains) {
+			d.base, d.at, c.until = marks{0: {1, 6}}, marks{0: {1, 6}}, time.Unix(100, 0)
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
-			cut := &cutter{base: marks{0: {1, 4}}, at: marks{0: {1, 4}}}
+			cut, d := mariaCut(marks{0: {1, 4}})
 			if c.change != nil {
-				c.change(cut)
+				c.change(cut, d)
 			}
 			if c.file == nil {
 				c.file = whole
@@ -169,7 +186,8 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 		})
 	}
 	// A number that nobody has.
-	cut := &cutter{base: marks{}, at: marks{}, to: marks{0: {1, 6}}}
+	cut, d := mariaCut(marks{})
+	cut.aimed, d.to = true, marks{0: {1, 6}}
 	if _, err := cutOf(t, cut, file(what{0, 1, 5, 1}, what{0, 1, 7, 1}), segmentOf(what{0, 1, 5, 1}, what{0, 1, 7, 1})); err != nil {
 		t.Fatal(err)
 	}
@@ -181,7 +199,7 @@ func TestWhatDoesNotFitIsRefused(t *testing.T) {
 func FuzzCutter(f *testing.F) {
 	f.Add(file(what{0, 1, 5, 100}, what{1, 2, 6, 101}))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		cut := &cutter{base: marks{}, at: marks{}}
+		cut, _ := mariaCut(marks{})
 		got, err := cutOf(t, cut, b, segmentOf(what{0, 1, 5, 100}, what{1, 2, 6, 101}))
 		if err == nil && len(got) > len(b) {
 			t.Errorf("of %d bytes there are %d", len(b), len(got))
@@ -192,13 +210,14 @@ func FuzzCutter(f *testing.F) {
 func TestParseTarget(t *testing.T) {
 	for text, want := range map[string]string{
 		"": "latest", "latest": "latest", "0-1-5": "0-1-5", "1-1-7,0-1-5": "0-1-5,1-1-7",
+		"3E11FA47-71CA-11E1-9E33-C80AA9429562:1-5:7, 3E11FA47-71CA-11E1-9E33-C80AA9429561:1": "3e11fa47-71ca-11e1-9e33-c80aa9429561:1,3e11fa47-71ca-11e1-9e33-c80aa9429562:1-5:7",
 		"2026-11-28T18:04:05+01:00": "2026-11-28T17:04:05Z", "2026-11-28T17:04:05.25Z": "2026-11-28T17:04:05.25Z",
 	} {
 		if got, err := ParseTarget(text); err != nil || got.String() != want {
 			t.Errorf("%q is %v, %v", text, got, err)
 		}
 	}
-	for _, text := range []string{"yesterday", "2026-11-28T17:04:05", "0-1", "2026-11-28"} {
+	for _, text := range []string{"yesterday", "2026-11-28T17:04:05", "0-1", "2026-11-28", "3e11fa47-71ca-11e1-9e33-c80aa9429562:"} {
 		if got, err := ParseTarget(text); err == nil {
 			t.Errorf("%q is %v", text, got)
 		}

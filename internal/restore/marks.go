@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 )
 
@@ -42,8 +41,6 @@ func (m marks) String() string {
 	}
 	return strings.Join(all, ",")
 }
-
-func (m marks) position() (gtid.Position, error) { return gtid.Parse(farm.MariaDB, m.String()) }
 
 // reached: m is at or past what to says.
 func (m marks) reached(to marks) bool {

@@ -31,9 +31,13 @@ type Plan struct {
 	Manifest *format.Manifest
 	// Segments are replayed on it, in this order, up to Target; there may be none.
 	Segments []format.Segment
+	// Beyond is what the archive has after them, which is not restored. Of the last of
+	// Segments some may not be, either.
+	Beyond []format.Segment
 	// Reach is all that could be restored.
 	Reach Reach
 
+	of    farm.Flavor
 	base  gtid.Position // before the first segment
 	avoid []string      // segments that turned out to be damaged
 	batch int64         // see batchSize
@@ -118,9 +122,10 @@ func Find(ctx context.Context, from Source, to Target, id string) (*Plan, error)
 	return find(ctx, from, to, id, nil)
 }
 
-// Onward says what is to be replayed on data that is at a position already.
-func Onward(ctx context.Context, from Source, position string, to Target) (*Plan, error) {
-	base, err := gtid.Parse(farm.MariaDB, position)
+// Onward says what is to be replayed on data, of a server of a flavor, that is at a position
+// already.
+func Onward(ctx context.Context, from Source, of farm.Flavor, position string, to Target) (*Plan, error) {
+	base, err := gtid.Parse(of, position)
 	if err != nil {
 		return nil, err
 	}
@@ -128,8 +133,8 @@ func Onward(ctx context.Context, from Source, position string, to Target) (*Plan
 	if err != nil {
 		return nil, err
 	}
-	p := &Plan{Source: from, Target: to, base: base}
-	chain, err := format.Follow(farm.MariaDB, base, segments)
+	p := &Plan{Source: from, Target: to, of: of, base: base}
+	chain, err := format.Follow(of, base, segments)
 	if err == nil {
 		p.Reach.Ranges = []Range{rangeOf("of the data that is there", base, time.Time{}, chain)}
 		p.Reach.add(faults)
@@ -149,6 +154,9 @@ func find(ctx context.Context, from Source, to Target, id string, avoid []string
 	}
 	segments, faults, err := format.ListSegments(ctx, from.Store, from.Cluster)
 	if err != nil {
+		return nil, err
+	}
+	if err := format.Judge(entries, segments); err != nil {
 		return nil, err
 	}
 	segments = slices.DeleteFunc(segments, func(s format.Segment) bool { return slices.Contains(avoid, s.Key) })
@@ -172,12 +180,12 @@ func (p *Plan) choose(entries []format.Entry, segments []format.Segment, faults 
 		if !e.Good() {
 			continue
 		}
-		base, err := gtid.Parse(farm.MariaDB, e.Manifest.Position)
-		if err != nil || e.Manifest.Flavor != farm.MariaDB.String() {
+		base, err := e.Manifest.At()
+		if err != nil {
 			p.Reach.Damaged = append(p.Reach.Damaged, fmt.Sprintf("backup %s: it is of a %s server at %q, which cannot be restored here", e.ID, e.Manifest.Flavor, e.Manifest.Position))
 			continue
 		}
-		chain, err := format.Follow(farm.MariaDB, base, segments)
+		chain, err := e.Manifest.Continue(segments)
 		if err != nil {
 			return err
 		}
@@ -207,8 +215,7 @@ func (p *Plan) choose(entries []format.Entry, segments []format.Segment, faults 
 			why = cmp.Or(why, unfit)
 			continue
 		}
-		p.Manifest = m
-		if p.base, err = gtid.Parse(farm.MariaDB, m.Position); err != nil {
+		if err := p.begin(m); err != nil {
 			return err
 		}
 		return p.take(chains[m.ID])
@@ -216,17 +223,33 @@ func (p *Plan) choose(entries []format.Entry, segments []format.Segment, faults 
 	return why
 }
 
+// begin has the plan begin with a backup.
+func (p *Plan) begin(m *format.Manifest) (err error) {
+	if p.of, err = m.Make(); err != nil {
+		return err
+	}
+	p.Manifest = m
+	p.base, err = m.At()
+	return err
+}
+
+// Flavor is that of the servers that can run on the data.
+func (p *Plan) Flavor() farm.Flavor { return p.of }
+
 // unfit says why a restore to the target cannot begin with a backup; nil if it can.
 func (p *Plan) unfit(m *format.Manifest, segments []format.Segment) (unfit, err error) {
-	has, err := gtid.Parse(farm.MariaDB, m.Position)
+	has, err := m.At()
 	if err != nil {
 		return nil, err
 	}
 	switch {
 	case p.Target.Position != "":
-		to, err := gtid.Parse(farm.MariaDB, p.Target.Position)
+		to, err := p.Target.position()
 		if err != nil {
 			return nil, err
+		}
+		if !has.IsZero() && to.Flavor() != has.Flavor() {
+			return fmt.Errorf("backup %s is of a %v server, whose positions are not of that form (%s)", m.ID, has.Flavor(), has), nil
 		}
 		if !to.Contains(has) {
 			return fmt.Errorf("backup %s holds more than that (%s)", m.ID, has), nil
@@ -237,7 +260,7 @@ func (p *Plan) unfit(m *format.Manifest, segments []format.Segment) (unfit, err 
 		}
 		// The servers' clocks may differ: so the archive is asked, too.
 		for _, s := range segments {
-			position, err := gtid.Parse(farm.MariaDB, s.Position)
+			_, position, err := s.At()
 			if err != nil {
 				return nil, err
 			}
@@ -249,12 +272,13 @@ func (p *Plan) unfit(m *format.Manifest, segments []format.Segment) (unfit, err 
 	return nil, nil
 }
 
-// take takes of a chain what leads to the target.
+// take takes of a chain what leads to the target: some from its beginning.
 func (p *Plan) take(chain format.Chain) error {
+	defer func() { p.Beyond = chain.Segments[len(p.Segments):] }()
 	ends := endOf(chain)
 	switch {
 	case p.Target.Position != "":
-		to, err := gtid.Parse(farm.MariaDB, p.Target.Position)
+		to, err := p.Target.position()
 		if err != nil {
 			return err
 		}
@@ -266,7 +290,7 @@ func (p *Plan) take(chain format.Chain) error {
 			if at.Contains(to) {
 				break
 			}
-			position, err := gtid.Parse(farm.MariaDB, s.Position)
+			_, position, err := s.At()
 			if err != nil {
 				return err
 			}

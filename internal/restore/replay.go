@@ -15,8 +15,8 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	format "farmhand/internal/backup"
+	"farmhand/internal/binlog"
 	"farmhand/internal/dbserver"
-	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
 )
@@ -30,6 +30,8 @@ const (
 	// keepFree is how little room on the disk is none: a server waits for some then, and
 	// says nothing.
 	keepFree = 8 << 20
+	// scarce is how little may be why a server fails.
+	scarce = 64 << 20
 )
 
 // batch is binlog files for one run of the server.
@@ -46,25 +48,23 @@ type batch struct {
 // A server without a network does it, as a replica that has them as its relay logs:
 // nothing that comes after the target is in them. What mariadb-binlog makes of a binlog
 // is no way: it fails at a CREATE TABLE … SELECT (error 1950).
-func (p *Plan) replay(ctx context.Context, inst dbserver.Install, c dbserver.Config, t *telling) (_ Reached, err error) {
+func (p *Plan) replay(ctx context.Context, inst dbserver.Install, how flavor, c dbserver.Config, t *telling) (_ Reached, err error) {
 	cut := &cutter{until: p.Target.Time}
-	if cut.base, err = marksOf(p.base); err != nil {
+	if cut.format, err = binlog.Of(p.of); err != nil {
 		return Reached{}, err
 	}
-	if cut.at, err = marksOf(p.base); err != nil {
-		return Reached{}, err
-	}
+	var to gtid.Position
 	if p.Target.Position != "" {
-		to, err := gtid.Parse(farm.MariaDB, p.Target.Position)
-		if err == nil {
-			cut.to, err = marksOf(to)
-		}
-		if err != nil {
+		if to, err = p.Target.position(); err != nil {
 			return Reached{}, err
 		}
-		cut.done = cut.at.reached(cut.to)
+		cut.aimed = true
 	}
-	cut.server = unused(p.Segments)
+	server := unused(p.Segments)
+	if cut.has, err = how.history(p.base, to, server); err != nil {
+		return Reached{}, err
+	}
+	cut.done = cut.aimed && cut.has.reached()
 	stage := filepath.Join(c.Dir, "replay")
 	if err := os.RemoveAll(stage); err != nil {
 		return Reached{}, fmt.Errorf("remove what an earlier replay has left: %w", err)
@@ -74,7 +74,7 @@ func (p *Plan) replay(ctx context.Context, inst dbserver.Install, c dbserver.Con
 		return Reached{}, fmt.Errorf("make a directory for the archive: %w", err)
 	}
 
-	a := &applier{plan: p, inst: inst, config: c, server: cut.server, telling: t, at: p.base.String()}
+	a := &applier{plan: p, how: how, inst: inst, config: c, server: server, telling: t, at: p.base.String()}
 	batches := make(chan batch)
 	group, gctx := errgroup.WithContext(ctx)
 	group.Go(func() error {
@@ -99,7 +99,7 @@ func (p *Plan) replay(ctx context.Context, inst dbserver.Install, c dbserver.Con
 	if err := a.settle(ctx); err != nil {
 		return Reached{}, err
 	}
-	return Reached{Position: a.at, Time: cut.last, Replayed: cut.taken}, nil
+	return Reached{Position: a.at, Time: cut.last, Replayed: cut.taken, wrote: cut.has.wrote()}, nil
 }
 
 // unused is a server id that wrote none of the transactions: a server passes over what
@@ -154,7 +154,7 @@ func (p *Plan) relayLogs(ctx context.Context, stage string, cut *cutter, batches
 		if len(b.files) == 0 {
 			return nil
 		}
-		b.position = cut.at.String()
+		b.position = cut.has.position()
 		select {
 		case batches <- b:
 		case <-ctx.Done():
@@ -245,7 +245,7 @@ func relayLog(from, to string, s *format.Segment, cut *cutter) (bytes int64, err
 
 // describedBy is the position that a segment says it has.
 func describedBy(s *format.Segment) (gtid.Position, error) {
-	p, err := gtid.Parse(farm.MariaDB, s.Position)
+	_, p, err := s.At()
 	if err != nil {
 		return p, &format.FaultError{Key: s.Key, Reason: "has a position that cannot be read: " + err.Error()}
 	}
@@ -255,6 +255,7 @@ func describedBy(s *format.Segment) (gtid.Position, error) {
 // applier applies batches to data.
 type applier struct {
 	plan    *Plan
+	how     flavor
 	inst    dbserver.Install
 	config  dbserver.Config
 	server  uint32
@@ -278,8 +279,7 @@ func (a *applier) tellPosition(ctx context.Context, conn *mysqladmin.Conn) error
 	if a.knew {
 		return nil
 	}
-	// The table behind it is that of the server that was copied, which may have led.
-	if _, err := conn.Exec(ctx, "SET GLOBAL gtid_slave_pos="+mysqladmin.Text(a.at)); err != nil {
+	if err := a.how.tell(ctx, conn, a.at); err != nil {
 		return fmt.Errorf("set the position of the data: %w", err)
 	}
 	a.knew = true
@@ -315,26 +315,15 @@ func (a *applier) apply(ctx context.Context, b batch) error {
 	}
 	c := a.config
 	c.ServerID = a.server
-	threads := min(runtime.NumCPU(), 8)
-	if threads == 1 {
-		threads = 0
-	}
 	// What fails is made anew: nothing has to be safe before the server ends.
-	c.ExtraArgs = append(append([]string{}, c.ExtraArgs...),
-		"--log-slave-updates=OFF", "--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--sync-relay-log=0", "--sync-relay-log-info=0",
-		fmt.Sprintf("--slave-parallel-threads=%d", threads), "--slave-parallel-mode=conservative",
-		"--relay-log-purge=ON", "--event-scheduler=OFF")
+	c.ExtraArgs = append(append(append([]string{}, c.ExtraArgs...),
+		"--sync-binlog=0", "--innodb-flush-log-at-trx-commit=0", "--sync-relay-log=0", "--relay-log-purge=ON", "--event-scheduler=OFF"),
+		a.how.arguments(min(runtime.NumCPU(), 8))...)
 	err := dbserver.Settle(ctx, a.inst, c, func(ctx context.Context, conn *mysqladmin.Conn) error {
 		if err := a.tellPosition(ctx, conn); err != nil {
 			return err
 		}
-		for _, statement := range []string{
-			// There is no such log; an applier in parallel reads the number at the end of its
-			// name and dies where there is none (compare_log_name, 10.11.19).
-			"CHANGE MASTER TO MASTER_HOST='127.0.0.1', MASTER_USER='nobody', MASTER_LOG_FILE='archive.000001', MASTER_LOG_POS=4," +
-				" RELAY_LOG_FILE='" + first + "', RELAY_LOG_POS=4",
-			"START SLAVE SQL_THREAD",
-		} {
+		for _, statement := range a.how.start(first) {
 			if _, err := conn.Exec(ctx, statement); err != nil {
 				return fmt.Errorf("replay: %w", err)
 			}
@@ -342,16 +331,16 @@ func (a *applier) apply(ctx context.Context, b batch) error {
 		if err := a.await(ctx, conn, b); err != nil {
 			return err
 		}
-		for _, statement := range []string{"STOP SLAVE", "RESET SLAVE ALL"} {
+		for _, statement := range a.how.stop() {
 			if _, err := conn.Exec(ctx, statement); err != nil {
 				return fmt.Errorf("end the replay: %w", err)
 			}
 		}
-		at, err := applied(ctx, conn)
+		at, err := a.how.applied(ctx, conn)
 		if err != nil {
 			return err
 		}
-		want, err := gtid.Parse(farm.MariaDB, b.position)
+		want, err := gtid.Read(b.position)
 		if err != nil {
 			return err
 		}
@@ -371,11 +360,11 @@ func (a *applier) apply(ctx context.Context, b batch) error {
 func (a *applier) await(ctx context.Context, conn *mysqladmin.Conn, b batch) error {
 	var before gtid.Position
 	for {
-		rows, err := conn.Query(ctx, "SELECT MASTER_GTID_WAIT("+mysqladmin.Text(b.position)+", 0.5) AS outcome")
+		rows, err := conn.Query(ctx, a.how.wait(b.position))
 		if err != nil {
 			return fmt.Errorf("wait for the replay: %w", err)
 		}
-		at, err := applied(ctx, conn)
+		at, err := a.how.applied(ctx, conn)
 		if err != nil {
 			return err
 		}
@@ -385,12 +374,21 @@ func (a *applier) await(ctx context.Context, conn *mysqladmin.Conn, b batch) err
 		if rows[0].String("outcome") == "0" {
 			return nil
 		}
-		status, err := conn.Query(ctx, "SHOW SLAVE STATUS")
-		if err != nil || len(status) != 1 {
-			return fmt.Errorf("look at the replay: %d rows, %w", len(status), err)
+		channels, err := conn.Replication(ctx)
+		if err != nil {
+			return fmt.Errorf("look at the replay: %w", err)
 		}
-		if s := status[0]; s.String("Slave_SQL_Running") != "Yes" {
-			return fmt.Errorf("the server cannot replay what comes after %s: error %s: %s", at, s.String("Last_SQL_Errno"), s.String("Last_SQL_Error"))
+		if len(channels) != 1 || !mysqladmin.Running(channels[0].Applier) {
+			var why mysqladmin.ThreadError
+			if len(channels) == 1 {
+				why = channels[0].ApplierError
+			}
+			err := fmt.Errorf("the server cannot replay what comes after %s: %v", at, why)
+			// A MySQL server does not always say that it is that.
+			if free, unknown := freeIn(a.config.DataDir()); unknown != nil || free < scarce {
+				err = fmt.Errorf("%w; in %s %d MiB are free", errors.Join(err, unknown), a.config.DataDir(), free>>20)
+			}
+			return err
 		}
 		free, err := freeIn(a.config.DataDir())
 		if err != nil {
@@ -424,12 +422,4 @@ func (a *applier) progress(at gtid.Position, b batch) error {
 	}
 	a.telling.moved(done, a.plan.Stored())
 	return nil
-}
-
-func applied(ctx context.Context, conn *mysqladmin.Conn) (gtid.Position, error) {
-	rows, err := conn.Query(ctx, "SELECT @@gtid_slave_pos AS position")
-	if err != nil {
-		return gtid.Position{}, fmt.Errorf("read the position of the replay: %w", err)
-	}
-	return gtid.Parse(farm.MariaDB, rows[0].String("position"))
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -12,9 +14,8 @@ import (
 
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
-	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
-	"farmhand/internal/mariabackup"
+	"farmhand/internal/mysqladmin"
 )
 
 // Into is where data is restored to.
@@ -51,7 +52,8 @@ const (
 // Restored is whole data that waits beside a server's own.
 type Restored struct {
 	Reached
-	Took time.Duration
+	Bytes int64 // of the store that were read
+	Took  time.Duration
 
 	config dbserver.Config
 }
@@ -59,13 +61,15 @@ type Restored struct {
 // Reached is where data is.
 type Reached struct {
 	// Position is the GTID position up to which it holds transactions. The data itself
-	// knows it, too (gtid_slave_pos).
+	// knows it, too (gtid_slave_pos, gtid_executed).
 	Position string
 	// Time is when the last transaction of it was committed that was replayed; zero if
 	// none was.
 	Time time.Time
 	// Replayed counts the transactions that were replayed.
 	Replayed int
+
+	wrote gtid.Streams // who wrote those
 }
 
 // Restore makes data as planned, beside that of the server. An attempt before is
@@ -74,10 +78,11 @@ type Reached struct {
 func (p *Plan) Restore(ctx context.Context, to Into) (_ *Restored, err error) {
 	began := time.Now()
 	name := p.Manifest.ID
-	if err := p.fits(to.Install); err != nil {
+	if err := p.begin(p.Manifest); err != nil {
 		return nil, fmt.Errorf("restore backup %s: %w", name, err)
 	}
-	if p.base, err = gtid.Parse(farm.MariaDB, p.Manifest.Position); err != nil {
+	how, err := p.fits(to.Install)
+	if err != nil {
 		return nil, fmt.Errorf("restore backup %s: %w", name, err)
 	}
 	in, err := dbserver.PrepareIncoming(to.Config)
@@ -90,28 +95,31 @@ func (p *Plan) Restore(ctx context.Context, to Into) (_ *Restored, err error) {
 		}
 	}()
 	t := newTelling(to.Tell, p.Stored())
-	if err := p.fetch(ctx, in, t); err != nil {
+	data := p.copy
+	if p.Manifest.Kind == format.Logical {
+		data = p.load
+	}
+	if err := data(ctx, to.Install, how, in, t); err != nil {
 		return nil, p.damaged(ctx, err)
 	}
-	t.phase(Recovering, p.Manifest.Stored())
-	position, err := mariabackup.Prepare(ctx, in)
+	reached, err := p.replay(ctx, to.Install, how, in, t)
 	if err != nil {
+		return nil, p.damaged(ctx, err)
+	}
+	if err := how.tellHistory(ctx, p.Manifest, to.Install, in, reached); err != nil {
 		return nil, err
 	}
-	if position != p.Manifest.Position {
-		return nil, fmt.Errorf("its data goes up to %s, and its manifest says %s", position, p.Manifest.Position)
-	}
-	reached, err := p.replay(ctx, to.Install, in, t)
-	if err != nil {
-		return nil, p.damaged(ctx, err)
-	}
-	return &Restored{Reached: reached, Took: time.Since(began), config: to.Config}, nil
+	return &Restored{Reached: reached, Bytes: p.Stored(), Took: time.Since(began), config: to.Config}, nil
 }
 
 // Replay replays a plan of Onward on the data of the server, which does not run.
 // After a failure the data is of no use any more.
 func (p *Plan) Replay(ctx context.Context, to Into) (Reached, error) {
-	reached, err := p.replay(ctx, to.Install, to.Config, newTelling(to.Tell, p.Stored()))
+	how, err := flavorOf(p.of)
+	if err != nil {
+		return Reached{}, err
+	}
+	reached, err := p.replay(ctx, to.Install, how, to.Config, newTelling(to.Tell, p.Stored()))
 	if err != nil {
 		return Reached{}, fmt.Errorf("replay the archive from %s on: %w", p.base, err)
 	}
@@ -122,22 +130,25 @@ func (p *Plan) Replay(ctx context.Context, to Into) (Reached, error) {
 // may run on that.
 func (r *Restored) Swap() error { return dbserver.ReplaceData(r.config) }
 
+// SwapKeeping is Swap, but keeps the server's own data in the directory aside, on the
+// same file system (dbserver.KeepData).
+func (r *Restored) SwapKeeping(aside string) error { return dbserver.KeepData(r.config, aside) }
+
 // Discard removes the data.
 func (r *Restored) Discard() error { return dbserver.DropIncoming(r.config) }
 
-// fits says why a server cannot run on the backup's data: one of another series
-// would have to upgrade it first, or could not read it.
-func (p *Plan) fits(inst dbserver.Install) error {
-	if inst.Flavor != farm.MariaDB {
-		return fmt.Errorf("no way is known to restore a %v server as a whole", inst.Flavor)
+// fits says how a server runs on the backup's data, or why it cannot: one of another
+// series would have to upgrade it first, or could not read it.
+func (p *Plan) fits(inst dbserver.Install) (flavor, error) {
+	m := p.Manifest
+	if inst.Flavor != p.of || m.Kind != format.Logical && series(m.ServerVersion) != series(inst.Version) {
+		return nil, fmt.Errorf("it is of a %s %s server, and here is %v %s", m.Flavor, m.ServerVersion, inst.Flavor, inst.Version)
 	}
-	if err := mariabackup.Ready(); err != nil {
-		return err
+	how, err := flavorOf(p.of)
+	if err != nil {
+		return nil, err
 	}
-	if m := p.Manifest; m.Flavor != inst.Flavor.String() || series(m.ServerVersion) != series(inst.Version) {
-		return fmt.Errorf("it is of a %s %s server, and here is %v %s", m.Flavor, m.ServerVersion, inst.Flavor, inst.Version)
-	}
-	return nil
+	return how, how.ready(inst, m)
 }
 
 // series is a version's first two numbers.
@@ -166,11 +177,54 @@ func freeIn(dir string) (int64, error) {
 	return int64(fs.Bavail) * fs.Bsize, nil
 }
 
-// fetch makes files of the backup's stream.
-func (p *Plan) fetch(ctx context.Context, in dbserver.Config, t *telling) (err error) {
+// copy makes data of the files that a backup has.
+func (p *Plan) copy(ctx context.Context, inst dbserver.Install, how flavor, in dbserver.Config, t *telling) error {
 	if err := room(in.DataDir(), p.Manifest.Bytes); err != nil {
 		return err
 	}
+	if err := p.fetch(ctx, t, func(r io.Reader) error { return how.extract(ctx, in, r) }); err != nil {
+		return err
+	}
+	t.phase(Recovering, p.Manifest.Stored())
+	position, err := how.recover(ctx, inst, in)
+	if err != nil {
+		return err
+	}
+	if at, err := gtid.Parse(p.of, position); err != nil || !at.Equal(p.base) {
+		return fmt.Errorf("its data goes up to %s, and its manifest says %s", position, p.Manifest.Position)
+	}
+	return nil
+}
+
+// load makes data of the statements that a backup has: a server that is new executes
+// them.
+func (p *Plan) load(ctx context.Context, inst dbserver.Install, how flavor, in dbserver.Config, t *telling) error {
+	empty := in
+	empty.Dir = filepath.Join(in.Dir, "empty")
+	empty.Socket = filepath.Join(empty.Dir, "s")
+	if err := dbserver.Initialise(ctx, inst, empty); err != nil {
+		return fmt.Errorf("make a server for it: %w", err)
+	}
+	if err := os.Remove(in.DataDir()); err != nil {
+		return fmt.Errorf("make a server for it: %w", err)
+	}
+	if err := errors.Join(os.Rename(empty.DataDir(), in.DataDir()), os.RemoveAll(empty.Dir)); err != nil {
+		return fmt.Errorf("make a server for it: %w", err)
+	}
+	c := in
+	// What fails is made anew: nothing has to be safe before the server ends.
+	c.ExtraArgs = append(append([]string{}, in.ExtraArgs...), "--innodb-flush-log-at-trx-commit=0", "--max-allowed-packet=1G", "--event-scheduler=OFF")
+	return dbserver.Settle(ctx, inst, c, func(ctx context.Context, conn *mysqladmin.Conn) error {
+		rows, err := conn.Query(ctx, "SELECT @@socket AS socket")
+		if err != nil {
+			return err
+		}
+		return p.fetch(ctx, t, func(r io.Reader) error { return how.load(ctx, inst, in, rows[0].String("socket"), r) })
+	})
+}
+
+// fetch gives the backup's stream to a program.
+func (p *Plan) fetch(ctx context.Context, t *telling, program func(io.Reader) error) (err error) {
 	t.phase(Fetching, 0)
 	stream, err := format.Open(ctx, p.Store, p.Manifest, p.Keys)
 	if err != nil {
@@ -178,14 +232,14 @@ func (p *Plan) fetch(ctx context.Context, in dbserver.Config, t *telling) (err e
 	}
 	defer func() { err = errors.Join(err, stream.Close()) }()
 	source := &fetched{from: stream, telling: t}
-	err = mariabackup.Extract(ctx, in, source)
+	err = program(source)
 	if source.err != nil {
-		return source.err // mbstream only says that something is missing
+		return source.err // the program only says that something is missing
 	}
 	if err != nil {
 		return err
 	}
-	// mbstream has seen the end of its input; this is the end of ours, where the rest
+	// The program has seen the end of its input; this is the end of ours, where the rest
 	// of the checks are.
 	if n, err := io.Copy(io.Discard, source); err != nil || n > 0 {
 		return errors.Join(fmt.Errorf("%d bytes came after the end of the data", n), err)

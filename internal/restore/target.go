@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"time"
 
-	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 )
 
@@ -15,7 +14,8 @@ type Target struct {
 	// binlog dates later. It dates transactions in whole seconds, a statement that is
 	// a transaction of its own by its beginning.
 	Time time.Time
-	// Position is a MariaDB GTID position, as written there.
+	// Position is a GTID position, as the servers write it: of MariaDB the last transaction
+	// of each domain, of MySQL the whole set, as @@gtid_executed says it.
 	Position string
 }
 
@@ -28,11 +28,13 @@ func ParseTarget(text string) (Target, error) {
 		return Target{Time: at}, nil
 	}
 	_, day := time.Parse(time.DateOnly, text) // it could be a GTID as well
-	if p, err := gtid.Parse(farm.MariaDB, text); err == nil && !p.IsZero() && day != nil {
+	if p, err := gtid.Read(text); err == nil && !p.IsZero() && day != nil {
 		return Target{Position: p.String()}, nil
 	}
-	return Target{}, fmt.Errorf("%q is no moment to restore to; expected \"latest\", a time with its zone such as 2026-11-28T17:04:05Z or 2026-11-28T18:04:05+01:00, or a GTID position such as 0-1-1234", text)
+	return Target{}, fmt.Errorf("%q is no moment to restore to; expected \"latest\", a time with its zone such as 2026-11-28T17:04:05Z or 2026-11-28T18:04:05+01:00, or a GTID position such as 0-1-1234 of MariaDB or, whole, 3e11fa47-71ca-11e1-9e33-c80aa9429562:1-1234 of MySQL", text)
 }
+
+func (t Target) position() (gtid.Position, error) { return gtid.Read(t.Position) }
 
 func (t Target) String() string {
 	switch {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime/multipart"
 	"net/http"
 	"net/http/cookiejar"
 	"net/url"
@@ -48,7 +49,7 @@ func (s *Site) NewBrowser() (*Browser, error) {
 	if err != nil {
 		return nil, err
 	}
-	transport := &http.Transport{MaxIdleConnsPerHost: 1}
+	transport := &http.Transport{MaxIdleConnsPerHost: 1, DialContext: s.Dial}
 	b := &Browser{base: base, transport: transport}
 	b.client = &http.Client{
 		Jar: jar, Transport: transport, Timeout: requestLimit,
@@ -110,6 +111,59 @@ func (b *Browser) Submit(ctx context.Context, form *Form, changed url.Values) (*
 		request.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 	}
 	return b.do(request)
+}
+
+// Upload gives the media library a file, and returns the address at which visitors get it.
+func (b *Browser) Upload(ctx context.Context, name string, content []byte) (string, error) {
+	page, err := b.Get(ctx, "wp-admin/media-new.php")
+	if err != nil {
+		return "", err
+	}
+	form, err := page.Form("file-form")
+	if err != nil {
+		return "", err
+	}
+	var body bytes.Buffer
+	parts := multipart.NewWriter(&body)
+	for field, value := range map[string]string{"_wpnonce": form.Fields.Get("_wpnonce"), "action": "upload-attachment", "name": name} {
+		if err := parts.WriteField(field, value); err != nil {
+			return "", err
+		}
+	}
+	file, err := parts.CreateFormFile("async-upload", name)
+	if err != nil {
+		return "", err
+	}
+	if _, err := file.Write(content); err != nil {
+		return "", err
+	}
+	if err := parts.Close(); err != nil {
+		return "", err
+	}
+	target, err := b.base.Parse("wp-admin/async-upload.php")
+	if err != nil {
+		return "", err
+	}
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, target.String(), &body)
+	if err != nil {
+		return "", err
+	}
+	request.Header.Set("Content-Type", parts.FormDataContentType())
+	if page, err = b.do(request); err != nil {
+		return "", err
+	}
+	var answer struct {
+		Success bool
+		Data    struct{ URL string }
+	}
+	err = json.Unmarshal([]byte(page.Body), &answer)
+	if err == nil && !answer.Success {
+		err = errors.New("it was not taken")
+	}
+	if err != nil {
+		return "", fmt.Errorf("upload of %s: status %d: %w: %s", name, page.Status, err, page.Body[:min(len(page.Body), 600)])
+	}
+	return answer.Data.URL, nil
 }
 
 // REST calls WordPress's own programming interface, as its editor does: nonce

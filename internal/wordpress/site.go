@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/http"
 	"net/netip"
 	"os"
@@ -40,6 +41,9 @@ type Options struct {
 type Site struct {
 	// URL is the front page's, without the slash at its end.
 	URL string
+	// Dial connects a browser to the site; nil for what its name says. It has to be set
+	// before the first browser.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 	log       string
 	processes []process // in the order of their start

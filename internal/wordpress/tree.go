@@ -16,7 +16,8 @@ const Package = "/usr/share/wordpress"
 
 // Database is where WordPress keeps everything but uploaded files.
 type Database struct {
-	// Host is as in wp-config.php: host:port, or localhost:/path/to/socket.
+	// Host is as in wp-config.php: host:port, or localhost:/path/to/socket; "" for what a web
+	// node of a farm says in PHP's environment.
 	Host string
 	// Schema must be there; its tables are made by the installation.
 	Schema         string
@@ -45,6 +46,28 @@ func missing() error {
 		return nil
 	}
 	return fmt.Errorf("the Debian packages %s: %w (scripts/install-packages %[1]s)", strings.Join(lacking, " "), ErrMissing)
+}
+
+// Place puts a site's files into a directory whose servers are somebody else's, which may
+// run as any account, and returns the site that they will be at url. The error has ErrMissing in
+// its chain when packages are missing.
+func Place(tree, url string, db Database) (*Site, error) {
+	if err := missing(); err != nil {
+		return nil, fmt.Errorf("WordPress needs %w", err)
+	}
+	if err := copyTree(tree); err != nil {
+		return nil, fmt.Errorf("copy %s: %w", Package, err)
+	}
+	s := &Site{URL: url, log: filepath.Join(tree, "wp-content", "debug.log")}
+	if err := writeConfig(tree, s.log, url, db); err != nil {
+		return nil, fmt.Errorf("configure the site: %w", err)
+	}
+	for _, name := range []string{"wp-config.php", "wp-salts.php"} {
+		if err := os.Chmod(filepath.Join(tree, name), 0o644); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
 }
 
 // copyTree copies the package's files. What they link to is copied too: the
@@ -109,10 +132,14 @@ func writeConfig(tree, log, url string, db Database) error {
 			return err
 		}
 	}
+	host := php(db.Host)
+	if db.Host == "" {
+		host = "getenv('FARMHAND_DB_HOST') . ':' . getenv('FARMHAND_DB_PORT')"
+	}
 	text.Reset()
 	text.WriteString("<?php\nrequire __DIR__ . '/wp-salts.php';\n")
 	for _, d := range []struct{ name, value string }{
-		{"DB_HOST", php(db.Host)},
+		{"DB_HOST", host},
 		{"DB_NAME", php(db.Schema)},
 		{"DB_USER", php(db.User)},
 		{"DB_PASSWORD", php(db.Password)},

@@ -32,7 +32,19 @@ type summary struct {
 	passed, failed, skipped int
 	skips                   map[string][]string // reason -> tests
 	broken                  []string            // packages that failed beside their tests
+	slow                    []slow
 }
+
+// slow is a test that took long.
+type slow struct {
+	test    string
+	seconds float64
+}
+
+const (
+	slowFrom = 20 // seconds
+	slowMost = 20 // that are shown
+)
 
 // maxLine bounds one event in bytes; a test's own line may be long.
 const maxLine = 64 << 20
@@ -77,6 +89,9 @@ func (s *summary) take(e event) error {
 	delete(s.output, id)
 	if e.Test == "" {
 		return s.endPackage(e, text)
+	}
+	if e.Elapsed >= slowFrom && !strings.Contains(e.Test, "/") {
+		s.slow = append(s.slow, slow{e.Package + "." + e.Test, e.Elapsed})
 	}
 	switch e.Action {
 	case "pass":
@@ -130,6 +145,13 @@ func (s *summary) end() (ok bool, err error) {
 		for _, test := range tests {
 			fmt.Fprintf(&b, "    %s\n", test)
 		}
+	}
+	sort.Slice(s.slow, func(i, k int) bool { return s.slow[i].seconds > s.slow[k].seconds })
+	for i, t := range s.slow[:min(len(s.slow), slowMost)] {
+		if i == 0 {
+			b.WriteString("the slowest:\n")
+		}
+		fmt.Fprintf(&b, "    %.0f s %s\n", t.seconds, t.test)
 	}
 	if len(s.broken) > 0 {
 		fmt.Fprintf(&b, "failed packages: %s\n", strings.Join(s.broken, " "))

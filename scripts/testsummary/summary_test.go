@@ -11,6 +11,14 @@ func TestSummary(t *testing.T) {
 		ok     bool
 		want   []string
 	}{
+		"slow ones": {
+			events: `{"Action":"pass","Package":"p","Test":"A","Elapsed":21}
+{"Action":"pass","Package":"p","Test":"B","Elapsed":30.4}
+{"Action":"pass","Package":"p","Test":"B/part","Elapsed":25}
+{"Action":"pass","Package":"p","Test":"C","Elapsed":19}`,
+			ok:   true,
+			want: []string{"the slowest:\n    30 s p.B\n    21 s p.A\n4 passed"},
+		},
 		"passes and skips": {
 			events: `{"Action":"run","Package":"p","Test":"A"}
 {"Action":"pass","Package":"p","Test":"A"}

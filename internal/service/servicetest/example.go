@@ -28,7 +28,11 @@ func MentionsEveryKey[T any](t *testing.T, path string, least int) {
 	compare = func(path string, typ reflect.Type, tree map[string]any) {
 		for i := range typ.NumField() {
 			field := typ.Field(i)
-			name, _, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			name, option, _ := strings.Cut(field.Tag.Get("yaml"), ",")
+			if option == "inline" {
+				compare(path, field.Type, tree)
+				continue
+			}
 			if name == "" {
 				t.Errorf("%s%s has no yaml key", path, field.Name)
 				continue

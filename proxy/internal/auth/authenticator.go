@@ -124,9 +124,9 @@ func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) 
 	if r.SSLRequired && !r.Secure {
 		return nil, refuseInsecure()
 	}
-	if c := a.quick(ctx, &r); c != nil {
-		if r.firstPlugin() == cachingName {
-			return c, link.WritePacket([]byte{headerMoreData, cachingFastOK})
+	if c, more := a.quick(ctx, &r); c != nil {
+		if more != nil {
+			return c, link.WritePacket(more)
 		}
 		return c, nil
 	}
@@ -163,17 +163,31 @@ func (a *Authenticator) Authenticate(ctx context.Context, link Link, r Request) 
 	return nil, refuseDenied(r.User, r.Host, x.usedPassword)
 }
 
+// AuthenticateNow is Authenticate for who can be let in without waiting for
+// anything, else it returns nil. more is what the client is sent before its OK, nil
+// for nothing.
+func (a *Authenticator) AuthenticateNow(ctx context.Context, r *Request) (c *Credential, more []byte) {
+	if len(r.Nonce) < NonceLen || len(r.User) > maxUserLen || r.SSLRequired && !r.Secure {
+		return nil, nil
+	}
+	return a.quick(ctx, r)
+}
+
 // quick returns the credential of a client whose first response proves a password
 // that is known, by a recent reading of its user's rows; else nil. The client must
 // have chosen the plugin of one of the accounts, and that be one of the two which
-// need no more than the greeting's nonce.
-func (a *Authenticator) quick(ctx context.Context, r *Request) *Credential {
+// need no more than the greeting's nonce. more is what it is sent before its OK.
+func (a *Authenticator) quick(ctx context.Context, r *Request) (_ *Credential, more []byte) {
 	if a.opts.MaxAge <= 0 {
-		return nil
+		return nil, nil
 	}
 	plugin := r.firstPlugin()
-	if plugin != nativeName && plugin != cachingName {
-		return nil
+	switch plugin {
+	case nativeName:
+	case cachingName:
+		more = []byte{headerMoreData, cachingFastOK}
+	default:
+		return nil, nil
 	}
 	v, credentials, ahead := a.memory.recent(r.User, a.opts.MaxAge)
 	if ahead {
@@ -184,7 +198,7 @@ func (a *Authenticator) quick(ctx context.Context, r *Request) *Credential {
 		}()
 	}
 	if !slices.ContainsFunc(v.accounts, func(account Account) bool { return account.Plugin == plugin }) {
-		return nil
+		return nil, nil
 	}
 	how := answerers[plugin]
 	for _, c := range credentials {
@@ -193,10 +207,10 @@ func (a *Authenticator) quick(ctx context.Context, r *Request) *Credential {
 		}
 		right, err := how.answer(c, challenge{data: r.Nonce[:NonceLen]})
 		if err == nil && subtle.ConstantTimeCompare(right, r.Response) == 1 {
-			return c
+			return c, more
 		}
 	}
-	return nil
+	return nil, nil
 }
 
 // Expire has every login wait for a reading of the account table that begins

@@ -128,6 +128,7 @@ func dial(ctx context.Context, server farm.Server, cred *auth.Credential, shape 
 	if err != nil {
 		return nil, withCause(ctx, err)
 	}
+	raw = rawio.Adopt(raw)
 	// Cancellation becomes a deadline: whatever waits on the connection wakes up.
 	stop := context.AfterFunc(ctx, func() { _ = raw.SetDeadline(time.Unix(1, 0)) })
 	c, err := login(raw, server, cred, shape, schema, tlsOptions)
@@ -155,7 +156,7 @@ func isServerError(err error) bool {
 }
 
 func login(raw net.Conn, server farm.Server, cred *auth.Credential, shape wire.Capability, schema string, tlsOptions TLS) (*Conn, error) {
-	w := wire.NewConn(rawio.Wrap(raw))
+	w := wire.NewConn(raw)
 	payload, err := w.ReadPayload(controlLimit)
 	if err != nil {
 		return nil, fmt.Errorf("read greeting: %w", err)

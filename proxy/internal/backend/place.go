@@ -68,6 +68,7 @@ func (p *Pool) free(pl *place, k key) {
 // took makes a lent connection its taker's.
 func (p *Pool) took(pl *place, c *Conn) *Conn {
 	c.pass()
+	_ = c.Settle() // it may have been a lane's; what is wrong its use says
 	p.metrics.taken.WithLabelValues(c.key.server).Inc()
 	return c
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -94,6 +95,25 @@ func (p *Pool) Get(ctx context.Context, w *Want) (*Conn, error) {
 			turn = g.turn
 		}
 	}
+}
+
+// Suits tells whether a connection is idle that Get would return for w without
+// asking its server anything.
+func (p *Pool) Suits(w *Want) bool {
+	k := w.key()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	pl := p.places[k.server]
+	if pl == nil {
+		return false
+	}
+	list := pl.idle[k]
+	for i := len(list) - 1; i >= 0 && i >= len(list)-searched; i-- {
+		if c := list[i]; c.grade(w) == perfect {
+			return time.Since(c.idleSince) < p.verifyAfter || c.unclean
+		}
+	}
+	return false
 }
 
 // grant is what find came to: a connection, leave to open one, or a turn in the
@@ -428,16 +448,18 @@ func (p *Pool) Forget(login [32]byte) {
 // give none any more: their connections fail.
 func (p *Pool) Break(server, address string) {
 	p.sweep("server is silent", func(c *Conn) bool { return c.key.server != server || c.key.address != address })
+	var silent []net.Conn
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	pl := p.places[server]
-	if pl == nil {
-		return
-	}
-	for _, c := range pl.out {
-		if c.key.address == address {
-			_ = c.raw.SetDeadline(time.Unix(1, 0)) // it fails on a closed one only
+	if pl := p.places[server]; pl != nil {
+		for _, c := range pl.out {
+			if c.key.address == address {
+				silent = append(silent, c.raw)
+			}
 		}
+	}
+	p.mu.Unlock()
+	for _, c := range silent { // who is woken may need the pool
+		_ = c.SetDeadline(time.Unix(1, 0)) // it fails on a closed one only
 	}
 }
 

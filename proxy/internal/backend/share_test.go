@@ -11,6 +11,7 @@ import (
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -364,5 +365,35 @@ func TestALoginThatAResetDoesNotBringBack(t *testing.T) {
 		t.Error("a connection with settings that are not overridden was used")
 	} else {
 		p.Close(next, "test")
+	}
+}
+
+// TestWhoIsWokenMayNeedThePool: a connection whose end is told at once, by who breaks
+// it, is given back from there.
+func TestWhoIsWokenMayNeedThePool(t *testing.T) {
+	s := startServer(t, farm.MariaDB)
+	p := sharingPool(t, 0, 0)
+	c, err := p.Get(t.Context(), want(s, farmtest.App, nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w *rawio.Watched
+	w, err = rawio.Watch(c.NetConn(), func(bool) {
+		w.End()
+		c.MarkBroken()
+		p.Close(c, "told")
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		p.Break(s.Name(), s.Describe().Address)
+	}()
+	select {
+	case <-done:
+	case <-time.After(limit):
+		t.Fatal("it waits for itself")
 	}
 }

@@ -69,9 +69,6 @@ func run(t *testing.T, c *sql.Conn, text string) uint16 {
 
 // TestAgainstServers holds the tables and the lexer against real servers.
 func TestAgainstServers(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts servers; run without -short")
-	}
 	for _, f := range flavors {
 		t.Run(f.flavor.String(), func(t *testing.T) {
 			farmtest.Need(t, f.flavor)

@@ -23,9 +23,6 @@ var otherwise = map[string]bool{
 // TestTablesAgainstServer holds UsesTable against a MariaDB, which forgets the
 // warnings there are when a statement uses a table.
 func TestTablesAgainstServer(t *testing.T) {
-	if testing.Short() {
-		t.Skip("starts a server; run without -short")
-	}
 	farmtest.Need(t, farm.MariaDB)
 	primary := farmtest.Start(t, farmtest.Options{Flavor: farm.MariaDB}).Primary()
 	primary.Exec(t, "CREATE TABLE app.t (a INT PRIMARY KEY, b INT)", "INSERT INTO app.t VALUES (1, 1)", "CREATE TABLE app.u (a INT, b INT)",

@@ -73,7 +73,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 	}
 	optional := c.TLS.Servers.Mode == config.TLSPreferred
 	d.monitor = monitor.New(monitor.Config{
-		User: c.Monitor.User, Password: password, TLS: servers, TLSOptional: optional,
+		User: c.Monitor.User, Password: password, Reread: c.Monitor.Password, TLS: servers, TLSOptional: optional,
 		Interval: time.Duration(c.Health.Interval), Timeout: time.Duration(c.Health.Timeout), Failures: c.Health.Failures,
 		SlowStart: slowStart(c), Log: log.Named("monitor"), Metrics: metrics, Beat: beat,
 	})

@@ -230,7 +230,7 @@ func TestReplicaKilledUnderReadLoad(t *testing.T) {
 	setup := r.conn(t)
 	exec(t, setup, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	f.WaitCaughtUp(t)
-	stopLoad := load(t, r, true)
+	stopLoad, _ := load(t, r, true)
 	for range 3 {
 		f.Replica(0).Kill9(t)
 		r.eventually(t, "the replica is out", func() bool { return !r.monitor.View().Replicas[0].Eligible })
@@ -246,10 +246,10 @@ func TestReplicaKilledUnderReadLoad(t *testing.T) {
 // load reads through the proxy with several clients, keeping and renewing their
 // connections where keep is set, until the returned function is called. Any
 // error fails the test.
-func load(t *testing.T, r *running, keep bool) (stop func() int64) {
+func load(t *testing.T, r *running, keep bool) (stop, reads func() int64) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var wg sync.WaitGroup
-	var reads atomic.Int64
+	var made atomic.Int64
 	for i := range 8 {
 		wg.Go(func() {
 			db := farmtest.Open(t, "tcp", r.tcp, farmtest.App)
@@ -260,18 +260,18 @@ func load(t *testing.T, r *running, keep bool) (stop func() int64) {
 			for ctx.Err() == nil {
 				var v int
 				if err := db.QueryRow("SELECT v FROM t WHERE id=2").Scan(&v); err != nil || v != 2 {
-					t.Errorf("read %d: %d, %v", reads.Load(), v, err)
+					t.Errorf("read %d: %d, %v", made.Load(), v, err)
 					return
 				}
-				reads.Add(1)
+				made.Add(1)
 			}
 		})
 	}
 	return func() int64 {
 		cancel()
 		wg.Wait()
-		return reads.Load()
-	}
+		return made.Load()
+	}, made.Load
 }
 
 func TestTopologyEditedUnderReadLoad(t *testing.T) {
@@ -280,7 +280,7 @@ func TestTopologyEditedUnderReadLoad(t *testing.T) {
 	setup := r.conn(t)
 	exec(t, setup, "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	f.WaitCaughtUp(t)
-	stopLoad := load(t, r, true)
+	stopLoad, _ := load(t, r, true)
 	whole := f.Topology()
 	for range 3 {
 		for _, change := range []func(*farm.Cluster){
@@ -521,8 +521,8 @@ func TestHandOverRefusesNobody(t *testing.T) {
 	r := start(t, f, nil)
 	exec(t, r.conn(t), "CREATE TABLE t (id INT PRIMARY KEY, v INT)", "INSERT INTO t VALUES (1,1),(2,2)")
 	f.WaitCaughtUp(t)
-	stopLoad := load(t, r, false) // no drain ends for a client that never pauses
-	for range 3 {
+	stopLoad, reads := load(t, r, false) // no drain ends for a client that never pauses
+	for n := 0; n < 3 || n < 30 && reads() < 100; n++ {
 		predecessor := r
 		r = successor(t, predecessor)
 		select {

@@ -134,6 +134,8 @@ func (e *edge) reload(c *config.Config) error {
 // serve accepts clients until the listeners are stopped, and waits for their
 // sessions, which end with the context given here.
 func (e *edge) serve(sessions context.Context) error {
+	// Nobody waits with the clients that are to log in.
+	defer context.AfterFunc(sessions, e.gate.EvictWaiting)()
 	// stop ends the accepting, and nothing else: an end of the sessions' context
 	// would be an error here.
 	return e.listeners.Serve(context.WithoutCancel(sessions), func() frontend.Trusted { return e.trusted },
@@ -141,63 +143,153 @@ func (e *edge) serve(sessions context.Context) error {
 		func(_ context.Context, client *frontend.Accepted) frontend.Step { return e.client(sessions, client) })
 }
 
-// client logs a client in, and returns what serves it from then on.
+// client lets a client in, and returns what logs it in.
 func (e *edge) client(ctx context.Context, conn *frontend.Accepted) frontend.Step {
-	d := e.d
 	ticket, err := e.gate.Enter(time.Now(), func() { _ = conn.Close() })
 	if err != nil {
-		d.log.Warn("client refused", zap.Error(err))
-		refuse(conn, &wire.Error{Code: 1040, State: "08004", Message: "Too many connections"})
+		return frontend.Step{Run: func() frontend.Step {
+			e.d.log.Warn("client refused", zap.Error(err))
+			refuse(conn, &wire.Error{Code: 1040, State: "08004", Message: "Too many connections"})
+			return frontend.Step{}
+		}}
+	}
+	l := &login{e: e, ctx: ctx, ticket: ticket, id: e.d.registry.NextID()}
+	l.Login = e.front.Login(l.id, conn)
+	// Who comes when everything ends has nobody to wake it.
+	if ctx.Err() == nil && l.GreetNow() {
+		return frontend.Step{Run: l.now, Await: l.Notify, Brief: true}
+	}
+	return frontend.Step{Run: l.run}
+}
+
+// login is a client that logs in.
+type login struct {
+	*frontend.Login
+	e      *edge
+	ctx    context.Context
+	ticket *frontend.Ticket
+	id     uint32
+}
+
+// now logs the client in if that can be done without waiting, and else leaves it
+// to run.
+func (l *login) now() frontend.Step {
+	client := l.Now(l.ctx)
+	if client == nil {
+		return frontend.Step{Run: l.run}
+	}
+	if client.Admit = admits(l.ticket); client.Admit(client.User) == nil {
+		s := session.New(&l.e.d.deps, l.id, *client)
+		if s.BeginNow(l.ctx, client.Schema, func(status wire.Status) error { return frontend.AcceptNow(s.Client(), status) }) {
+			return newServed(s, l.ticket).later()
+		}
+	}
+	return frontend.Step{Run: func() frontend.Step {
+		if err := client.Conn.SetDeadline(time.Time{}); err != nil {
+			return l.fail(err)
+		}
+		return l.admit(client)
+	}}
+}
+
+// run logs the client in.
+func (l *login) run() frontend.Step {
+	client, err := l.Run(l.ctx)
+	if err != nil {
+		return l.fail(err)
+	}
+	return l.admit(client)
+}
+
+// fail gives the login up.
+func (l *login) fail(err error) frontend.Step {
+	l.e.d.log.Debug("login failed", zap.Error(err))
+	l.ticket.Leave()
+	return frontend.Step{}
+}
+
+// admit begins the session of a client that has proved who it is.
+func (l *login) admit(client *session.Client) frontend.Step {
+	client.Admit = admits(l.ticket)
+	if e := client.Admit(client.User); e != nil {
+		client.Conn.Write(wire.AppendError(nil, e))
+		_ = client.Conn.Flush() // it is being refused
+		l.ticket.Leave()
 		return frontend.Step{}
 	}
-	s, schema := e.login(ctx, conn, ticket)
-	if s == nil || !s.Begin(ctx, schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) }) {
-		ticket.Leave()
+	s := session.New(&l.e.d.deps, l.id, *client)
+	if !s.Begin(l.ctx, client.Schema, func(status wire.Status) error { return frontend.Accept(s.Client(), status) }) {
+		l.ticket.Leave()
 		return frontend.Step{}
 	}
-	return frontend.Step{Run: served{s, ticket}.serve}
+	return newServed(s, l.ticket).work
+}
+
+// admits returns what counts a client as a user, within the limits. The session
+// keeps it, and so no more than the ticket of the login.
+func admits(ticket *frontend.Ticket) func(user string) *wire.Error {
+	return func(user string) *wire.Error {
+		if err := ticket.LoggedIn(user); err != nil { // too many, or it had to make room and is being closed
+			return &wire.Error{Code: 1203, State: "42000", Message: "User " + user + " already has more than 'max_user_connections' active connections"}
+		}
+		return nil
+	}
 }
 
 // served is a client that is logged in.
 type served struct {
 	session *session.Session
 	ticket  *frontend.Ticket
+
+	wait, ask, work frontend.Step // made once
 }
 
-func (c served) serve() frontend.Step {
+func newServed(s *session.Session, ticket *frontend.Ticket) *served {
+	c := &served{session: s, ticket: ticket}
+	c.wait = frontend.Step{Run: c.glance, Await: s.Notify, Brief: true}
+	c.ask = frontend.Step{Run: c.answer, Await: s.Ask, Brief: true}
+	c.work = frontend.Step{Run: c.serve}
+	return c
+}
+
+func (c *served) serve() frontend.Step {
 	if c.session.Serve() {
-		return frontend.Step{Run: c.doze, Fresh: true}
+		return c.later()
 	}
 	c.ticket.Leave()
 	return frontend.Step{}
 }
 
-func (c served) doze() frontend.Step {
-	c.session.Doze()
-	return frontend.Step{Run: c.serve}
+// later serves the client when it says something.
+func (c *served) later() frontend.Step {
+	if c.session.CanNotify() {
+		return c.wait
+	}
+	return frontend.Step{Run: c.doze, Fresh: true}
 }
 
-// login shakes hands with a client; nil where it is refused.
-func (e *edge) login(ctx context.Context, conn *frontend.Accepted, ticket *frontend.Ticket) (s *session.Session, schema string) {
-	d := e.d
-	id := d.registry.NextID()
-	client, err := e.front.Greet(ctx, id, conn)
-	if err != nil {
-		d.log.Debug("login failed", zap.Error(err))
-		return nil, ""
+func (c *served) doze() frontend.Step {
+	c.session.Doze()
+	return c.work
+}
+
+// glance does what need not wait for anything, and leaves the rest to serve.
+func (c *served) glance() frontend.Step {
+	switch c.session.Glance() {
+	case session.Left:
+		c.ticket.Leave()
+		return frontend.Step{}
+	case session.Asks:
+		return c.ask
 	}
-	client.Admit = func(user string) *wire.Error {
-		if err := ticket.LoggedIn(user); err != nil { // too many, or it had to make room and is being closed
-			return &wire.Error{Code: 1203, State: "42000", Message: "User " + user + " already has more than 'max_user_connections' active connections"}
-		}
-		return nil
+	return c.work
+}
+
+func (c *served) answer() frontend.Step {
+	if c.session.Answer() {
+		return c.later()
 	}
-	if e := client.Admit(client.User); e != nil {
-		client.Conn.Write(wire.AppendError(nil, e))
-		_ = client.Conn.Flush() // it is being refused
-		return nil, ""
-	}
-	return session.New(&d.deps, id, *client), client.Schema
+	return c.work
 }
 
 // refuse sends an error in the place of a greeting, as far as the socket takes

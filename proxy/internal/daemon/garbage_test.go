@@ -85,7 +85,7 @@ func TestGarbageCostsOnlyItsOwnConnection(t *testing.T) {
 	var before runtime.MemStats
 	runtime.GC()
 	runtime.ReadMemStats(&before)
-	stopLoad := load(t, r, true)
+	stopLoad, _ := load(t, r, true)
 	shapes := map[string]func(*rand.Rand) []byte{
 		"random bytes":          func(x *rand.Rand) []byte { return noise(x, 1+x.IntN(4000)) },
 		"nothing":               func(*rand.Rand) []byte { return nil },

@@ -2,12 +2,23 @@ package daemon
 
 import (
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"database/sql"
+	"encoding/pem"
 	"fmt"
+	"math/big"
+	"net"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/go-sql-driver/mysql"
 
 	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/config"
@@ -134,6 +145,47 @@ func TestASlowStatementKeepsNobodyInItsLane(t *testing.T) {
 	group.Wait()
 }
 
+// reads10 wants a row's value to be ten times its id.
+func reads10(row *sql.Row, id int) error {
+	var got int
+	if err := row.Scan(&got); err != nil || got != 10*id {
+		return fmt.Errorf("it is %d: %v", got, err)
+	}
+	return nil
+}
+
+// killClients kills all connections of clients to a server.
+func killClients(t *testing.T, s *farmtest.Server) {
+	t.Helper()
+	admin := s.Admin(t)
+	for _, row := range s.Query(t, "SELECT id FROM information_schema.processlist WHERE user='app'") {
+		_, _ = admin.ExecContext(t.Context(), "KILL "+row.String("id")) // or it has gone by itself
+	}
+}
+
+// readers runs a read of each session's over and over until stop, which waits for them.
+func readers(t *testing.T, all []*sql.Conn, read func(session int, c *sql.Conn, n int) error) (stop func()) {
+	t.Helper()
+	done := make(chan struct{})
+	var group sync.WaitGroup
+	for i, c := range all {
+		group.Go(func() {
+			for n := 0; ; n++ {
+				select {
+				case <-done:
+					return
+				default:
+				}
+				if err := read(i, c, n); err != nil {
+					t.Errorf("session %d: %v", i, err)
+					return
+				}
+			}
+		})
+	}
+	return func() { close(done); group.Wait() }
+}
+
 // TestALaneThatBreaksAnswersNobodyWrongly: lanes are killed all the time.
 func TestALaneThatBreaksAnswersNobodyWrongly(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
@@ -147,34 +199,15 @@ func TestALaneThatBreaksAnswersNobodyWrongly(t *testing.T) {
 		all = append(all, conn(t, db))
 	}
 	r.byLane(t, all[0], "SELECT v FROM t WHERE id=0")
-	done := make(chan struct{})
-	var group sync.WaitGroup
-	for i, c := range all {
-		group.Go(func() {
-			for {
-				select {
-				case <-done:
-					return
-				default:
-				}
-				var got int
-				if err := c.QueryRowContext(t.Context(), fmt.Sprintf("SELECT v FROM t WHERE id=%d", i)).Scan(&got); err != nil || got != 10*i {
-					t.Errorf("session %d: %d, %v", i, got, err)
-					return
-				}
-			}
-		})
-	}
-	admin := f.Replica(0).Admin(t)
+	stop := readers(t, all, func(i int, c *sql.Conn, _ int) error {
+		return reads10(c.QueryRowContext(t.Context(), fmt.Sprintf("SELECT v FROM t WHERE id=%d", i)), i)
+	})
 	for range 20 {
 		before := r.laneReads()
 		r.eventually(t, "lanes are used", func() bool { return r.laneReads() != before })
-		for _, row := range f.Replica(0).Query(t, "SELECT id FROM information_schema.processlist WHERE user='app'") {
-			_, _ = admin.ExecContext(t.Context(), "KILL "+row.String("id")) // or it has gone by itself
-		}
+		killClients(t, f.Replica(0))
 	}
-	close(done)
-	group.Wait()
+	stop()
 }
 
 // TestWhatIsAskedAfterALane: questions about a statement that went by a lane are
@@ -293,5 +326,116 @@ func TestNothingStaysOfAStatementInALane(t *testing.T) {
 		}
 		r.byLane(t, b, question)
 	}
+	f.CheckNoOwnEvents(t)
+}
+
+// TestClientsOfLanesLeaveWithoutAWord: their sessions end, whatever they hold.
+func TestClientsOfLanesLeaveWithoutAWord(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT)", "INSERT INTO app.t VALUES (1)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, inSessions)
+	r.caughtUp(t)
+	var sockets []net.Conn
+	name := fmt.Sprintf("word%d", time.Now().UnixNano())
+	mysql.RegisterDialContext(name, func(ctx context.Context, address string) (net.Conn, error) {
+		c, err := (&net.Dialer{}).DialContext(ctx, "tcp", address)
+		sockets = append(sockets, c)
+		return c, err
+	})
+	db, err := sql.Open("mysql", fmt.Sprintf("%s:%s@%s(%s)/app", farmtest.App.User, farmtest.App.Password, name, r.tcp))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer db.Close()
+	for range 6 {
+		c := conn(t, db)
+		for range 3 {
+			r.byLane(t, c, "SELECT id FROM t")
+		}
+	}
+	for _, c := range sockets {
+		if err := c.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	r.eventually(t, "all sessions end", func() bool { return len(r.registry.Sessions()) == 0 })
+}
+
+// certificate makes one that signs itself, and its key, in files that a server may read.
+func certificate(t *testing.T) (cert, key string) {
+	t.Helper()
+	private, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour)}
+	certificate, err := x509.CreateCertificate(rand.Reader, template, template, &private.PublicKey, private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	encoded, err := x509.MarshalPKCS8PrivateKey(private)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := farmtest.ShortDir(t)
+	if err := os.Chmod(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	cert, key = filepath.Join(dir, "cert.pem"), filepath.Join(dir, "key.pem")
+	for name, block := range map[string]*pem.Block{cert: {Type: "CERTIFICATE", Bytes: certificate}, key: {Type: "PRIVATE KEY", Bytes: encoded}} {
+		if err := os.WriteFile(name, pem.EncodeToMemory(block), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return cert, key
+}
+
+// TestLanesOverTLS: the connections to the servers are encrypted, and one of the
+// sessions' too; lanes break meanwhile, and statements in them are blocked.
+func TestLanesOverTLS(t *testing.T) {
+	cert, key := certificate(t)
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1, ExtraArgs: []string{"--ssl-cert=" + cert, "--ssl-key=" + key}})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT)", "INSERT INTO app.t VALUES (0,0),(1,10),(2,20),(3,30),(4,40),(5,50)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, func(c *config.Config) {
+		inSessions(c)
+		c.TLS.Servers.Mode = config.TLSRequired
+	})
+	r.caughtUp(t)
+	db := r.open(t)
+	var all []*sql.Conn
+	for range 6 {
+		all = append(all, conn(t, db))
+	}
+	r.byLane(t, all[0], "SELECT v FROM t WHERE id=0")
+	var prepared []*sql.Stmt
+	for _, c := range all {
+		p, err := c.PrepareContext(t.Context(), "SELECT v FROM t WHERE id=?")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer p.Close()
+		prepared = append(prepared, p)
+	}
+	stop := readers(t, all, func(i int, c *sql.Conn, n int) error {
+		if n%2 == 0 {
+			return reads10(c.QueryRowContext(t.Context(), fmt.Sprintf("SELECT v FROM t WHERE id=%d", i)), i)
+		}
+		return reads10(prepared[i].QueryRowContext(t.Context(), i), i)
+	})
+	for n := range 10 {
+		before := r.laneReads()
+		r.eventually(t, "lanes are used", func() bool { return r.laneReads() != before })
+		if n%2 == 0 {
+			killClients(t, f.Replica(0))
+			continue
+		}
+		lock := conn(t, f.Replica(0).Admin(t))
+		exec(t, lock, "LOCK TABLES app.t WRITE")
+		time.Sleep(100 * time.Millisecond)
+		exec(t, lock, "UNLOCK TABLES")
+	}
+	stop()
 	f.CheckNoOwnEvents(t)
 }

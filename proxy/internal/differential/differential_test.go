@@ -167,7 +167,7 @@ func (w *worlds) explain(t *testing.T, r *runner, seed, index uint64, s session,
 	t.Helper()
 	quiet := newRunner(r.pairs[0].direct.address, r.pairs[0].proxy.address, nil)
 	defer quiet.close()
-	small, last := w.reduce(quiet, s, d)
+	small, last := w.reduce(quiet, s, d, time.Minute)
 	t.Errorf("session %d of seed %d differs (FARMHAND_DIFFERENTIAL_SEED=%d FARMHAND_DIFFERENTIAL_SESSION=%d), reduced from %d steps to %d after the scene of %d:\n%s",
 		index, seed, seed, index, d.at+1-s.scene, len(small)-s.scene, s.scene, last.describe(small, s.scene))
 }
@@ -176,14 +176,14 @@ func (w *worlds) explain(t *testing.T, r *runner, seed, index uint64, s session,
 // on how far a replica is.
 const tries = 2
 
-// reduce returns the fewest steps found that still differ, and how they do.
-func (w *worlds) reduce(r *runner, s session, d *divergence) ([]step, *divergence) {
+// reduce returns the fewest steps found within a time that still differ, and how they do.
+func (w *worlds) reduce(r *runner, s session, d *divergence, within time.Duration) ([]step, *divergence) {
 	last := d
 	steps := s.steps[:d.at+1]
 	if d.at < s.scene {
 		return steps, d
 	}
-	limit := time.Now().Add(time.Minute)
+	limit := time.Now().Add(within)
 	small := shrink(steps, s.scene, 400, func(candidate []step) bool {
 		for range tries {
 			if time.Now().After(limit) {

@@ -97,19 +97,6 @@ func (a *Accepted) direct() net.Conn {
 	return a
 }
 
-// Finish closes the connection for who knows that nobody reads from or writes to
-// it any more, which is cheaper than Close.
-func (a *Accepted) Finish() error {
-	conn := a.Conn
-	if a.proxied != nil {
-		conn = a.proxied.Conn
-	}
-	if c, ok := conn.(interface{ Finish() error }); ok {
-		return c.Finish()
-	}
-	return a.Close()
-}
-
 // Remote returns the client's address: what a trusted proxy said, else the
 // peer's own. It is not valid for a client on a unix socket of which no proxy
 // said otherwise.

@@ -5,6 +5,7 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"time"
 
@@ -49,15 +50,96 @@ type Handshake struct {
 // The context bounds it as well. On success the connection's deadline is
 // cleared, and Accept is still to be called.
 func (h *Handshake) Greet(ctx context.Context, id uint32, p *Accepted) (*session.Client, error) {
-	conn := wire.NewConn(p.direct())
-	deadline := time.Now().Add(h.Timeout)
-	if err := conn.SetDeadline(deadline); err != nil {
+	return h.Login(id, p).Run(ctx)
+}
+
+// Login is one client's handshake.
+type Login struct {
+	h        *Handshake
+	id       uint32
+	p        *Accepted
+	conn     *wire.Conn
+	deadline time.Time
+	greeting *wire.Greeting // nil until it is sent
+}
+
+// Login begins the handshake with a client, of which nothing is sent yet.
+func (h *Handshake) Login(id uint32, p *Accepted) *Login {
+	return &Login{h: h, id: id, p: p, conn: wire.NewConn(p.direct()), deadline: time.Now().Add(h.Timeout)}
+}
+
+// GreetNow sends the greeting, and sets the deadline. It is false, and does
+// nothing, where that would have to wait.
+func (l *Login) GreetNow() bool {
+	if !l.conn.CanNotify() {
+		return false
+	}
+	server := l.h.knownServer(l.h.Farm.View())
+	if server == nil {
+		return false
+	}
+	greeting := l.h.greeting(l.id, server)
+	if err := l.conn.SetReadDeadline(l.deadline); err != nil {
+		return false
+	}
+	l.conn.Seq = 0
+	l.conn.Write(greeting.Append(nil))
+	l.greeting = greeting
+	_, _ = l.conn.FlushNow() // a new socket has room; if it fails, so does the read that follows
+	return true
+}
+
+// Notify has then called when the client has answered the greeting, or its time is
+// up; see wire.Conn.Notify.
+func (l *Login) Notify(then func()) bool { return l.conn.Notify(then) }
+
+// Now returns the client if all is there that lets it in: one packet, of a client
+// whose password is known. Else, without an error, Run goes on with what is there.
+// Only Notify's call makes sure that there is something.
+func (l *Login) Now(ctx context.Context) *session.Client {
+	if l.conn.CanNotify() {
+		if ok, _, err := l.conn.FillNow(); !ok || err != nil {
+			return nil
+		}
+	}
+	in := l.conn.Buffered()
+	if len(in) < wire.HeaderSize {
+		return nil
+	}
+	length, seq := wire.Header(in)
+	if len(in) != wire.HeaderSize+length || length > handshakePacket {
+		return nil
+	}
+	response, sslRequest, err := wire.ParseHandshakeResponse(in[wire.HeaderSize:])
+	if err != nil || sslRequest || response.Capabilities.Has(wire.ClientCompress) || response.Capabilities.Has(wire.ClientZstd) {
+		return nil
+	}
+	client := l.client(response, l.p.local())
+	request := l.request(response, client)
+	var more []byte
+	client.Credential, more = l.h.Auth.AuthenticateNow(ctx, &request)
+	if client.Credential == nil {
+		return nil
+	}
+	l.conn.Discard(len(in))
+	l.conn.Idle()
+	l.conn.Seq = seq + 1
+	if more != nil {
+		l.conn.Write(more) // goes with the OK
+	}
+	return client
+}
+
+// Run does the rest of the handshake, as Greet does the whole.
+func (l *Login) Run(ctx context.Context) (*session.Client, error) {
+	conn, h := l.conn, l.h
+	if err := conn.SetDeadline(l.deadline); err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithDeadlineCause(ctx, deadline, fmt.Errorf("the handshake took longer than %v", h.Timeout))
+	ctx, cancel := context.WithDeadlineCause(ctx, l.deadline, fmt.Errorf("the handshake took longer than %v", h.Timeout))
 	defer cancel()
-	stop := context.AfterFunc(ctx, func() { _ = p.SetDeadline(time.Unix(1, 0)) })
-	client, err := h.greet(ctx, conn, id, p)
+	stop := context.AfterFunc(ctx, func() { _ = l.p.SetDeadline(time.Unix(1, 0)) })
+	client, err := l.run(ctx)
 	if !stop() && err == nil {
 		err = context.Cause(ctx)
 	}
@@ -74,15 +156,20 @@ func (h *Handshake) Greet(ctx context.Context, id uint32, p *Accepted) (*session
 	return client, conn.SetDeadline(time.Time{})
 }
 
-func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Accepted) (*session.Client, error) {
-	greeting, err := h.greeting(ctx, id)
-	if err != nil {
-		return nil, err
-	}
-	conn.Seq = 0
-	conn.Write(greeting.Append(nil))
-	if err := conn.Flush(); err != nil {
-		return nil, err
+func (l *Login) run(ctx context.Context) (*session.Client, error) {
+	conn, h, p := l.conn, l.h, l.p
+	if l.greeting == nil {
+		server, err := h.anyServer(ctx)
+		if server == nil && h.Version == "" {
+			// Without a SQLSTATE: before the handshake libmysqlclient takes one for text.
+			return nil, &wire.Error{Code: 2003, Message: "Farmhand: no database server has been reached yet. " + err.Error()}
+		}
+		l.greeting = h.greeting(l.id, server)
+		conn.Seq = 0
+		conn.Write(l.greeting.Append(nil))
+		if err := conn.Flush(); err != nil {
+			return nil, err
+		}
 	}
 	badHandshake := &wire.Error{Code: 1043, State: "08S01", Message: "Bad handshake"}
 	read := func() (*wire.HandshakeResponse, bool, error) {
@@ -105,8 +192,7 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 		return nil, err
 	}
 	// Only now is it certain what a trusted proxy said before the client.
-	local := p.local()
-	secure := local
+	secure := p.local()
 	if sslRequest {
 		config := h.TLS()
 		if config == nil {
@@ -130,28 +216,8 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 			return nil, badHandshake
 		}
 	}
-	host, remote := "localhost", "unix socket"
-	if from := p.Remote(); from.IsValid() {
-		remote = from.String()
-		if !from.Addr().IsLoopback() {
-			host = from.Addr().String()
-		}
-	}
-	client := &session.Client{
-		Conn: conn, Caps: response.Capabilities & greeting.Capabilities, User: response.User, Host: host, Remote: remote,
-		Schema: response.Schema, Collation: uint16(response.Collation), Nonce: greeting.Nonce, GreetingPlugin: greeting.AuthPlugin, Secure: secure, Loopback: p.Loopback(),
-	}
-	if !client.Caps.Has(wire.ClientConnectWithDB) {
-		client.Schema = ""
-	}
-	if client.Caps.Has(wire.ClientZstd) {
-		client.ZstdLevel = int(response.ZstdLevel)
-	}
-	client.Credential, err = h.Auth.Authenticate(ctx, session.AuthLink{Conn: conn}, auth.Request{
-		User: response.User, Database: client.Schema, Host: host, GreetingPlugin: greeting.AuthPlugin, Plugin: response.AuthPlugin, Nonce: greeting.Nonce,
-		Response: response.AuthResponse, Secure: secure, Loopback: p.Loopback(),
-		ClientCanSwitch: client.Caps.Has(wire.ClientPluginAuth), SSLRequired: h.Secure && !local,
-	})
+	client := l.client(response, secure)
+	client.Credential, err = h.Auth.Authenticate(ctx, session.AuthLink{Conn: conn}, l.request(response, client))
 	var refusal *auth.Refusal
 	if errors.As(err, &refusal) {
 		return nil, &wire.Error{Code: refusal.Code, State: refusal.State, Message: refusal.Message}
@@ -159,12 +225,43 @@ func (h *Handshake) greet(ctx context.Context, conn *wire.Conn, id uint32, p *Ac
 	return client, err
 }
 
-// greeting makes the proxy's greeting from a server's.
-func (h *Handshake) greeting(ctx context.Context, id uint32) (*wire.Greeting, error) {
+// client is who has answered the greeting, to be authenticated.
+func (l *Login) client(response *wire.HandshakeResponse, secure bool) *session.Client {
+	host, remote := "localhost", "unix socket"
+	if from := l.p.Remote(); from.IsValid() {
+		remote = from.String()
+		if !from.Addr().IsLoopback() {
+			host = from.Addr().String()
+		}
+	}
+	g := l.greeting
+	client := &session.Client{
+		Conn: l.conn, Caps: response.Capabilities & g.Capabilities, User: response.User, Host: host, Remote: remote,
+		Schema: response.Schema, Collation: uint16(response.Collation), Nonce: g.Nonce, GreetingPlugin: g.AuthPlugin, Secure: secure, Loopback: l.p.Loopback(),
+	}
+	if !client.Caps.Has(wire.ClientConnectWithDB) {
+		client.Schema = ""
+	}
+	if client.Caps.Has(wire.ClientZstd) {
+		client.ZstdLevel = int(response.ZstdLevel)
+	}
+	return client
+}
+
+// request is what the client is authenticated by.
+func (l *Login) request(response *wire.HandshakeResponse, client *session.Client) auth.Request {
+	return auth.Request{
+		User: response.User, Database: client.Schema, Host: client.Host, GreetingPlugin: client.GreetingPlugin, Plugin: response.AuthPlugin, Nonce: client.Nonce,
+		Response: response.AuthResponse, Secure: client.Secure, Loopback: client.Loopback,
+		ClientCanSwitch: client.Caps.Has(wire.ClientPluginAuth), SSLRequired: l.h.Secure && !l.p.local(),
+	}
+}
+
+// greeting makes the proxy's greeting from a server's, or where there is none from
+// Version.
+func (h *Handshake) greeting(id uint32, server *monitor.Server) *wire.Greeting {
 	g := &wire.Greeting{ConnectionID: id, Nonce: auth.NewNonce()[:wire.NonceSize], Status: wire.StatusAutocommit, AuthPlugin: "mysql_native_password"}
-	server, err := h.anyServer(ctx)
-	switch {
-	case server != nil:
+	if server != nil {
 		g.Version, g.AuthPlugin, g.Collation = server.Greeting.Version, server.Greeting.AuthPlugin, server.Greeting.Collation
 		g.Capabilities = wire.Capability(server.Greeting.Capabilities)
 		if server.Flavor == farm.MariaDB && server.VersionNumber < 110000 {
@@ -172,15 +269,12 @@ func (h *Handshake) greeting(ctx context.Context, id uint32) (*wire.Greeting, er
 			// 10 for a version before 5.
 			g.Version = "5.5.5-" + g.Version
 		}
-	case h.Version != "":
+	} else {
 		g.Version, g.Collation = h.Version, 45
 		g.Capabilities = wire.ClientMySQL | wire.ClientFoundRows | wire.ClientLongFlag | wire.ClientConnectWithDB | wire.ClientODBC |
 			wire.ClientLocalFiles | wire.ClientIgnoreSpace | wire.ClientProtocol41 | wire.ClientInteractive | wire.ClientTransactions |
 			wire.ClientSecureConnection | wire.ClientMultiStatements | wire.ClientMultiResults | wire.ClientPSMultiResults |
 			wire.ClientPluginAuth | wire.ClientConnectAttrs | wire.ClientPluginAuthLenEnc
-	default:
-		// Without a SQLSTATE: before the handshake libmysqlclient takes one for text.
-		return nil, &wire.Error{Code: 2003, Message: "Farmhand: no database server has been reached yet. " + err.Error()}
 	}
 	g.Capabilities &^= own | notOffered
 	g.Capabilities |= wire.ClientPluginAuth | wire.ClientSecureConnection | wire.ClientCompress
@@ -190,22 +284,32 @@ func (h *Handshake) greeting(ctx context.Context, id uint32) (*wire.Greeting, er
 	if g.Capabilities.Has(wire.ClientMySQL) {
 		g.Capabilities |= wire.ClientZstd
 	}
-	return g, nil
+	return g
 }
 
-// anyServer waits for a server that has been reached: the primary if possible,
-// whose version and capabilities the session's statements will mostly meet.
+// knownServer is a server that has been reached, nil if none has: the primary if
+// possible, whose version and capabilities the session's statements will mostly
+// meet.
+func (h *Handshake) knownServer(v *monitor.View) *monitor.Server {
+	known := func(s *monitor.Server) bool { return s != nil && s.Greeting.Version != "" }
+	if known(v.Primary) {
+		return v.Primary
+	}
+	for _, s := range v.Replicas {
+		if known(s) {
+			return s
+		}
+	}
+	return nil
+}
+
+// anyServer waits for a known server. Where there is a Version it waits for none,
+// and may return nil.
 func (h *Handshake) anyServer(ctx context.Context) (*monitor.Server, error) {
 	for {
 		v := h.Farm.View()
-		known := func(s *monitor.Server) bool { return s != nil && s.Greeting.Version != "" }
-		if known(v.Primary) {
-			return v.Primary, nil
-		}
-		for _, s := range v.Replicas {
-			if known(s) {
-				return s, nil
-			}
+		if s := h.knownServer(v); s != nil {
+			return s, nil
 		}
 		if h.Version != "" {
 			return nil, nil
@@ -238,10 +342,24 @@ func orStatus(s *monitor.Server) string {
 	return s.Status.String()
 }
 
+// AcceptNow is Accept, without waiting, for a client that Login.Now gave.
+func AcceptNow(c *session.Client, status wire.Status) error {
+	writeOK(c, status)
+	all, err := c.Conn.FlushNow()
+	if err == nil && !all {
+		err = io.ErrShortWrite
+	}
+	return err
+}
+
+func writeOK(c *session.Client, status wire.Status) {
+	c.Conn.Write(wire.AppendOK(nil, session.Welcome(status, c.Schema), c.Caps))
+}
+
 // Accept sends the OK that ends the handshake, and has everything after it
 // compressed if the client asked for that.
 func Accept(c *session.Client, status wire.Status) error {
-	c.Conn.Write(wire.AppendOK(nil, session.Welcome(status, c.Schema), c.Caps))
+	writeOK(c, status)
 	if err := c.Conn.Flush(); err != nil {
 		return err
 	}

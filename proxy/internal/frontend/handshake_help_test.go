@@ -90,9 +90,9 @@ func native(user, password string) auth.Account {
 	return auth.Account{User: user, Host: "%", Plugin: "mysql_native_password", AuthString: fmt.Appendf(nil, "*%X", sha1.Sum(once[:]))}
 }
 
-func newAuthenticator() *auth.Authenticator {
+func newAuthenticator(options auth.Options) *auth.Authenticator {
 	table := accounts{"app": native("app", "secret"), "other": native("other", "word")}
-	return auth.New(table, table, auth.Options{})
+	return auth.New(table, table, options)
 }
 
 // front is a frontend that runs handshakes on a TCP and a unix socket, and
@@ -109,11 +109,12 @@ type front struct {
 type outcome struct {
 	client *session.Client
 	err    error
+	now    bool // nobody waited for it
 }
 
 func newHandshake(shown *tls.Config) *Handshake {
 	return &Handshake{
-		Farm: viewOf(&monitor.View{Primary: mariaDB()}), Auth: newAuthenticator(), Timeout: patience,
+		Farm: viewOf(&monitor.View{Primary: mariaDB()}), Auth: newAuthenticator(auth.Options{}), Timeout: patience,
 		TLS: func() *tls.Config { return shown },
 	}
 }
@@ -136,12 +137,7 @@ func startFront(t *testing.T, shown *tls.Config, change func(*front)) *front {
 	f.tcp = l.Addrs()[0].String()
 	done := make(chan error, 1)
 	go func() {
-		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, func(ctx context.Context, conn *Accepted) Step {
-			return Step{Fresh: true, Run: func() Step {
-				f.serve(ctx, conn)
-				return Step{}
-			}}
-		})
+		done <- l.Serve(ctx, func() Trusted { return f.trusted }, func(err error) { t.Error(err) }, f.first)
 	}()
 	t.Cleanup(func() {
 		over := errors.New("the test is over")
@@ -159,26 +155,57 @@ func startFront(t *testing.T, shown *tls.Config, change func(*front)) *front {
 	return f
 }
 
-func (f *front) serve(ctx context.Context, conn *Accepted) {
-	stop := context.AfterFunc(ctx, func() { conn.Close() })
-	defer stop()
+// first is the first step of a client.
+func (f *front) first(ctx context.Context, conn *Accepted) Step {
 	ticket, err := f.Enter(time.Now(), func() { conn.Close() })
 	if err != nil {
-		f.outcomes <- outcome{nil, err}
-		return
+		f.outcomes <- outcome{nil, err, false}
+		return Step{}
 	}
-	defer ticket.Leave()
-	client, err := f.Greet(ctx, 77, conn)
-	if err == nil {
-		err = ticket.LoggedIn(client.User)
+	stop := context.AfterFunc(ctx, func() { conn.Close() })
+	l := f.Login(77, conn)
+	run := func() Step {
+		client, err := l.Run(ctx)
+		if err == nil {
+			err = ticket.LoggedIn(client.User)
+		}
+		if err == nil {
+			err = Accept(client, wire.StatusAutocommit)
+		}
+		f.outcomes <- outcome{client, err, false}
+		if err == nil {
+			serve(client)
+		}
+		ticket.Leave()
+		stop()
+		return Step{}
 	}
-	if err == nil {
-		err = Accept(client, wire.StatusAutocommit)
+	if !l.GreetNow() {
+		return Step{Run: run}
 	}
-	f.outcomes <- outcome{client, err}
-	if err != nil {
-		return
-	}
+	return Step{Brief: true, Await: l.Notify, Run: func() Step {
+		client := l.Now(ctx)
+		if client == nil {
+			return Step{Run: run}
+		}
+		err := ticket.LoggedIn(client.User)
+		if err == nil {
+			err = AcceptNow(client, wire.StatusAutocommit)
+		}
+		f.outcomes <- outcome{client, err, true}
+		return Step{Await: client.Conn.Notify, Run: func() Step {
+			if err == nil && client.Conn.SetDeadline(time.Time{}) == nil {
+				serve(client)
+			}
+			ticket.Leave()
+			stop()
+			return Step{}
+		}}
+	}}
+}
+
+// serve answers what a client says with OK.
+func serve(client *session.Client) {
 	for {
 		if client.ResetSequence != nil {
 			client.ResetSequence()

@@ -107,6 +107,22 @@ func (g *Gate) enter(t *Ticket, now time.Time) (loser *Ticket, err error) {
 	return loser, nil
 }
 
+// EvictWaiting makes every client go that is not logged in.
+func (g *Gate) EvictWaiting() {
+	g.mu.Lock()
+	var losers []*Ticket
+	for g.waiting.Len() > 0 {
+		t := g.waiting.Front().Value.(*Ticket)
+		t.evicted = true
+		g.remove(t)
+		losers = append(losers, t)
+	}
+	g.mu.Unlock()
+	for _, t := range losers {
+		t.evict()
+	}
+}
+
 // LoggedIn ends a client's login as a user, or changes the user of one that was
 // logged in. On an error the ticket is as it was.
 func (t *Ticket) LoggedIn(user string) error {

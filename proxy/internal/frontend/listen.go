@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"farmhand/proxy/internal/rawio"
 )
 
 // Inherited is a listening socket that was opened by another process.
@@ -152,17 +154,23 @@ func (l *Listeners) Addrs() []net.Addr {
 type Step struct {
 	// Run returns the next step; nil: there is none, and the connection is closed.
 	Run func() Step
+	// Await, where it is not nil, has goOn called, once, when Run is to be called,
+	// which needs no goroutine until then. False: it is to be called already, and
+	// goOn is not called. goOn waits for nothing.
+	Await func(goOn func()) bool
+	// Brief: Run does not wait for anything, and so may hold up others.
+	Brief bool
 	// Fresh has it run in a goroutine of its own: it waits for long, and need not
 	// keep the stack that the steps before it have taken.
 	Fresh bool
 }
 
-// Handler is the first step of an accepted connection. The context is the one
-// given to Serve.
+// Handler gives the first step of an accepted connection, without waiting for
+// anything. The context is the one given to Serve.
 type Handler func(ctx context.Context, client *Accepted) Step
 
-// Serve accepts connections and runs handle on each, in a goroutine of its own,
-// until Stop or the end of ctx; then it waits for the handlers that still run.
+// Serve accepts connections and runs the steps that handle gives for each, until
+// Stop or the end of ctx; then it waits for the handlers that still run.
 // It returns nil after Stop, the context's cause, or the error that made
 // accepting impossible. trusted is asked for each connection, so that it can
 // change; warn is told of passing trouble, such as the limit of descriptors.
@@ -175,11 +183,10 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 		loops.Go(func() {
 			errs[i] = l.accept(s, warn, func(conn net.Conn) {
 				handlers.Add(1)
-				go func() {
-					growStack(0)
-					client := newAccepted(conn, trusted())
-					goOn(&handlers, client, handle(ctx, client))
-				}()
+				client := newAccepted(conn, trusted())
+				c := &course{handlers: &handlers, client: client, next: handle(ctx, client)}
+				c.onwards = c.goOn
+				c.walk(true)
 			})
 			if errs[i] != nil {
 				l.Stop() // half a set of sockets is worse than a restart
@@ -191,18 +198,48 @@ func (l *Listeners) Serve(ctx context.Context, trusted func() Trusted, warn func
 	return errors.Join(append(errs, context.Cause(ctx))...)
 }
 
-// goOn runs a client's steps.
-func goOn(handlers *sync.WaitGroup, client *Accepted, step Step) {
-	for step.Run != nil {
-		step = step.Run()
-		if step.Fresh {
-			step.Fresh = false
-			go goOn(handlers, client, step)
+// course is a client's way through its steps.
+type course struct {
+	handlers *sync.WaitGroup
+	client   *Accepted
+	next     Step
+	onwards  func() // goOn
+}
+
+// walk goes on with the steps. brief: it must not wait for anything, and has a
+// goroutine do what may.
+func (c *course) walk(brief bool) {
+	for c.next.Run != nil {
+		if await := c.next.Await; await != nil {
+			c.next.Await = nil
+			if await(c.onwards) {
+				return
+			}
+		}
+		if c.next.Fresh {
+			c.next.Fresh = false
+			rawio.MakeWay()
+			go c.walk(false)
 			return
 		}
+		if brief && !c.next.Brief {
+			rawio.MakeWay()
+			go c.run()
+			return
+		}
+		c.next = c.next.Run()
 	}
-	_ = client.Finish() // again, after most handlers
-	handlers.Done()
+	_ = c.client.Close() // again, after most handlers
+	c.handlers.Done()
+}
+
+// goOn goes on after a wait, without waiting.
+func (c *course) goOn() { c.walk(true) }
+
+// run goes on in a goroutine of its own.
+func (c *course) run() {
+	growStack(0)
+	c.walk(false)
 }
 
 // growStack has the goroutine's stack grow at once to what a login or a command
@@ -224,11 +261,13 @@ const (
 func (l *Listeners) accept(s *socket, warn func(error), take func(net.Conn)) error {
 	pause := firstPause
 	for {
-		conn, err := s.Accept()
-		if err == nil {
-			pause = firstPause
+		took := false
+		err := rawio.Serve(s.Listener, func(conn net.Conn) {
+			took = true
 			take(conn)
-			continue
+		})
+		if took {
+			pause = firstPause
 		}
 		select {
 		case <-l.stopped:

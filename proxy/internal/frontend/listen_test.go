@@ -100,6 +100,21 @@ func TestListen(t *testing.T) {
 	}
 }
 
+// Those that have connected before anybody accepts are all accepted, however many.
+func TestAQueueOfClients(t *testing.T) {
+	l := listen(t, tcp("127.0.0.1:0"))
+	clients := make([]net.Conn, 200)
+	for i := range clients {
+		clients[i] = dialRaw(t, l.Addrs()[0].String())
+	}
+	serving(t, l, "hello")
+	for i, c := range clients {
+		if said := mustEnd(t, c); string(said) != "hello" {
+			t.Fatalf("client %d is told %q", i, said)
+		}
+	}
+}
+
 func TestServeEnds(t *testing.T) {
 	serve := func(ctx context.Context, l *Listeners) chan error {
 		done := make(chan error, 1)

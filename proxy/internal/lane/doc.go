@@ -3,6 +3,9 @@
 // answers what has arrived together without waiting for the network between, so
 // both it and the proxy make fewer system calls a statement.
 //
+// Nobody need wait for an answer: the poller that tells of it hands it out (Start).
+// What is prepared is prepared by the lane, once for all its sessions.
+//
 // A lane gives a clean answer or none: an error, a warning, a change of the
 // session, a long answer, one that is late or a connection that breaks all come
 // out as "not answered", and the statement, which only reads, runs again on a

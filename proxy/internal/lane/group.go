@@ -4,12 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -24,11 +26,13 @@ const (
 	// silence is how long a lane waits for a server's next answer. Then the
 	// statement that keeps it is not quick, and nobody waits for it any longer.
 	silence = 50 * time.Millisecond
-	// look is how often the lanes are looked at for that.
-	look = 10 * time.Millisecond
+	// look is how often the lanes are looked at for that by who uses them, and idleLook
+	// in any case: a timer would wake the scheduler's threads.
+	look     = 10 * time.Millisecond
+	idleLook = 50 * time.Millisecond
 	// killLimit bounds the killing of a statement that a lane has given up.
 	killLimit = 5 * time.Second
-	// sweepInterval is how often the lanes that are lost are forgotten.
+	// sweepInterval is how often the lanes that are lost, or not used, are forgotten.
 	sweepInterval = 10 * time.Second
 )
 
@@ -37,9 +41,10 @@ type Lanes struct {
 	pool   *backend.Pool
 	report func(server string, err error)
 	start  time.Time
-	kills  sync.WaitGroup
-	idle   atomic.Bool // nobody looks at the lanes
+	work   sync.WaitGroup // goroutines of lanes
+	idle   atomic.Bool    // nobody looks at the lanes
 	closed atomic.Bool
+	looked atomic.Int64 // nanoseconds of the clock
 	wake   chan struct{}
 
 	mu     sync.RWMutex
@@ -94,6 +99,9 @@ func (ls *Lanes) Add(w *backend.Want, c *backend.Conn, processors int) *Group {
 		ls.groups[state] = g
 	}
 	l := &lane{group: g, conn: c, lease: c.Lease(), lent: true}
+	l.soon = l.flush
+	// One that cannot be watched is read by a goroutine, which finds it closed if that is why.
+	l.watched, _ = rawio.Watch(c.NetConn(), l.readable)
 	list := append(slices.Clone(*g.list.Load()), l)
 	g.list.Store(&list)
 	c.Idle()
@@ -112,18 +120,42 @@ func (g *Group) remove(l *lane) {
 	}
 }
 
-// Do sends a command, of MaxCommand bytes at most, which must stay as it is until
-// Do returns. ok: c has the answer. Else there is none, and the command may run
-// again; unfit tells that it was not for it to go by a lane.
-func (g *Group) Do(c *Call, command []byte) (ok, unfit bool) {
-	l := g.choose()
+// Do sends a command and waits for c to be done.
+func (g *Group) Do(c *Call, command Command) {
+	l, due := g.enter(c, command, nil)
 	if l == nil {
-		return false, false
+		return
 	}
-	c.command, c.done, c.unfit = command, false, false
-	l.do(c)
-	c.command = nil
-	return c.answer != nil, c.unfit
+	if due {
+		runtime.Gosched() // others have commands at this moment: they are sent together
+		rawio.Soon(l.soon)
+	}
+	<-c.wake
+}
+
+// Start sends a command, and calls then when c is done, which must not wait for
+// anything. It does not wait itself. False: no lane takes the command, and then is not
+// called.
+func (g *Group) Start(c *Call, command Command, then func()) bool {
+	l, due := g.enter(c, command, then)
+	if due {
+		rawio.Soon(l.soon)
+	}
+	return l != nil
+}
+
+// enter puts a call into a lane, nil where none takes it. due: the lane is to be
+// flushed.
+func (g *Group) enter(c *Call, command Command, then func()) (l *lane, due bool) {
+	c.command, c.unfit, c.then = command, false, then
+	if l = g.choose(); l == nil {
+		return nil, false
+	}
+	ok, due := l.submit(c)
+	if !ok {
+		return nil, false
+	}
+	return l, due
 }
 
 // choose returns the lane in which the least is to be waited for; nil if that is
@@ -151,9 +183,9 @@ func (ls *Lanes) watch() {
 
 // Run ends what is late, until ctx ends; then it ends the lanes.
 func (ls *Lanes) Run(ctx context.Context) error {
-	defer ls.kills.Wait()
+	defer ls.work.Wait()
 	defer ls.close()
-	tick, sweep := time.NewTimer(look), time.NewTicker(sweepInterval)
+	tick, sweep := time.NewTimer(idleLook), time.NewTicker(sweepInterval)
 	defer tick.Stop()
 	defer sweep.Stop()
 	for {
@@ -166,7 +198,7 @@ func (ls *Lanes) Run(ctx context.Context) error {
 		case <-ls.wake:
 		}
 		for working := true; working; {
-			tick.Reset(look)
+			tick.Reset(idleLook)
 			select {
 			case <-ctx.Done():
 				return nil
@@ -186,22 +218,33 @@ func (ls *Lanes) Run(ctx context.Context) error {
 	}
 }
 
-// look wakes the leaders that have heard nothing of their server for limit. It
+// lookNow looks at the lanes if it is time to.
+func (ls *Lanes) lookNow() {
+	now, last := ls.now(), ls.looked.Load()
+	if now-last >= int64(look) && ls.looked.CompareAndSwap(last, now) {
+		ls.look(silence)
+	}
+}
+
+// look ends the lanes that have heard nothing of their server for limit. It
 // tells whether there are any that wait.
 func (ls *Lanes) look(limit time.Duration) bool {
+	now, waits := ls.now(), false
+	var late []*lane
 	ls.mu.RLock()
-	defer ls.mu.RUnlock()
-	now, any := ls.now(), false
 	for _, g := range ls.groups {
 		for _, l := range *g.list.Load() {
-			sent := l.sent.Load()
-			any = any || sent != 0
-			if sent != 0 && now-sent >= int64(limit) {
-				l.interrupt(now, limit)
+			waits = waits || l.sent.Load() != 0
+			if l.isLate(now, limit) {
+				late = append(late, l)
 			}
 		}
 	}
-	return any
+	ls.mu.RUnlock()
+	for _, l := range late {
+		l.giveUp(now, limit)
+	}
+	return waits
 }
 
 // all are the lanes.
@@ -216,15 +259,23 @@ func (ls *Lanes) all() []*lane {
 }
 
 // sweep forgets the lanes whose connections have been taken, or closed because
-// they were idle.
+// they were idle, and gives back those of lanes that nobody has used since it was
+// called last: what is prepared there is closed.
 func (ls *Lanes) sweep() {
 	for _, l := range ls.all() {
 		l.mu.Lock()
-		lost := !l.busy && !l.conn.LentBy(l.lease)
-		l.dead = l.dead || lost
-		l.mu.Unlock()
-		if lost {
-			l.group.remove(l)
+		used := l.used
+		l.used = false
+		switch {
+		case l.dead || !l.lent || len(l.pending) > 0:
+			l.mu.Unlock()
+		case !l.conn.LentBy(l.lease):
+			l.leave(errTaken)
+		case used || !l.conn.Retake(l.lease):
+			l.mu.Unlock()
+		default:
+			l.lent = false
+			l.leave(errIdle)
 		}
 	}
 }
@@ -235,22 +286,12 @@ func (ls *Lanes) close() {
 	ls.look(0)
 	for _, l := range ls.all() {
 		l.mu.Lock()
-		mine := !l.busy && !l.dead && l.conn.Retake(l.lease)
-		l.dead = l.dead || !l.busy
-		l.mu.Unlock()
-		if mine {
-			ls.pool.Close(l.conn, "shutdown")
+		if !l.dead && l.lent && l.conn.Retake(l.lease) {
+			l.lent = false
+			l.leave(errClosed)
+			continue
 		}
-	}
-}
-
-// interrupt wakes the lane's leader.
-func (l *lane) interrupt(now int64, limit time.Duration) {
-	l.mu.Lock() // the connection is not lent meanwhile
-	defer l.mu.Unlock()
-	if sent := l.sent.Load(); sent != 0 && now-sent >= int64(limit) && !l.dead {
-		l.interrupted = true
-		_ = l.conn.SetReadDeadline(time.Unix(1, 0)) // it fails on a closed one only
+		l.mu.Unlock()
 	}
 }
 
@@ -259,7 +300,7 @@ func (l *lane) interrupt(now int64, limit time.Duration) {
 func (ls *Lanes) ended(l *lane, err error, late bool) {
 	switch {
 	case late:
-	case errors.Is(err, errLong), errors.Is(err, errChanged), errors.Is(err, errClosed):
+	case errors.Is(err, errLong), errors.Is(err, errChanged), errors.Is(err, errClosed), errors.Is(err, errIdle):
 		return // nothing is wrong with the server
 	default:
 		ls.report(l.conn.Server.Name, err)
@@ -267,7 +308,7 @@ func (ls *Lanes) ended(l *lane, err error, late bool) {
 	}
 	thread, w := l.conn.ThreadID, l.group.want
 	w.Urgent, w.Settings = true, nil
-	ls.kills.Go(func() {
+	ls.work.Go(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), killLimit)
 		defer cancel()
 		c, err := ls.pool.Get(ctx, &w)

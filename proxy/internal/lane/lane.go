@@ -3,12 +3,12 @@ package lane
 import (
 	"errors"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -22,162 +22,358 @@ const (
 	most = 64
 )
 
-// Call is a session's place in a lane; one session has one, and uses it again.
-type Call struct {
-	command []byte // valid until Do returns
-	answer  *[]byte
-	size    int
-	status  wire.Status
-	done    bool
-	unfit   bool // it took too long, or its answer was not clean
-	wake    chan verdict
-}
-
-// NewCall returns a Call.
-func NewCall() *Call { return &Call{wake: make(chan verdict, 1)} }
-
-// Answer is what the server answered, packets as they are, and its status. It is
-// valid until Release.
-func (c *Call) Answer() ([]byte, wire.Status) { return (*c.answer)[:c.size], c.status }
-
-// Release gives the answer's memory back.
-func (c *Call) Release() {
-	if c.answer != nil {
-		answers.Put(c.answer)
-		c.answer = nil
-	}
-}
-
-var answers = sync.Pool{New: func() any { b := make([]byte, 0, 1<<10); return &b }}
-
-// verdict is what a session that waits in a lane is told.
-type verdict uint8
-
-const (
-	answered verdict = iota // or not: Call.answer says
-	lead                    // it is the one who reads and writes now
-)
-
-// lane is one shared connection. Of the sessions in it one leads: it writes what
-// has gathered, reads the answers and hands them out; once it has its own it
-// passes the lead on to one that has not.
+// lane is one shared connection. What its sessions ask is sent in batches, each when
+// the one before is answered. Nobody waits for the answers: the poller tells of them
+// (rawio.Watch), and they are handed out where it does. An encrypted connection cannot
+// be watched like that, so a goroutine reads its answers for as long as there are any
+// to come.
 type lane struct {
-	group *Group
-	conn  *backend.Conn
-	lease backend.Lease
+	group   *Group
+	conn    *backend.Conn
+	lease   backend.Lease
+	watched *rawio.Watched // nil: a goroutine reads
+	soon    func()         // flush
 
 	load atomic.Int32 // calls in it
 	pace atomic.Int64 // nanoseconds that a statement took of late
 	sent atomic.Int64 // nanoseconds of the clock when the server was last heard of or written to; 0: nothing is outstanding
 
-	mu          sync.Mutex
-	busy        bool // somebody leads
+	mu          sync.Mutex // of what follows
 	dead        bool
-	interrupted bool    // the connection has a deadline in the past
-	pending     []*Call // not sent yet
-
-	// The leader's.
-	lent    bool
-	out     []*Call // sent, not answered, in order
-	next    int     // of out
-	scanned int     // bytes of the answer under way
-	begun   bool
-	batch   int64 // when out was sent
-	tracker wire.Tracker
+	lent        bool
+	due         bool // flush is to be called
+	busy        bool // a goroutine writes, or reads as well
+	used        bool // since the last sweep
+	interrupted bool // its connection has a deadline in the past
+	pending     []*Call
+	out         []question        // sent, not answered, in order
+	next        int               // of out
+	statements  map[string]uint32 // prepared: the server's ids by text, unknown while it is asked
+	scratch     []byte
+	scanned     int // bytes of the answer under way
+	begun       bool
+	batch       int64 // when out was sent
+	tracker     wire.Tracker
+	told        queue // done, to be told
 }
 
-// do sends a command and returns with its answer, or without.
-func (l *lane) do(c *Call) {
+// question is a command that was sent.
+type question struct {
+	call     *Call
+	prepares bool // the statement that the call, which is the next question, executes
+}
+
+// Statement ids that no server gives.
+const (
+	unknown = 0
+	newest  = 1<<32 - 1 // what MariaDB takes for the one prepared last
+)
+
+// mostStatements is how many statements are prepared on a lane.
+const mostStatements = 256
+
+// queue is a list of calls.
+type queue struct{ first, last *Call }
+
+func (q *queue) add(c *Call) {
+	if q.first == nil {
+		q.first = c
+	} else {
+		q.last.next = c
+	}
+	q.last = c
+}
+
+// submit puts a call behind those that wait to be sent; false where the lane has
+// ended. due: flush is to be called.
+func (l *lane) submit(c *Call) (ok, due bool) {
 	l.mu.Lock()
+	defer l.mu.Unlock()
 	if l.dead {
-		l.mu.Unlock()
-		return
+		return false, false
 	}
 	l.pending = append(l.pending, c)
 	l.load.Add(1)
-	if l.busy {
-		l.mu.Unlock()
-		if <-c.wake == answered {
-			return
-		}
-	} else {
-		l.busy = true
-		l.mu.Unlock()
-		runtime.Gosched() // others have commands at this moment: they are sent together
-	}
-	l.lead(c)
+	due = !l.due && !l.busy && l.next == len(l.out)
+	l.due = l.due || due
+	return true, due
 }
 
-// lead leads until c is done, and a little longer.
-func (l *lane) lead(c *Call) {
-	for !c.done {
-		if l.next == len(l.out) {
-			if err := l.send(); err != nil {
-				l.fail(err, c)
-				return
-			}
-		}
-		ok, err := l.take(c)
-		if err == nil && !ok {
-			if err = l.conn.Fill(); err == nil {
-				l.sent.Store(l.group.lanes.now())
-			}
-		}
-		if err != nil {
-			l.fail(err, c)
-			return
-		}
-	}
-	for l.next < len(l.out) {
-		ok, err := l.take(c)
-		if err != nil {
-			l.fail(err, c)
-			return
-		}
-		if !ok {
-			break
-		}
-	}
-	l.pass()
+// flush sends what has gathered, without waiting for anything.
+func (l *lane) flush() {
+	l.mu.Lock()
+	l.due = false
+	l.leave(l.send())
 }
 
-// send sends what has gathered.
+// send sends what has gathered if nothing is outstanding. The caller has the lock, as
+// for all that follows but turn.
 func (l *lane) send() error {
+	if l.busy || l.next < len(l.out) {
+		return nil
+	}
+	if more, err := l.gather(); err != nil || !more {
+		return err
+	}
+	if l.watched == nil {
+		l.busy = true
+		l.group.lanes.work.Go(l.turn)
+		return nil
+	}
+	l.watched.Expect(true)
+	all, err := l.conn.FlushNow()
+	if err == nil && !all {
+		l.busy = true
+		l.group.lanes.work.Go(l.write)
+	}
+	return err
+}
+
+// gather makes a batch of what has gathered, for the connection to flush; false where
+// there is nothing.
+func (l *lane) gather() (bool, error) {
+	if len(l.pending) == 0 || l.dead {
+		return false, nil
+	}
+	if l.group.lanes.closed.Load() {
+		return false, errClosed
+	}
 	if l.lent {
 		if !l.conn.Retake(l.lease) {
-			return errTaken
+			return false, errTaken
 		}
 		l.lent = false
 	}
-	l.mu.Lock()
-	l.out, l.pending = l.pending, l.out[:0]
-	l.mu.Unlock()
-	l.next = 0
-	for _, c := range l.out {
-		l.conn.WriteCommand(c.command)
+	l.out, l.next = l.out[:0], 0
+	waiting := l.pending[:0]
+	for _, c := range l.pending {
+		if !l.ask(c) {
+			waiting = append(waiting, c)
+		}
 	}
+	clear(l.pending[len(waiting):])
+	l.pending = waiting
+	l.used = true
 	l.batch = l.group.lanes.now()
 	l.sent.Store(l.batch)
-	if l.group.lanes.closed.Load() {
-		return errClosed
-	}
 	l.group.lanes.watch()
-	return l.conn.Flush()
+	return true, nil
+}
+
+// ask writes a call's command for the next flush; false if it must wait for the next
+// batch.
+func (l *lane) ask(c *Call) bool {
+	text := c.command.Statement
+	if text == nil {
+		l.conn.WriteCommand(c.command.Payload)
+		l.out = append(l.out, question{call: c})
+		return true
+	}
+	id, asked := l.statements[string(text)]
+	switch {
+	case asked && id == unknown:
+		return false
+	case !asked:
+		if len(l.statements) >= mostStatements {
+			for _, old := range l.statements {
+				l.conn.CloseStatement(old) // what is still in use comes back
+			}
+			l.statements = nil
+		}
+		if l.statements == nil {
+			l.statements = map[string]uint32{}
+		}
+		l.statements[string(text)] = unknown
+		l.scratch = append(append(l.scratch[:0], byte(wire.ComStmtPrepare)), text...)
+		l.conn.WriteCommand(l.scratch)
+		l.out = append(l.out, question{c, true})
+		id = newest
+	}
+	l.scratch = append(l.scratch[:0], c.command.Payload...)
+	wire.SetStatementID(l.scratch, id)
+	l.conn.WriteCommand(l.scratch)
+	l.out = append(l.out, question{call: c})
+	return true
+}
+
+// write writes what the socket had no room for.
+func (l *lane) write() {
+	err := l.conn.Flush()
+	l.mu.Lock()
+	l.busy = false
+	if err == nil {
+		err = l.goOn() // all may be answered by now
+	}
+	l.leave(err)
+}
+
+// turn writes a batch and reads its answers, and goes on while there is one more.
+func (l *lane) turn() {
+	err := l.conn.Flush()
+	for busy := true; busy; {
+		if err == nil {
+			err = l.conn.Fill()
+		}
+		l.mu.Lock()
+		more := false
+		if err == nil {
+			l.sent.Store(l.group.lanes.now())
+			err = l.take()
+		}
+		if err == nil && l.next == len(l.out) {
+			if more, err = l.gather(); !more {
+				l.busy = false
+				l.rest()
+			}
+		}
+		busy = err == nil && l.busy
+		l.leave(err)
+		if more {
+			err = l.conn.Flush()
+		}
+	}
+}
+
+// readable takes what answers there are.
+func (l *lane) readable(ended bool) {
+	l.mu.Lock()
+	if l.dead || l.lent || l.next == len(l.out) {
+		l.mu.Unlock() // whatever it is, who sends next finds it
+		return
+	}
+	var err error
+	for more := true; more && err == nil; more = more || ended {
+		var got bool
+		if got, more, err = l.conn.FillNow(); !got {
+			break
+		}
+		l.sent.Store(l.group.lanes.now())
+		err = l.take()
+	}
+	if err == nil {
+		err = l.goOn()
+	}
+	l.leave(err)
+}
+
+// goOn sends the next batch if this one is answered, or lends the connection.
+func (l *lane) goOn() error {
+	if l.dead || l.busy || l.next < len(l.out) {
+		return nil
+	}
+	if len(l.pending) == 0 {
+		l.rest()
+		return nil
+	}
+	return l.send()
+}
+
+// rest lends the connection: nobody is in the lane. Who comes next takes it back, or
+// finds it gone.
+func (l *lane) rest() {
+	if l.dead || l.lent || len(l.pending) > 0 {
+		return
+	}
+	l.sent.Store(0)
+	if l.interrupted { // too late: all is answered
+		l.interrupted = false
+		_ = l.conn.SetDeadline(time.Time{}) // a closed one says so when it is used
+	}
+	if l.watched != nil {
+		l.watched.Expect(false)
+	}
+	l.lent = true
+	l.conn.Idle()
+	l.group.lanes.pool.Lend(l.conn, l.lease, backend.Parting{Since: time.Now()})
+}
+
+// leave gives the lock back, ends the lane where there is an error, and tells those
+// whose calls are done.
+func (l *lane) leave(err error) {
+	ends := err != nil && !l.dead
+	late := errors.Is(err, errLate) || errors.Is(err, os.ErrDeadlineExceeded)
+	if ends {
+		l.dead = true
+		l.sent.Store(0)
+		slow := late || errors.Is(err, errLong)
+		for i, q := range l.out[l.next:] {
+			if i == 0 {
+				q.call.unfit = slow // the others were behind it
+			}
+			if !q.prepares {
+				l.finish(q.call)
+			}
+		}
+		for _, c := range l.pending {
+			l.finish(c)
+		}
+		l.out, l.pending, l.next = nil, nil, 0
+	}
+	told := l.told.first
+	l.told = queue{}
+	l.mu.Unlock()
+	if ends {
+		l.end(err, late)
+	}
+	for c := told; c != nil; {
+		next := c.next
+		c.next = nil
+		c.tell()
+		c = next
+	}
+	l.group.lanes.lookNow()
+}
+
+// end gives up the connection of a lane that has ended.
+func (l *lane) end(err error, late bool) {
+	l.group.remove(l)
+	if l.watched != nil {
+		l.watched.End()
+	}
+	switch {
+	case errors.Is(err, errTaken):
+	case errors.Is(err, errIdle) && l.conn.Settle() == nil:
+		l.group.lanes.pool.Put(l.conn, false)
+	default:
+		l.conn.MarkBroken()
+		l.group.lanes.pool.Close(l.conn, "lane ended")
+		l.group.lanes.ended(l, err, late)
+	}
 }
 
 var (
 	errTaken  = errors.New("another session has taken the connection")
+	errIdle   = errors.New("nobody has used it")
 	errClosed = errors.New("the proxy stops")
 	errLong   = errors.New("an answer is longer than a lane takes")
+	errLate   = errors.New("an answer is late")
 	// errChanged: who comes next would not find what it wants.
 	errChanged = errors.New("a statement has changed the connection, or may have")
 )
 
-// take takes the next answer out of what has been read, and gives it to who
-// waits for it; false where it is not there as a whole.
-func (l *lane) take(leader *Call) (bool, error) {
+// take takes all answers out of what has been read.
+func (l *lane) take() error {
+	for l.next < len(l.out) {
+		if ok, err := l.answer(); err != nil || !ok {
+			return err
+		}
+	}
+	if len(l.conn.Buffered()) > 0 {
+		return errChanged // it says what nobody has asked
+	}
+	return nil
+}
+
+// answer takes the next answer out of what has been read, and gives it to who asked;
+// false where it is not there as a whole.
+func (l *lane) answer() (bool, error) {
+	q := l.out[l.next]
 	if !l.begun {
-		l.tracker.Begin(wire.ComQuery, l.conn.Caps)
+		command := wire.Command(q.call.command.Payload[0])
+		if q.prepares {
+			command = wire.ComStmtPrepare
+		}
+		l.tracker.Begin(command, l.conn.Caps)
 		l.begun = true
 	}
 	b := l.conn.Buffered()
@@ -209,27 +405,45 @@ func (l *lane) take(leader *Call) (bool, error) {
 		}
 		l.scanned += wire.HeaderSize + length
 	}
-	c := l.out[l.next]
-	l.out[l.next] = nil
+	c := q.call
+	l.out[l.next] = question{}
 	l.next++
+	defer func() { l.scanned, l.begun = 0, false }()
+	if q.prepares {
+		l.conn.Discard(l.scanned)
+		return true, l.prepared(c)
+	}
 	if l.clean() {
 		c.answer = answers.Get().(*[]byte)
 		*c.answer = append((*c.answer)[:0], b[:l.scanned]...)
-		c.size, c.status = l.scanned, l.tracker.OK.Status
+		c.status = l.tracker.OK.Status
 	} else {
 		c.unfit = true
 	}
 	l.conn.Discard(l.scanned)
-	l.scanned, l.begun = 0, false
 	if l.next == len(l.out) {
 		took := (l.group.lanes.now() - l.batch) / int64(len(l.out))
 		l.pace.Store((l.pace.Load()*7 + took) / 8)
 	}
-	l.finish(c, leader)
+	l.finish(c)
 	if !l.unharmed() {
 		return true, errChanged
 	}
 	return true, nil
+}
+
+// prepared takes note of the answer to a preparation.
+func (l *lane) prepared(c *Call) error {
+	t := &l.tracker
+	if t.Err == nil {
+		l.conn.Prepared(t.Statement.ID)
+		l.statements[string(c.command.Statement)] = t.Statement.ID
+	}
+	if t.Err != nil || t.Statement.Params != c.command.Params {
+		c.unfit = true
+		return errChanged // the execution behind it is of another statement
+	}
+	return nil
 }
 
 // unclean are status flags that an answer of a lane has not.
@@ -248,57 +462,32 @@ func (l *lane) unharmed() bool {
 	return t.Err == nil && t.OK.Status&unclean == 0 && t.OK.Status&wire.StatusAutocommit != 0
 }
 
-// finish ends a call.
-func (l *lane) finish(c, leader *Call) {
+// finish ends a call, of which leave tells.
+func (l *lane) finish(c *Call) {
 	l.load.Add(-1)
-	c.done = true
-	if c != leader {
-		c.wake <- answered
-	}
+	l.told.add(c)
 }
 
-// pass passes the lead on, or lends the connection where nobody is left.
-func (l *lane) pass() {
-	if l.next < len(l.out) {
-		l.out[l.next].wake <- lead
-		return
-	}
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if len(l.pending) > 0 {
-		l.pending[0].wake <- lead
-		return
-	}
-	l.sent.Store(0)
-	if l.interrupted { // too late: all is answered
-		l.interrupted = false
-		_ = l.conn.SetReadDeadline(time.Time{}) // a closed one says so when it is used
-	}
-	l.lent = true
-	l.conn.Idle()
-	// Who comes next takes it back, or finds it gone.
-	l.group.lanes.pool.Lend(l.conn, l.lease, backend.Parting{Since: time.Now()})
-	l.busy = false
+// isLate tells whether nothing has been heard of the server for limit.
+func (l *lane) isLate(now int64, limit time.Duration) bool {
+	sent := l.sent.Load()
+	return sent != 0 && now-sent >= int64(limit)
 }
 
-// fail ends the lane: nobody in it gets an answer.
-func (l *lane) fail(err error, leader *Call) {
-	l.group.remove(l)
-	l.sent.Store(0)
+// giveUp ends the lane if it is late. The goroutine that reads an encrypted connection
+// is woken to do so.
+func (l *lane) giveUp(now int64, limit time.Duration) {
 	l.mu.Lock()
-	l.dead = true
-	calls := append(l.out[l.next:], l.pending...)
-	l.out, l.pending, l.next = nil, nil, 0
-	l.mu.Unlock()
-	late := errors.Is(err, os.ErrDeadlineExceeded)
-	if !errors.Is(err, errTaken) {
-		l.conn.MarkBroken()
-		l.group.lanes.pool.Close(l.conn, "lane ended")
-		l.group.lanes.ended(l, err, late)
-	}
-	late = late || errors.Is(err, errLong)
-	for i, c := range calls {
-		c.unfit = late && i == 0 // the others were behind it
-		l.finish(c, leader)
+	switch {
+	case l.dead || !l.isLate(now, limit):
+		l.mu.Unlock()
+	case l.busy:
+		l.interrupted = true
+		l.mu.Unlock()
+		_ = l.conn.SetDeadline(time.Unix(1, 0)) // it fails on a closed one only
+	case l.group.lanes.closed.Load():
+		l.leave(errClosed)
+	default:
+		l.leave(errLate)
 	}
 }

@@ -16,6 +16,9 @@ type Config struct {
 	// REPLICATION CLIENT on MySQL) and, for Accounts, to read the account
 	// tables (SELECT on mysql.global_priv or mysql.user).
 	User, Password string
+	// Reread returns the password as it is now, for each connection: it can be changed
+	// while the monitor runs. Nil if it cannot.
+	Reread func() (string, error)
 	// TLS is how to connect over TCP; nil is in the clear. Unix sockets are
 	// always in the clear.
 	TLS *tls.Config
@@ -44,6 +47,20 @@ type Config struct {
 	// Beat is called about once a second as long as the monitor goes round; nil for
 	// nobody.
 	Beat func()
+}
+
+// password is the account's, as it is now; what was known at the start where that cannot
+// be read, which is logged: a server may accept it still.
+func (c *Config) password() string {
+	if c.Reread == nil {
+		return c.Password
+	}
+	password, err := c.Reread()
+	if err != nil {
+		c.Log.Error("the monitor's password cannot be read; that of the start is used", zap.Error(err))
+		return c.Password
+	}
+	return password
 }
 
 func (c Config) withDefaults() Config {

@@ -153,7 +153,7 @@ func (m *Monitor) Dial(ctx context.Context, s farm.Server) (*mysqladmin.Conn, er
 		Network:  s.Network(),
 		Address:  s.Address,
 		User:     m.config.User,
-		Password: m.config.Password,
+		Password: m.config.password(),
 		Program:  "farmhand-proxy-monitor",
 		Wrap:     rawio.Wrap, // logins have accounts looked up all the time
 	}

@@ -6,34 +6,27 @@ import (
 	"net/netip"
 	"os"
 	"strconv"
-	"sync/atomic"
+	"sync"
 	"syscall"
-	"time"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
 
-// listener accepts connections that are a [Conn] from the beginning: of what a
+// listener accepts connections that are a [Socket] from the beginning: of what a
 // plain listener does for each, they are spared looking up the own address and
 // switching Nagle's algorithm off. What the listening socket has set its
-// connections inherit.
+// connections inherit. It is a Socket itself, of which only the waiting is used.
 type listener struct {
-	file   *os.File
-	raw    syscall.RawConn
-	local  net.Addr
-	closed atomic.Bool
+	*Socket
 
-	// The accept under way.
-	fd    int
-	errno syscall.Errno
-	from  unix.RawSockaddrAny
-	step  func(fd uintptr) bool
+	mu   sync.Mutex // of the accept under way
+	from unix.RawSockaddrAny
 }
 
-// Listen returns l with cheap accepts and connections, or l itself if it is no
-// socket's. The result owns l, and a unix socket's file stays when it is closed.
-// Accept belongs to one goroutine at a time.
+// Listen returns l with cheap accepts, of connections that are a [Socket], or l
+// itself if it is no socket's. The result owns l, and a unix socket's file stays
+// when it is closed.
 func Listen(l net.Listener) (net.Listener, error) {
 	switch l := l.(type) {
 	case *net.TCPListener:
@@ -50,83 +43,135 @@ func listen(plain net.Listener, source syscall.Conn) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{local: plain.Addr()}
-	fd := -1
+	l := &listener{Socket: &Socket{fd: -1, local: plain.Addr()}}
 	failed := raw.Control(func(own uintptr) {
-		if fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0); err == nil && l.local.Network() == "tcp" {
-			err = unix.SetsockoptInt(fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
+		if l.fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0); err == nil && l.local.Network() == "tcp" {
+			err = unix.SetsockoptInt(l.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
 		}
 	})
 	if err = errors.Join(failed, err); err != nil {
-		if fd >= 0 {
-			_ = unix.Close(fd) // there is an error already that says more
+		if l.fd >= 0 {
+			_ = unix.Close(l.fd) // there is an error already that says more
 		}
 		return nil, err
 	}
-	l.file = os.NewFile(uintptr(fd), l.local.String())
-	if l.raw, err = l.file.SyscallConn(); err != nil {
-		return nil, errors.Join(err, l.Close())
+	l.in.state.Store(ready) // maybe
+	if _, err = newSocket(l.Socket); err != nil {
+		return nil, err
 	}
-	l.step = l.attempt
 	return l, plain.Close()
 }
 
-// attempt accepts once; false if it must wait.
-func (l *listener) attempt(fd uintptr) bool {
+// attempt accepts once. It is EAGAIN where nobody is to be accepted; the poller tells
+// when there is.
+func (l *listener) attempt() (*Socket, syscall.Errno) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if !l.enter() {
+		return nil, syscall.EAGAIN // who tries again sees why
+	}
+	defer l.leave()
+	l.in.state.And(^uint32(ready))
 	for {
 		size := uint32(unsafe.Sizeof(l.from))
-		n, _, errno := syscall.RawSyscall6(syscall.SYS_ACCEPT4, fd, uintptr(unsafe.Pointer(&l.from)), uintptr(unsafe.Pointer(&size)),
+		n, _, errno := syscall.RawSyscall6(syscall.SYS_ACCEPT4, uintptr(l.fd), uintptr(unsafe.Pointer(&l.from)), uintptr(unsafe.Pointer(&size)),
 			syscall.SOCK_NONBLOCK|syscall.SOCK_CLOEXEC, 0, 0)
 		switch errno {
 		case syscall.EINTR, syscall.ECONNABORTED: // the client that gave up is nobody's
 		case syscall.EAGAIN:
-			return false
+			return nil, errno
+		case 0:
+			l.in.state.Or(ready) // there may be more
+			return &Socket{fd: int(n), local: l.local, peer: peer(&l.from)}, 0
 		default:
-			l.fd, l.errno = int(n), errno
-			return true
+			l.in.state.Or(ready)
+			return nil, errno
 		}
 	}
 }
 
+// accept is Accept that does not wait: nil and no error where nobody is to be accepted.
+func (l *listener) accept() (*Socket, error) {
+	failed := func(err error) (*Socket, error) {
+		return nil, &net.OpError{Op: "accept", Net: l.local.Network(), Addr: l.local, Err: err}
+	}
+	if err := ending(l.in.state.Load()); err != nil {
+		return failed(err)
+	}
+	s, errno := l.attempt()
+	switch errno {
+	case 0:
+	case syscall.EAGAIN:
+		return nil, nil
+	default:
+		return failed(os.NewSyscallError("accept4", errno))
+	}
+	s, err := newSocket(s)
+	if err != nil {
+		return failed(err)
+	}
+	return s, nil
+}
+
 // Accept implements net.Listener.
 func (l *listener) Accept() (net.Conn, error) {
-	err := l.raw.Read(l.step)
-	if err == nil && (l.errno == syscall.EMFILE || l.errno == syscall.ENFILE) && departed.close() > 0 {
-		err = l.raw.Read(l.step)
+	for {
+		if s, err := l.accept(); s != nil || err != nil {
+			if err != nil {
+				return nil, err
+			}
+			return s, nil
+		}
+		l.in.park()
 	}
-	switch {
-	case err != nil:
-		return nil, &net.OpError{Op: "accept", Net: l.local.Network(), Addr: l.local, Err: l.ended(err)}
-	case l.errno != 0:
-		return nil, &net.OpError{Op: "accept", Net: l.local.Network(), Addr: l.local, Err: os.NewSyscallError("accept4", l.errno)}
-	}
-	s := &socket{File: os.NewFile(uintptr(l.fd), ""), local: l.local, peer: peer(&l.from)}
-	raw, err := s.File.SyscallConn()
-	if err != nil {
-		return nil, errors.Join(err, s.File.Close())
-	}
-	return newConn(s, raw), nil
-}
-
-// ended is why an Accept that did not come to its system call has ended.
-func (l *listener) ended(err error) error {
-	if l.closed.Load() {
-		return net.ErrClosed
-	}
-	return err
-}
-
-// Close implements net.Listener.
-func (l *listener) Close() error {
-	l.closed.Store(true)
-	return l.file.Close()
 }
 
 // Addr implements net.Listener.
 func (l *listener) Addr() net.Addr { return l.local }
 
-// SyscallConn implements syscall.Conn.
-func (l *listener) SyscallConn() (syscall.RawConn, error) { return l.raw, nil }
+// burst is how many are accepted before others have their turn.
+const burst = 64
+
+// Serve accepts connections and gives them to take, which must not wait for anything,
+// until there is an error: the listener's deadline passes or it is closed, too. One
+// of Listen's does so in the poller's goroutine. Neither Serve nor Accept may be called
+// by others meanwhile.
+func Serve(plain net.Listener, take func(net.Conn)) error {
+	l, ok := plain.(*listener)
+	if !ok {
+		return serve(plain, take)
+	}
+	end := make(chan error, 1)
+	var mu sync.Mutex
+	ended := false
+	w := &Watched{socket: l.Socket}
+	w.then = func(bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		for range burst {
+			if ended {
+				return
+			}
+			s, err := l.accept()
+			switch {
+			case err != nil:
+				ended = true
+				end <- err
+			case s == nil:
+				return
+			default:
+				take(s)
+			}
+		}
+		if !ended { // to be told again
+			l.control(unix.EPOLL_CTL_MOD, unix.EPOLLIN)
+		}
+	}
+	l.watch.Store(w)
+	defer w.End()
+	w.then(false) // who is there already
+	return <-end
+}
 
 // peer is the address that an accept has told; not valid where it has none.
 func peer(from *unix.RawSockaddrAny) netip.AddrPort {
@@ -149,7 +194,3 @@ func peer(from *unix.RawSockaddrAny) netip.AddrPort {
 	}
 	return netip.AddrPort{}
 }
-
-// SetDeadline makes every later Accept, and the one that waits, return after t;
-// zero is never.
-func (l *listener) SetDeadline(t time.Time) error { return l.file.SetDeadline(t) }

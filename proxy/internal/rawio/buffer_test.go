@@ -10,8 +10,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"farmhand/proxy/internal/rawio"
 )
 
 // TestReadBuffer: who waits holds no buffer.
@@ -24,7 +22,10 @@ func TestReadBuffer(t *testing.T) {
 			return &b
 		}}
 		wrapped, peer := sockets(t, network)
-		c := wrapped.(*rawio.Conn)
+		c := wrapped.(interface {
+			net.Conn
+			ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error)
+		})
 		time.AfterFunc(20*time.Millisecond, func() { _, _ = peer.Write([]byte("hello")) })
 		b, n, err := c.ReadBuffer(pool)
 		if err != nil || string((*b)[:n]) != "hello" {

@@ -27,7 +27,9 @@ type transfer struct {
 	b     []byte
 	n     int
 	err   syscall.Errno
+	again bool                  // of once: it would have to wait
 	step  func(fd uintptr) bool // bound once: a method value is an allocation
+	once  func(fd uintptr) bool // step that does not wait
 }
 
 // Wrap returns conn with cheap reads and writes, or conn itself if it is no
@@ -53,6 +55,7 @@ func newConn(conn net.Conn, raw syscall.RawConn) *Conn {
 	c := &Conn{Conn: conn, raw: raw}
 	c.in.trap, c.out.trap, c.out.flags = syscall.SYS_RECVFROM, syscall.SYS_SENDTO, syscall.MSG_NOSIGNAL
 	c.in.step, c.out.step = c.in.attempt, c.out.attempt
+	c.in.once, c.out.once = c.in.attemptOnce, c.out.attemptOnce
 	c.lazy.in, c.lazy.step = &c.in, c.lazy.attempt
 	return c
 }
@@ -75,22 +78,69 @@ func (t *transfer) attempt(fd uintptr) bool {
 	}
 }
 
+// attemptOnce is attempt that never waits: again says that it would have to.
+func (t *transfer) attemptOnce(fd uintptr) bool {
+	t.again = !t.attempt(fd)
+	return true
+}
+
 // Read implements net.Conn.
 func (c *Conn) Read(b []byte) (int, error) {
 	if len(b) == 0 {
 		return c.Conn.Read(b)
 	}
+	return c.read(b, c.in.step)
+}
+
+// ReadNow is Read that does not wait: where there is nothing to read it returns 0 and
+// no error. b is not empty.
+func (c *Conn) ReadNow(b []byte) (int, error) {
+	c.in.again = false
+	n, err := c.read(b, c.in.once)
+	if c.in.again {
+		return 0, nil
+	}
+	return n, err
+}
+
+// read reads by a step of c.in.
+func (c *Conn) read(b []byte, step func(fd uintptr) bool) (int, error) {
 	t := &c.in
 	t.b = b
-	err := c.raw.Read(t.step)
+	err := c.raw.Read(step)
+	t.b = nil
+	err = c.received(err)
+	return t.n, err
+}
+
+// received is the error of a read of which the connection underneath has said err.
+func (c *Conn) received(err error) error {
+	t := &c.in
+	switch {
+	case err != nil:
+		t.n = 0
+		return c.ended("read", err)
+	case t.err != 0:
+		return c.failed("read", t.err)
+	case t.n == 0:
+		return io.EOF
+	}
+	return nil
+}
+
+// WriteNow is Write that does not wait: it returns how much there was room for.
+func (c *Conn) WriteNow(b []byte) (int, error) {
+	t := &c.out
+	t.b, t.again = b[:min(len(b), chunk)], false
+	err := c.raw.Write(t.once)
 	t.b = nil
 	switch {
 	case err != nil:
-		return 0, c.ended("read", err)
+		return 0, c.ended("write", err)
+	case t.again:
+		return 0, nil
 	case t.err != 0:
-		return 0, c.failed("read", t.err)
-	case t.n == 0:
-		return 0, io.EOF
+		return 0, c.failed("write", t.err)
 	}
 	return t.n, nil
 }
@@ -122,13 +172,8 @@ func (c *Conn) ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error) {
 	l.pool = pool
 	err = c.raw.Read(l.step)
 	l.in.b = nil
-	switch {
-	case err != nil:
-		return nil, 0, c.ended("read", err)
-	case l.in.err != 0:
-		return nil, 0, c.failed("read", l.in.err)
-	case l.in.n == 0:
-		return nil, 0, io.EOF
+	if err = c.received(err); err != nil {
+		return nil, 0, err
 	}
 	buffer, l.got = l.got, nil
 	return buffer, l.in.n, nil
@@ -175,29 +220,20 @@ func (c *Conn) Write(b []byte) (int, error) {
 
 // ended is the error of a read or a write that did not come to its system call.
 func (c *Conn) ended(call string, err error) error {
-	s, ok := c.Conn.(*socket)
+	s, ok := c.Conn.(*Socket)
 	if !ok {
 		return err // as the connection underneath has it
 	}
-	if s.closed.Load() {
+	if s.in.state.Load()&closed != 0 {
 		err = net.ErrClosed
 	}
-	return &net.OpError{Op: call, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: err}
+	return s.failed(call, err)
 }
 
 func (c *Conn) failed(call string, errno syscall.Errno) error {
 	return &net.OpError{
 		Op: call, Net: c.LocalAddr().Network(), Source: c.LocalAddr(), Addr: c.RemoteAddr(), Err: os.NewSyscallError(call, errno),
 	}
-}
-
-// Finish is Close for who knows that nobody reads from or writes to the
-// connection any more, which makes it cheap. Others may still set deadlines.
-func (c *Conn) Finish() error {
-	if s, ok := c.Conn.(*socket); ok {
-		return s.finish(c.raw)
-	}
-	return c.Close()
 }
 
 // SyscallConn implements syscall.Conn.

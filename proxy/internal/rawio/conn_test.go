@@ -8,7 +8,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
-	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -22,22 +22,39 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// sockets are two ends of a connection, the first of them wrapped, or accepted by
-// a listener of Listen's.
+// sockets are two ends of a connection, the first of them wrapped, adopted, or accepted
+// by a listener of Listen's, and settled or unsettled after that.
 func sockets(t testing.TB, network string) (wrapped, plain net.Conn) {
 	t.Helper()
-	if network, ok := strings.CutSuffix(network, " accepted"); ok {
-		plain, wrapped = connect(t, network, rawio.Listen)
-		return wrapped, plain
+	how := strings.Fields(network)
+	switch {
+	case slices.Contains(how, "accepted"):
+		plain, wrapped = connect(t, how[0], rawio.Listen)
+	case slices.Contains(how, "adopted"):
+		wrapped, plain = ends(t, network)
+		wrapped = rawio.Adopt(wrapped)
+	default:
+		wrapped, plain = ends(t, network)
+		wrapped = rawio.Wrap(wrapped)
 	}
-	a, b := ends(t, network)
-	return rawio.Wrap(a), b
+	t.Cleanup(func() { _ = wrapped.Close() })
+	if c, ok := wrapped.(interface{ Settle() error }); ok && slices.Contains(how, "settled") {
+		if err := c.Settle(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if c, ok := wrapped.(interface{ Unsettle() error }); ok && slices.Contains(how, "unsettled") {
+		if err := c.Unsettle(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return wrapped, plain
 }
 
 // ends are two ends of a connection, which the test's end closes.
 func ends(t testing.TB, network string) (a, b net.Conn) {
 	t.Helper()
-	network, _ = strings.CutSuffix(network, " accepted")
+	network, _, _ = strings.Cut(network, " ")
 	return connect(t, network, func(l net.Listener) (net.Listener, error) { return l, nil })
 }
 
@@ -77,7 +94,7 @@ func connect(t testing.TB, network string, wrap func(net.Listener) (net.Listener
 }
 
 func eachNetwork(t *testing.T, run func(t *testing.T, network string)) {
-	for _, network := range []string{"tcp", "unix", "tcp accepted", "unix accepted"} {
+	for _, network := range []string{"tcp", "unix", "tcp accepted", "unix accepted", "tcp accepted settled", "unix accepted settled", "tcp adopted", "unix adopted unsettled", "tcp accepted settled unsettled"} {
 		t.Run(network, func(t *testing.T) { run(t, network) })
 	}
 }
@@ -97,7 +114,7 @@ func noise(seed uint64, n int) []byte {
 func TestBothWaysAtOnce(t *testing.T) {
 	eachNetwork(t, func(t *testing.T, network string) {
 		a, b := sockets(t, network)
-		const size = 8 << 20
+		const size = 2 << 20
 		var wg sync.WaitGroup
 		for i, ends := range [][2]net.Conn{{a, b}, {b, a}} {
 			want := noise(uint64(i), size)
@@ -281,6 +298,8 @@ func BenchmarkExchange(b *testing.B) {
 		b.Run(name, func(b *testing.B) {
 			x, y := ends(b, "unix")
 			x, y = wrap(x), wrap(y)
+			defer x.Close()
+			defer y.Close()
 			go func() {
 				buffer := make([]byte, 1000)
 				for {
@@ -304,72 +323,4 @@ func BenchmarkExchange(b *testing.B) {
 			}
 		})
 	}
-}
-
-// TestWait: it waits for input and leaves it there, and ends with what a read ends
-// with.
-func TestWait(t *testing.T) {
-	eachNetwork(t, func(t *testing.T, network string) {
-		wrapped, peer := sockets(t, network)
-		c := wrapped.(*rawio.Conn)
-		_ = c.SetReadDeadline(time.Now().Add(10 * time.Millisecond))
-		if err := c.Wait(); !errors.Is(err, os.ErrDeadlineExceeded) {
-			t.Errorf("nothing came: %v", err)
-		}
-		_ = c.SetReadDeadline(time.Time{})
-		time.AfterFunc(20*time.Millisecond, func() { _, _ = peer.Write([]byte("hello")) })
-		if err := c.Wait(); err != nil {
-			t.Errorf("input came: %v", err)
-		}
-		in := make([]byte, 10)
-		if n, err := c.Read(in); err != nil || string(in[:n]) != "hello" {
-			t.Errorf("%q, %v", in[:n], err)
-		}
-		_ = peer.Close()
-		if err := c.Wait(); err != nil {
-			t.Errorf("the end came: %v", err)
-		}
-	})
-}
-
-// TestFinish: the peer sees the end at once, and who goes on hears of it; the
-// descriptors are given back.
-func TestFinish(t *testing.T) {
-	eachNetwork(t, func(t *testing.T, network string) {
-		descriptors := func() int {
-			list, err := os.ReadDir("/proc/self/fd")
-			if err != nil {
-				t.Fatal(err)
-			}
-			return len(list)
-		}
-		before := 0
-		for i := range 100 {
-			wrapped, peer := sockets(t, network)
-			c := wrapped.(*rawio.Conn)
-			if _, err := c.Write([]byte("bye")); err != nil {
-				t.Fatal(err)
-			}
-			if err := c.Finish(); err != nil {
-				t.Fatal(err)
-			}
-			if said, err := io.ReadAll(peer); err != nil || string(said) != "bye" {
-				t.Fatalf("%q, %v", said, err)
-			}
-			if _, err := c.Read(make([]byte, 1)); !errors.Is(err, net.ErrClosed) && !errors.Is(err, syscall.EINVAL) {
-				t.Fatalf("a read after the end: %v", err)
-			}
-			_ = c.Close()
-			_ = peer.Close()
-			if i == 0 {
-				before = descriptors()
-			}
-		}
-		for limit := time.Now().Add(10 * time.Second); descriptors() > before; {
-			if time.Now().After(limit) {
-				t.Fatalf("%d descriptors, %d before", descriptors(), before)
-			}
-			runtime.Gosched()
-		}
-	})
 }

@@ -2,6 +2,7 @@ package semantics
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -38,7 +39,11 @@ func TestSemantics11SessionVariables(t *testing.T) {
 			// On the other connection it is the same, and once it is, it costs nothing.
 			p.step("primary", "/* farmhand: primary */ "+see)
 			p.step("primary", "/* farmhand: primary */ "+see)
-			if len(p.log) != 1 {
+			// Connections for other users may still be opened ahead of demand.
+			others := func(e entry) bool {
+				return e.command == "Connect" && !strings.HasPrefix(e.text, farmtest.App.User+"@")
+			}
+			if said := slices.DeleteFunc(slices.Clone(p.log), others); len(said) != 1 {
 				t.Errorf("after %s a second read on the primary says %s", set, p.said())
 			}
 		}

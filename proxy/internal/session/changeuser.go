@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"farmhand/proxy/internal/auth"
+	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/consistency"
 	"farmhand/proxy/internal/wire"
 )
@@ -79,6 +80,23 @@ func Welcome(status wire.Status, schema string) *wire.OK {
 		ok.Changes = wire.AppendChange(nil, wire.Change{Kind: wire.ChangeSchema, Value: []byte(schema)})
 	}
 	return ok
+}
+
+// knowsSchema tells whether a connection to a server is idle that has the schema,
+// and all else that the session's would have.
+func (s *Session) knowsSchema(schema string) bool {
+	w := backend.Want{Credential: s.client.Credential, Caps: s.client.Caps, Schema: schema, Settings: s.state.settings()}
+	v := s.Farm.View()
+	for _, r := range v.Replicas {
+		if w.Server = r.Server; s.Pool.Suits(&w) {
+			return true
+		}
+	}
+	if v.Primary == nil {
+		return false
+	}
+	w.Server = v.Primary.Server
+	return s.Pool.Suits(&w)
 }
 
 // UseSchema makes schema the session's default schema, as the handshake does:

@@ -144,6 +144,7 @@ type Session struct {
 	ended time.Time // the last one
 	timed bool      // reading from the client has a deadline
 	dozed bool      // and that is of a session that has dozed
+	waits int       // for commands, in a goroutine, since it has dozed
 
 	primary *backend.Conn // nil until needed
 	replica *backend.Conn
@@ -204,12 +205,16 @@ type Session struct {
 // errEnd ends a session without an error.
 var errEnd = errors.New("session ended")
 
-// errDoze is that the client has been silent for dozeAfter.
+// errDoze is that the client has been silent for dozeAfter, or may leave now.
 var errDoze = errors.New("the client is silent")
 
 // dozeAfter is how long a client must have been silent for its goroutine to be
 // worth another with less of a stack.
 const dozeAfter = time.Second
+
+// settleAfter is after how many waits for commands a client's connection is settled,
+// which costs some of them.
+const settleAfter = 8
 
 // New returns the session of an authenticated client, registered under a
 // connection id that the greeting announced.
@@ -282,17 +287,13 @@ func (s *Session) Client() *Client { return &s.client }
 // it is logged in. Serve is to be called then. It is false where the client is
 // refused or gone: then its connection is closed. ctx bounds the whole session.
 func (s *Session) Begin(ctx context.Context, schema string, accept func(wire.Status) error) bool {
-	s.ctx, s.cancel = context.WithCancelCause(ctx)
 	begun := false
 	defer func() {
 		if !begun {
 			s.end()
 		}
 	}()
-	s.Registry.add(s)
-	if s.ctx.Err() != nil { // since before it could be found there
-		s.interrupt()
-	}
+	s.enter(ctx)
 	if e := s.UseSchema(s.ctx, schema); e != nil {
 		_ = s.sendError(e) // the session ends either way
 		return false
@@ -300,6 +301,35 @@ func (s *Session) Begin(ctx context.Context, schema string, accept func(wire.Sta
 	s.lend()
 	begun = accept(s.status) == nil
 	return begun
+}
+
+// BeginNow is Begin that does not wait, where the client need not be refused and
+// has said nothing since its login: accept must not wait either. It is false where
+// it would have to, and nothing has happened then. Notify is to be called next.
+func (s *Session) BeginNow(ctx context.Context, schema string, accept func(wire.Status) error) bool {
+	if !s.conn.CanNotify() || schema != "" && !s.knowsSchema(schema) {
+		return false
+	}
+	s.state.schema = schema
+	s.joined = s.Farm.View().Joined // there is nothing yet that it would have to choose anew
+	s.enter(ctx)
+	if err := accept(s.status); err != nil {
+		s.cancel(errEnd) // the client is gone
+		s.interrupt()
+		return true
+	}
+	_ = s.deadline(s.ctx, s.began.Add(s.idleLimit())) // an error of which is the next read's too
+	s.timed, s.dozed = true, true
+	return true
+}
+
+// enter makes the session one of those that there are.
+func (s *Session) enter(ctx context.Context) {
+	s.ctx, s.cancel = context.WithCancelCause(ctx)
+	s.Registry.add(s)
+	if s.ctx.Err() != nil { // since before it could be found there
+		s.interrupt()
+	}
 }
 
 // Serve serves the client until it leaves, is killed, or the session's context
@@ -319,6 +349,14 @@ func (s *Session) Serve() (dozes bool) {
 	return false
 }
 
+// CanNotify tells which of Notify and Doze is to be called.
+func (s *Session) CanNotify() bool { return s.conn.CanNotify() }
+
+// Notify has then called when the client says something, or the session is to end.
+// Nobody need wait for that. then must not wait for anything either. False: it is
+// so already, and then is not called.
+func (s *Session) Notify(then func()) bool { return s.conn.Notify(then) }
+
 // Doze waits until the client says something, or the session is to end. It needs
 // next to no stack: the idea is to call it in a goroutine that has none yet.
 func (s *Session) Doze() { _ = s.conn.Wait() } // what is wrong, the next read says
@@ -332,7 +370,7 @@ func (s *Session) abort(cause error) {
 func (s *Session) end() {
 	s.Registry.remove(s)
 	s.releaseAll()
-	_ = s.conn.Finish() // others set deadlines at the most
+	_ = s.conn.Close() // whatever comes of it, it is over
 	s.cancel(nil)
 }
 
@@ -360,14 +398,16 @@ func (s *Session) farewell(cause error) {
 }
 
 func (s *Session) serve(ctx context.Context) error {
-	for {
-		if err := s.await(ctx); err != nil {
+	if err := s.conn.Flush(); err != nil { // what Answer has left
+		return err
+	}
+	for served := false; ; served = true {
+		if err := s.await(ctx, served); err != nil {
 			return err
 		}
-		s.began = time.Now()
-		s.policy = s.Policy()
-		s.horizon.pause(s.policy.Pause, s.began)
+		s.begin()
 		err := s.command(ctx)
+		s.shares.ended()
 		if s.ended = s.horizon.ended; s.ended.Before(s.began) { // no server answered
 			s.ended = time.Now()
 		}
@@ -387,16 +427,27 @@ func (s *Session) serve(ctx context.Context) error {
 // idle; errDoze where that can go on without a stack. The deadline is set rarely:
 // most waits leave the one that there is, and look how long the client was idle if
 // it passes.
-func (s *Session) await(ctx context.Context) error {
+// served: a command has just been served; else the client has said something, or left.
+func (s *Session) await(ctx context.Context, served bool) error {
 	if len(s.conn.Buffered()) >= wire.HeaderSize {
+		if s.dozed {
+			s.dozed = false
+			return s.unhurried(ctx)
+		}
 		return nil
 	}
 	if s.client.ResetSequence != nil {
 		s.client.ResetSequence() // before the command's first frame comes
 	}
 	s.conn.Idle()
+	prompt, err := served, error(nil)
+	if served {
+		if prompt, err = s.prompt(); err != nil {
+			return err
+		}
+	}
 	for {
-		if !s.timed {
+		if !s.timed || prompt {
 			idle := time.Since(s.ended)
 			left := s.idleLimit() - idle
 			if left <= 0 {
@@ -404,7 +455,7 @@ func (s *Session) await(ctx context.Context) error {
 			}
 			s.dozed = false
 			if s.conn.CanWait() {
-				if s.dozed = idle >= dozeAfter; !s.dozed {
+				if s.dozed = idle >= dozeAfter || prompt || s.waits == 0 && s.conn.CanNotify(); !s.dozed {
 					left = min(left, dozeAfter-idle)
 				}
 			}
@@ -413,8 +464,17 @@ func (s *Session) await(ctx context.Context) error {
 			}
 			s.timed = true
 			if s.dozed {
-				s.shed()
+				if s.waits > 0 && !prompt {
+					s.shed()
+				}
+				// Many clients leave after their first command, but not after others.
+				s.waits = 1
 				return errDoze
+			}
+		}
+		if s.waits++; s.waits == settleAfter {
+			if err := s.conn.Settle(); err != nil {
+				return err
 			}
 		}
 		err := s.conn.Need(wire.HeaderSize)
@@ -428,6 +488,25 @@ func (s *Session) await(ctx context.Context) error {
 		}
 		s.timed = false
 	}
+}
+
+// unsettleAfter is after how many commands in a row that went by a lane a connection is
+// not settled any more.
+const unsettleAfter = 4
+
+// prompt tells whether the next command may well go by a lane without a goroutine of
+// the session's, as the last would have.
+func (s *Session) prompt() (bool, error) {
+	sh := s.shares
+	if sh == nil || sh.row == 0 {
+		return false, nil
+	}
+	if sh.row >= unsettleAfter && s.conn.CanUnsettle() {
+		if err := s.conn.Unsettle(); err != nil {
+			return false, err
+		}
+	}
+	return s.conn.CanNotify(), nil
 }
 
 // shed lets go of what the next command will make anew.
@@ -459,10 +538,11 @@ func (s *Session) deadline(ctx context.Context, t time.Time) error {
 
 // interrupt wakes the session from whatever it waits for.
 func (s *Session) interrupt() {
-	s.shared.mu.Lock()
-	defer s.shared.mu.Unlock()
 	past := time.Unix(1, 0)
+	s.shared.mu.Lock()
 	_ = s.client.Conn.SetDeadline(past)
+	s.shared.mu.Unlock()
+	// This may wait for a KILL, and others for the lock.
 	s.shared.running.interrupt(past)
 }
 

@@ -81,6 +81,9 @@ func (h *shared) begin(name wire.Command, now time.Time) {
 	h.queries.Add(1)
 }
 
+// takeBack takes back that a command has begun, which begins again.
+func (h *shared) takeBack() { h.queries.Add(^uint64(0)) }
+
 // end says that no command is under way, and how the session is now.
 func (h *shared) end(s *Session) {
 	h.mu.Lock()

@@ -33,6 +33,8 @@ type statement struct {
 	columns uint16
 	types   []byte // of the parameters, as the client sent them last
 	on      []prepared
+	print   uint64 // the text's fingerprint, once it was needed
+	sameAt  uint64 // version of the state, and 1, that context was found to be equal to
 
 	long    *backend.Conn // has long data for the next execution
 	longErr *wire.Error   // why it has not
@@ -202,7 +204,7 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 	d := s.decide(&m, st.text)
 	r := request{
 		command: command, payload: payload, meaning: m, target: d.Target, read: repeatable(m.Class) && command == wire.ComStmtExecute,
-		fresh: s.freshnessOf(&m), stmt: st, firstPacket: firstPacket, fixed: st.long,
+		fresh: s.freshnessOf(&m), stmt: st, firstPacket: firstPacket, fixed: st.long, print: s.printOf(st),
 	}
 	if firstPacket > 0 || st.long != nil {
 		r.read = false
@@ -216,6 +218,9 @@ func (s *Session) execute(ctx context.Context, payload []byte, firstPacket int) 
 		return err
 	}
 	st.long = nil
+	if s.shares != nil && s.shares.went {
+		return nil
+	}
 	if h := &s.handler; h.tracker.Err == nil && h.tracker.OK.Status&wire.StatusCursorExists != 0 && st.onConn(h.conn) != nil {
 		st.cursor = h.conn
 	}
@@ -424,16 +429,22 @@ func (s *Session) closeStatement(payload []byte) error {
 	if err != nil || st == nil {
 		return err
 	}
-	for _, p := range slices.Clone(st.on) {
-		if s.use(p.conn) {
-			p.conn.CloseStatement(p.id)
-		}
-	}
+	s.closeOnServers(st)
 	delete(s.statements, st.id)
 	if s.lastStmt == st {
 		s.lastStmt = nil
 	}
 	return nil
+}
+
+// closeOnServers closes a statement where it is prepared.
+func (s *Session) closeOnServers(st *statement) {
+	for _, p := range slices.Clone(st.on) {
+		if s.use(p.conn) {
+			p.conn.CloseStatement(p.id)
+		}
+	}
+	st.on = nil
 }
 
 // resetStatement runs COM_STMT_RESET: long data and cursors go.

@@ -42,27 +42,52 @@ type Conn struct {
 	// Sum, where it is set, takes in every byte that is sent.
 	Sum *maphash.Hash
 
-	lazy  lazy // conn, if it is one
-	buf   []byte
-	small *[]byte // buf's owner, or large is
-	large *[]byte
-	r, w  int
-	out   []byte
-	whole []byte // joined payload of ReadPayload, where it was not in buf in one piece
+	lazy    lazy    // conn, if it is one
+	instant instant // the same
+	prompt  prompt  // the same
+	buf     []byte
+	small   *[]byte // buf's owner, or large is
+	large   *[]byte
+	r, w    int
+	out     []byte
+	whole   []byte // joined payload of ReadPayload, where it was not in buf in one piece
 }
 
 // lazy is a connection that takes a buffer only when it has something to put
-// there (rawio.Conn).
+// there (rawio.Conn, rawio.Socket).
 type lazy interface {
 	ReadBuffer(pool *sync.Pool) (buffer *[]byte, n int, err error)
 	Wait() error
 }
 
+// instant is a connection that can be read and written without waiting: what there
+// is, or there is room for, which may be nothing (rawio.Conn, rawio.Socket).
+type instant interface {
+	ReadNow(b []byte) (int, error)
+	WriteNow(b []byte) (int, error)
+}
+
+// prompt is a connection of which nobody need wait for input (rawio.Socket).
+type prompt interface {
+	Notify(then func()) bool
+	Settle() error
+	Settled() bool
+	Unsettle() error
+}
+
 // NewConn returns a Conn on conn, which it owns from now on.
 func NewConn(conn net.Conn) *Conn {
-	c := &Conn{conn: conn}
-	c.lazy, _ = conn.(lazy)
+	c := &Conn{}
+	c.rest(conn)
 	return c
+}
+
+// rest makes conn the connection underneath.
+func (c *Conn) rest(conn net.Conn) {
+	c.conn = conn
+	c.lazy, _ = conn.(lazy)
+	c.instant, _ = conn.(instant)
+	c.prompt, _ = conn.(prompt)
 }
 
 // NetConn is the connection underneath.
@@ -80,8 +105,7 @@ func (c *Conn) Upgrade(wrap func(net.Conn) net.Conn) error {
 		under = &readAhead{Conn: c.conn, ahead: append([]byte(nil), ahead...)}
 		c.Discard(len(ahead))
 	}
-	c.conn = wrap(under)
-	c.lazy, _ = c.conn.(lazy)
+	c.rest(wrap(under))
 	return nil
 }
 
@@ -102,15 +126,6 @@ func (r *readAhead) Read(b []byte) (int, error) {
 
 // Close closes the connection underneath. The Conn's buffers stay its owner's.
 func (c *Conn) Close() error { return c.conn.Close() }
-
-// Finish is Close for who knows that nobody reads or writes any more: cheaper, if
-// the connection underneath has that (rawio.Conn).
-func (c *Conn) Finish() error {
-	if f, ok := c.conn.(interface{ Finish() error }); ok {
-		return f.Finish()
-	}
-	return c.conn.Close()
-}
 
 // SetDeadline sets the deadline of reads and writes; zero is none.
 func (c *Conn) SetDeadline(t time.Time) error { return c.conn.SetDeadline(t) }
@@ -167,6 +182,63 @@ func (c *Conn) CanWait() bool { return c.lazy != nil && c.buf == nil }
 // end, an error. An error is that of the wait itself, such as its deadline.
 func (c *Conn) Wait() error { return c.lazy.Wait() }
 
+// Settle makes reads that wait cheap, at the cost of Notify, which cannot be called
+// any more.
+func (c *Conn) Settle() error {
+	if c.prompt == nil {
+		return nil
+	}
+	return c.prompt.Settle()
+}
+
+// CanUnsettle tells whether Unsettle may be called.
+func (c *Conn) CanUnsettle() bool { return c.prompt != nil && c.prompt.Settled() }
+
+// Unsettle takes Settle back.
+func (c *Conn) Unsettle() error { return c.prompt.Unsettle() }
+
+// CanNotify tells whether Notify may be called: the Conn must hold no input, and the
+// connection underneath be able to tell that there is some.
+func (c *Conn) CanNotify() bool { return c.prompt != nil && c.buf == nil && !c.prompt.Settled() }
+
+// Notify has then called, once, when there is something to read: input, an end, an
+// error, a deadline. Until then the Conn must not be used, but for the deadlines
+// and Close. then must not wait for anything, because others' input waits for it.
+// False: there is something already, and then is not called.
+func (c *Conn) Notify(then func()) bool { return c.prompt.Notify(then) }
+
+// FillNow is Fill that does not wait; false and no error where there is no input.
+// more: it had room for no more than it got.
+func (c *Conn) FillNow() (got, more bool, err error) {
+	if err := c.room(); err != nil {
+		return false, false, err
+	}
+	n, err := c.instant.ReadNow(c.buf[c.w:])
+	if n == 0 {
+		if c.r == c.w {
+			c.Idle()
+		}
+		return false, false, err
+	}
+	more = c.w+n == len(c.buf)
+	return true, more, c.filled(n, nil)
+}
+
+// FlushNow is Flush that does not wait: it sends what there is room for, all of it
+// where it says so. The rest is Flush's.
+func (c *Conn) FlushNow() (all bool, err error) {
+	n, err := c.instant.WriteNow(c.out)
+	if c.Sum != nil {
+		_, _ = c.Sum.Write(c.out[:n]) // never fails
+	}
+	if n == len(c.out) || err != nil {
+		c.out = c.out[:0]
+		return err == nil, err
+	}
+	c.out = c.out[:copy(c.out, c.out[n:])]
+	return false, nil
+}
+
 func (c *Conn) giveBack() {
 	if c.small != nil {
 		smallBuffers.Put(c.small)
@@ -186,15 +258,24 @@ func (c *Conn) take() {
 // Fill reads more input behind what is buffered: at least one byte, or an
 // error. It makes room, up to the size of the large buffer.
 func (c *Conn) Fill() error {
-	if c.buf == nil {
-		if c.lazy != nil {
-			small, n, err := c.lazy.ReadBuffer(&smallBuffers)
-			if small == nil {
-				return noProgress(err)
-			}
-			c.small, c.buf, c.r, c.w = small, *small, 0, 0
-			return c.filled(n, err)
+	if c.buf == nil && c.lazy != nil {
+		small, n, err := c.lazy.ReadBuffer(&smallBuffers)
+		if small == nil {
+			return noProgress(err)
 		}
+		c.small, c.buf, c.r, c.w = small, *small, 0, 0
+		return c.filled(n, err)
+	}
+	if err := c.room(); err != nil {
+		return err
+	}
+	n, err := c.conn.Read(c.buf[c.w:])
+	return c.filled(n, err)
+}
+
+// room makes room behind what is buffered.
+func (c *Conn) room() error {
+	if c.buf == nil {
 		c.take()
 	}
 	if c.r == c.w {
@@ -210,8 +291,7 @@ func (c *Conn) Fill() error {
 		}
 		c.grow()
 	}
-	n, err := c.conn.Read(c.buf[c.w:])
-	return c.filled(n, err)
+	return nil
 }
 
 // filled takes note of n bytes that were read.

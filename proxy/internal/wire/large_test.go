@@ -12,9 +12,7 @@ import (
 // TestLargeRows has rows at, around and beyond the size at which a payload is
 // continued in the next packet, and their bytes look like the end of a result.
 func TestLargeRows(t *testing.T) {
-	if testing.Short() {
-		t.Skip("short: half a gigabyte of rows from real servers")
-	}
+	farmtest.Long(t)
 	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
 		t.Run(flavor.String(), func(t *testing.T) {
 			s := startServer(t, flavor)

@@ -138,8 +138,8 @@ func compare(was *daemon.File, now *farmfile.Farm) (changes, error) {
 	if old.Name != now.Name {
 		return c, fmt.Errorf("the farm's name cannot be changed: it is %s", old.Name)
 	}
-	if a, b := old.Provider.Parameters.Local, now.Provider.Parameters.Local; old.Provider.Kind != now.Provider.Kind || a != nil && a.Directory != b.Directory {
-		return c, errors.New("the provider and its directory cannot be changed while there are instances: they would be forgotten")
+	if !sameProvider(old.Provider, now.Provider) {
+		return c, errors.New("the region, the provider and its directory cannot be changed while there are instances: they would be forgotten")
 	}
 	for name, role := range old.Roles {
 		other, there := now.Roles[name]
@@ -295,4 +295,12 @@ func reasons(w io.Writer, v *daemon.View) error {
 	}
 	_, err := io.WriteString(w, s.String())
 	return err
+}
+
+// sameProvider reports whether instances of the one are found by the other.
+func sameProvider(a, b farmfile.Provider) bool {
+	local, aws := a.Parameters.Local, a.Parameters.AWS
+	return a.Kind == b.Kind &&
+		(local == nil || local.Directory == b.Parameters.Local.Directory) &&
+		(aws == nil || aws.Region == b.Parameters.AWS.Region && aws.Endpoint == b.Parameters.AWS.Endpoint)
 }

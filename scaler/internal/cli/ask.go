@@ -187,16 +187,44 @@ func waitOperation() *cobra.Command {
 }
 
 func cancel() *cobra.Command {
-	c := &cobra.Command{Use: "cancel ID", Short: "take an operation back that was not begun", Args: cobra.ExactArgs(1)}
+	c := &cobra.Command{Use: "cancel ID", Short: "take an operation back that was not begun, stop a rebundle where it is, or have a release go back", Args: cobra.ExactArgs(1)}
 	w := farmFlags(c)
 	c.RunE = func(c *cobra.Command, args []string) error {
 		return w.with(func(client *farmregistry.Client) error {
-			if err := client.CancelOperation(c.Context(), args[0]); err != nil {
+			err := client.CancelOperation(c.Context(), args[0], operator())
+			if errors.Is(err, farmregistry.ErrOperationBegun) {
+				return stop(c, client, w, args[0], err)
+			}
+			if err != nil {
 				return err
 			}
-			_, err := fmt.Fprintf(c.OutOrStdout(), "operation %s is cancelled\n", args[0])
+			_, err = fmt.Fprintf(c.OutOrStdout(), "operation %s is cancelled\n", args[0])
 			return err
 		})
 	}
 	return c
+}
+
+// stop has an operation that was begun stop, and says where; begun is why it cannot be
+// taken back, which is the end of it for any but a rebundle and a release.
+func stop(c *cobra.Command, client *farmregistry.Client, w where, id string, begun error) error {
+	was, err := client.Operation(c.Context(), id)
+	if err == nil && was.Kind != daemon.OpRebundle && was.Kind != daemon.OpRelease {
+		err = begun
+	}
+	if err != nil {
+		return err
+	}
+	o, err := client.Ask(c.Context(), farmregistry.Operation{Kind: daemon.OpAbort, Args: map[string]string{"id": id}, By: operator()})
+	if err != nil {
+		return err
+	}
+	if err := follow(c, client, w, o.ID); err != nil {
+		return err
+	}
+	// Its end is the failure that was asked for.
+	if was, err = client.FollowOperation(c.Context(), id, func(farmregistry.Operation) error { return nil }, nil); err == nil {
+		_, err = fmt.Fprintf(c.OutOrStdout(), "operation %s: %s\n", id, or(was.Error, was.Result))
+	}
+	return err
 }

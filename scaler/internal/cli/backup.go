@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -14,7 +15,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"farmhand/internal/backup"
-	"farmhand/internal/farm"
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/safekeep"
 	"farmhand/scaler/internal/terminal"
@@ -41,12 +41,14 @@ func backupNow() *cobra.Command {
 	a := askFlags(c, false)
 	on := c.Flags().String("on", "", "the server that is to do it (default: the best replica)")
 	drill := c.Flags().Bool("drill", false, "try a restore out instead")
+	logical := c.Flags().Bool("logical", false, "one of statements, which servers of another series take, too")
+	c.MarkFlagsMutuallyExclusive("drill", "logical")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		kind, what := daemon.OpBackup, "take a full backup of "+or(*on, "the best replica")
 		if *drill {
 			kind, what = daemon.OpDrill, "try a restore out on "+or(*on, "the best replica")
 		}
-		return a.do(c, kind, map[string]string{"name": *on}, what)
+		return a.do(c, kind, map[string]string{"name": *on, "logical": strconv.FormatBool(*logical)}, what)
 	}
 	return c
 }
@@ -161,7 +163,7 @@ func (s *shelf) verify(ctx context.Context, out io.Writer, e backup.Entry, archi
 	if err != nil {
 		return err
 	}
-	chain, err := chainOf(e.Manifest, segments)
+	chain, err := e.Manifest.Continue(segments)
 	if err != nil {
 		return err
 	}
@@ -322,7 +324,7 @@ func (s *shelf) prune(ctx context.Context, out io.Writer, yes, asJSON bool) erro
 	if err != nil {
 		return err
 	}
-	a, err := safekeep.Assess(farm.MariaDB, safekeep.Stock{At: now, Entries: entries, Segments: segments}, *s.policy, s.memory.Proven, now)
+	a, err := safekeep.Assess(safekeep.Stock{At: now, Entries: entries, Segments: segments}, *s.policy, s.memory.Proven, now)
 	if err != nil {
 		return err
 	}

@@ -11,8 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"farmhand/internal/backup"
-	"farmhand/internal/farm"
-	"farmhand/internal/gtid"
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/safekeep"
 	"farmhand/scaler/internal/terminal"
@@ -92,6 +90,9 @@ func (s *shelf) list(ctx context.Context) (*listed, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := backup.Judge(entries, segments); err != nil {
+		return nil, err
+	}
 	l := &listed{Store: s.store.String(), Cluster: s.cluster, Backups: []listedFull{}, Unwhole: []string{}, Problems: []string{}}
 	for _, f := range faults {
 		l.Problems = append(l.Problems, f.Error())
@@ -125,7 +126,7 @@ func (s *shelf) list(ctx context.Context) (*listed, error) {
 		}
 		if m := e.Manifest; m != nil {
 			full.Node, full.Began, full.Ended, full.Position, full.Bytes = m.Source, m.Began, m.Ended, m.Position, m.Bytes
-			chain, err := chainOf(m, segments)
+			chain, err := m.Continue(segments)
 			if err != nil {
 				return nil, err
 			}
@@ -138,18 +139,6 @@ func (s *shelf) list(ctx context.Context) (*listed, error) {
 		l.Backups = append(l.Backups, full)
 	}
 	return l, nil
-}
-
-func chainOf(m *backup.Manifest, segments []backup.Segment) (backup.Chain, error) {
-	flavor := farm.MariaDB
-	if m.Flavor != flavor.String() {
-		return backup.Chain{}, fmt.Errorf("backup %s is of a %s server, whose archive is not known here", m.ID, m.Flavor)
-	}
-	position, err := gtid.Parse(flavor, m.Position)
-	if err != nil {
-		return backup.Chain{}, fmt.Errorf("backup %s: %w", m.ID, err)
-	}
-	return backup.Follow(flavor, position, segments)
 }
 
 func (l *listed) print(out io.Writer, now time.Time) error {

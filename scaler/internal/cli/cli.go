@@ -9,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"farmhand/internal/manpage"
 	farmregistry "farmhand/internal/registry"
 	"farmhand/internal/service"
 	"farmhand/scaler/internal/control"
@@ -45,9 +46,10 @@ running.`,
 		root.AddCommand(commands...)
 	}
 	add("run", up(), down(), runDaemon(), joinControl(), restoring())
-	add("look", status(), plan(), why(), events(), logs(), listOperations(), waitOperation(), doctor())
-	add("ask", apply(), scale(), launch(), terminate(), drain(), switchover(), failOver(), ack(), adopt(), backups(), volumes(), pause(), resume(), cancel())
+	add("look", status(), ui(), plan(), why(), events(), logs(), listOperations(), waitOperation(), doctor())
+	add("ask", apply(), scale(), launch(), terminate(), drain(), rotate(), switchover(), failOver(), ack(), adopt(), backups(), volumes(), release(), rebundle(), images(), cronCommand(), pause(), resume(), cancel())
 	add("file", initialise(), check(), schema(), simulation(), registry())
+	root.AddCommand(manpage.Command(root, "farmhand-scaler"))
 	return root
 }
 

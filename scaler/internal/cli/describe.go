@@ -59,14 +59,36 @@ func parameters(p farmfile.Parameters) string {
 		}
 		return fmt.Sprintf("%s on port %d, buffer pool %v, %s", m.Flavor, m.Port, m.BufferPool, durability)
 	}
+	switch {
+	case p.LB != nil:
+		return fmt.Sprintf("haproxy on port %d, for %s", p.LB.Port, p.LB.Backend) + frame(p.Frame())
+	case p.Memcached != nil:
+		return fmt.Sprintf("memcached on port %d, %v", p.Memcached.Port, p.Memcached.Memory) + frame(p.Frame())
+	case p.Web == nil:
+		return strings.TrimPrefix(frame(p.Frame()), ", ")
+	}
 	listen := strings.TrimPrefix(p.Web.Proxy.TCP+" "+p.Web.Proxy.Unix, " ")
 	text := fmt.Sprintf("proxy for %s on %s, %s reads", p.Web.Database, strings.Join(strings.Fields(listen), " and "), p.Web.Proxy.Consistency)
-	switch n := len(p.Web.Templates); n {
-	case 0:
-	case 1:
-		text += ", 1 template"
-	default:
-		text += fmt.Sprintf(", %d templates", n)
+	if h := p.Web.HTTP; h.Port > 0 {
+		text += fmt.Sprintf(", nginx on port %d for %s", h.Port, h.DocumentRoot)
+	}
+	return text + frame(p.Frame())
+}
+
+// frame is what a role says that kinds have in common; each part with a comma before it.
+func frame(f *farmfile.Frame) string {
+	var text string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{{len(f.Templates), "template"}, {len(f.Programs), "program"}, {len(f.Health), "health check"}} {
+		switch part.n {
+		case 0:
+		case 1:
+			text += ", 1 " + part.what
+		default:
+			text += fmt.Sprintf(", %d %ss", part.n, part.what)
+		}
 	}
 	return text
 }
@@ -77,7 +99,11 @@ func describeScaling(row func(...string), f *farmfile.Farm, names []string) {
 	for _, name := range names {
 		for _, m := range f.Roles[name].Scaling {
 			head()
-			row(name, m.Name(), m.ScaleOut.String(), m.ScaleIn.String(), m.Window.String(),
+			out, in := m.ScaleOut.String(), m.ScaleIn.String()
+			if m.Kind == farmfile.QueueMetric {
+				out = fmt.Sprintf("%d messages a server", m.PerServer)
+			}
+			row(name, m.Name(), out, in, m.Window.String(),
 				fmt.Sprintf("+%d, then %v", m.OutStep, m.OutCooldown), fmt.Sprintf("-%d, then %v", m.InStep, m.InCooldown))
 		}
 	}

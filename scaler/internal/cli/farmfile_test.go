@@ -135,11 +135,13 @@ func TestCheckAsJSON(t *testing.T) {
 
 // TestCheckShowsTheWholeFarm compares what is said of the example.
 func TestCheckShowsTheWholeFarm(t *testing.T) {
-	const want = `farm shop: 5 to 14 servers, launched by the provider local
+	const want = `farm shop: 9 to 18 servers, launched by the provider local
 
-ROLE  KIND   SERVERS  IMAGE  SIZE  STORAGE
-db    mysql  3 to 8   host   host  200GiB  mariadb on port 3306, buffer pool 2GiB, lossless
-web   web    2 to 6   host   host  -       proxy for db on 127.0.0.1:3306 and /run/mysqld/mysqld.sock, session reads, 1 template
+ROLE   KIND       SERVERS  IMAGE  SIZE  STORAGE
+cache  memcached  2        host   host  -       memcached on port 11211, 1GiB
+db     mysql      3 to 8   host   host  200GiB  mariadb on port 3306, buffer pool 2GiB, lossless
+lb     lb         2        host   host  -       haproxy on port 8080, for web
+web    web        2 to 6   host   host  -       proxy for db on 127.0.0.1:3306 and /run/mysqld/mysqld.sock, session reads, nginx on port 8081 for /var/www/shop, 1 template
 
 ROLE  SCALES BY                               OUT ABOVE  IN BELOW  OVER  OUT          IN
 db    cpu                                     70%        25%       2m    +2, then 5m  -1, then 30m

@@ -126,6 +126,24 @@ lost.`,
 	return c
 }
 
+func rotate() *cobra.Command {
+	c := &cobra.Command{
+		Use: "rotate", Short: "give replication and the monitor new passwords, while everything goes on",
+		Long: `Give the farm's own accounts, with which replicas follow and proxies and scalers look
+at servers, new passwords. First all servers accept the new ones beside the old ones,
+then everybody uses the new ones, then the servers refuse the old ones. A step ends when
+every node has said that it has done it: one that is not heard of is waited for, for it
+may serve clients. It ends when the scaler that leads has seen to that, also if that is
+another one by then. The application's account is not changed: docs/SECURITY.md.`,
+		Args: cobra.NoArgs,
+	}
+	a := askFlags(c, true)
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		return a.do(c, daemon.OpRotate, nil, "give replication and the monitor new passwords")
+	}
+	return c
+}
+
 func or(text, other string) string {
 	if text == "" {
 		return other

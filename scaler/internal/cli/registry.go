@@ -276,15 +276,18 @@ the new node's keys.`,
 	return c
 }
 
-// operator is who gives the command, as far as the machine knows.
+// operator is who gives the command, for the journal: the user as the kernel knows it,
+// the machine, and who became root by sudo, which root can make up.
 func operator() string {
-	for _, name := range []string{"SUDO_USER", "USER"} {
-		if named := os.Getenv(name); named != "" && len(named) <= 64 {
-			return "operator " + named
-		}
-	}
+	name := strconv.Itoa(os.Getuid())
 	if u, err := user.Current(); err == nil {
-		return "operator " + u.Username
+		name = u.Username
 	}
-	return "operator " + strconv.Itoa(os.Getuid())
+	if behind := os.Getenv("SUDO_USER"); os.Getuid() == 0 && behind != "" && len(behind) <= 64 {
+		name = behind + " as " + name
+	}
+	if host, err := os.Hostname(); err == nil {
+		name += " at " + host
+	}
+	return "operator " + name
 }

@@ -30,10 +30,14 @@ func restoring() *cobra.Command {
 		Long: `Make a database server of a cluster's full backup and its binlog archive: as of
 the newest moment that is stored, a time, or a GTID position. It is a server of its own in
 a new directory, for a developer or for a look at what was; no farm is needed for it and
-none is touched. MariaDB of the same series and mariadb-backup must be installed.
+none is touched. A server of the same series must be installed, and of MariaDB
+mariadb-backup, too; a MySQL that is unpacked somewhere is named by --program-root.
 
 Credentials for S3 are found as AWS's tools find them. A moment that cannot be reached is
-refused, with what is missing and what can be reached.`,
+refused, with what is missing and what can be reached.
+
+A cluster that runs is taken back by "scaler restore over", and a new one begins with a
+backup if its farm file says so (restore_from).`,
 		Example: `  scaler restore --store s3://backups/farm --cluster db --to 2026-11-28T17:04:05Z --into ./yesterday --start
   scaler restore --store /backups --cluster db --dry-run`,
 		Args: cobra.NoArgs,
@@ -45,6 +49,7 @@ refused, with what is missing and what can be reached.`,
 	id := flags.String("backup", "", "the full backup to begin with (default: the newest that will do)")
 	into := flags.String("into", "", "the directory to make")
 	identity := flags.String("identity", "", "a file with the age secret keys of encrypted backups")
+	root := flags.String("program-root", "", "a directory with an unpacked MySQL and its libraries (default: what is installed)")
 	start := flags.Bool("start", false, "run the server until Ctrl-C")
 	port := flags.Uint16("port", 0, "the loopback port it listens on (default: a free one)")
 	dry := flags.Bool("dry-run", false, "say what would be used, and what can be restored")
@@ -83,8 +88,13 @@ refused, with what is missing and what can be reached.`,
 		if err := tellPlan(out, plan, *dry); err != nil || *dry {
 			return err
 		}
-		return restoreServer(ctx, out, c.ErrOrStderr(), plan, *into, *port, *start)
+		inst, err := dbserver.Find(ctx, plan.Flavor(), *root)
+		if err != nil {
+			return err
+		}
+		return restoreServer(ctx, out, c.ErrOrStderr(), plan, inst, *into, *port, *start)
 	}
+	c.AddCommand(restoreOver(), restoreConfirm())
 	return c
 }
 
@@ -110,7 +120,7 @@ func tellPlan(w io.Writer, p *restore.Plan, reach bool) error {
 }
 
 // restoreServer makes a server's directory, and runs the server if that is asked for.
-func restoreServer(ctx context.Context, out, progress io.Writer, plan *restore.Plan, into string, port uint16, start bool) error {
+func restoreServer(ctx context.Context, out, progress io.Writer, plan *restore.Plan, inst dbserver.Install, into string, port uint16, start bool) error {
 	dir, err := filepath.Abs(into)
 	if err != nil {
 		return fmt.Errorf("--into %s: %w", into, err)
@@ -118,17 +128,13 @@ func restoreServer(ctx context.Context, out, progress io.Writer, plan *restore.P
 	if left, err := os.ReadDir(dir); err == nil && len(left) > 0 {
 		return fmt.Errorf("--into %s: there is something in it already; name a new directory", dir)
 	}
-	inst, err := dbserver.Find(ctx, farm.MariaDB)
-	if err != nil {
-		return err
-	}
 	if port == 0 {
 		if port, err = freePort(ctx); err != nil {
 			return err
 		}
 	}
 	config := dbserver.Config{
-		Dir: dir, Address: netip.MustParseAddr("127.0.0.1"), Port: port, Socket: filepath.Join(dir, "mariadb.sock"), ServerID: math.MaxUint32 - 2,
+		Dir: dir, Address: netip.MustParseAddr("127.0.0.1"), Port: port, Socket: filepath.Join(dir, clients[inst.Flavor]+".sock"), ServerID: math.MaxUint32 - 2,
 	}
 	data, err := plan.Restore(ctx, restore.Into{Install: inst, Config: config, Tell: teller(progress)})
 	if err == nil {
@@ -141,14 +147,9 @@ func restoreServer(ctx context.Context, out, progress io.Writer, plan *restore.P
 		dir, data.Position, lastOf(data), data.Replayed, data.Took.Round(time.Second)); err != nil {
 		return err
 	}
-	user := ""
-	if os.Geteuid() == 0 {
-		user = " --user=root"
-	}
-	connect := fmt.Sprintf(`mariadb --no-defaults --socket=%s --user=root --password="$(cat %s)"`, config.Socket, filepath.Join(dir, "admin.secret"))
+	connect := fmt.Sprintf(`%s --no-defaults --socket=%s --user=root --password="$(cat %s)"`, clients[inst.Flavor], config.Socket, filepath.Join(dir, "admin.secret"))
 	if !start {
-		_, err := fmt.Fprintf(out, "to run it:\n  mariadbd --no-defaults --datadir=%s --socket=%s --bind-address=127.0.0.1 --port=%d%s\nto use it:\n  %s\n",
-			config.DataDir(), config.Socket, port, user, connect)
+		_, err := fmt.Fprintf(out, "to run it:\n  %s\nto use it:\n  %s\n", dbserver.ByHand(inst, config), connect)
 		return err
 	}
 	s, err := dbserver.Start(ctx, inst, config)
@@ -165,6 +166,9 @@ func restoreServer(ctx context.Context, out, progress io.Writer, plan *restore.P
 		return fmt.Errorf("the server ended by itself (%v); %s says why", s.Err(), filepath.Join(dir, "error.log"))
 	}
 }
+
+// clients are the programs that people use a server with.
+var clients = map[farm.Flavor]string{farm.MariaDB: "mariadb", farm.MySQL: "mysql"}
 
 func lastOf(r *restore.Restored) string {
 	if r.Time.IsZero() {

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -14,6 +15,7 @@ import (
 	"farmhand/scaler/internal/daemon"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+	awsprovider "farmhand/scaler/internal/provider/aws"
 )
 
 func runDaemon() *cobra.Command {
@@ -60,7 +62,7 @@ long as its main loop goes round.`,
 		go func() {
 			done <- daemon.Run(signals.Finish(), daemon.Options{
 				Dir: d, Log: log, Metrics: opened.metrics, Lease: daemon.DefaultLease, Beat: beat,
-				Provide: func(f *farmfile.Farm) (daemon.Provided, error) { return provide(f, binaries, log) },
+				Provide: func(f *farmfile.Farm) (daemon.Provided, error) { return provide(f, d, binaries, log) },
 				Ready: func(r control.Running) {
 					_, _ = fmt.Fprintln(c.OutOrStdout(), r) // nobody may be reading
 					if err := notifier.Ready(strings.SplitN(r.String(), ":", 2)[0]); err != nil {
@@ -96,23 +98,36 @@ func beats(n service.Notifier, log *zap.Logger) (func(), error) {
 }
 
 // providers are those that there are, by the kind that the farm file names.
-var providers = map[farmfile.ProviderKind]func(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Provided, error){
+var providers = map[farmfile.ProviderKind]func(f *farmfile.Farm, d control.Dir, programs string, log *zap.Logger) (daemon.Provided, error){
 	farmfile.LocalKind: provideLocal,
+	farmfile.AWSKind:   provideAWS,
 }
 
-func provide(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Provided, error) {
+func provide(f *farmfile.Farm, d control.Dir, programs string, log *zap.Logger) (daemon.Provided, error) {
 	make, ok := providers[f.Provider.Kind]
 	if !ok {
 		return daemon.Provided{}, fmt.Errorf("there is no provider %q", f.Provider.Kind)
 	}
-	return make(f, programs, log)
+	return make(f, d, programs, log)
 }
 
-func provideLocal(f *farmfile.Farm, programs string, log *zap.Logger) (daemon.Provided, error) {
+func provideLocal(f *farmfile.Farm, _ control.Dir, programs string, log *zap.Logger) (daemon.Provided, error) {
 	p := f.Provider.Parameters.Local
 	local, err := provider.NewLocal(provider.Options{Dir: p.Directory, Programs: programs, First: p.FirstAddress.Addr, Launcher: p.Launcher, Log: log})
 	if err != nil {
 		return daemon.Provided{}, err
 	}
-	return daemon.Provided{Provider: local, Keep: local.Keep, Passwords: local, Volumes: local.Volumes()}, nil
+	return daemon.Provided{Provider: local, Keep: local.Keep, Passwords: local, Volumes: local.Volumes(), Images: local}, nil
+}
+
+func provideAWS(f *farmfile.Farm, d control.Dir, _ string, log *zap.Logger) (daemon.Provided, error) {
+	p, _ := f.OnAWS() // it is there
+	aws, err := awsprovider.New(context.Background(), awsprovider.Options{
+		Farm: f.Name, AWS: p, Log: log,
+		Files: func(s provider.Spec) (awsprovider.Files, error) { return awsprovider.NodeFiles(s, p) },
+	})
+	if err != nil {
+		return daemon.Provided{}, err
+	}
+	return daemon.Provided{Provider: aws, Keep: aws.Keep, Passwords: provider.KeptPasswords(d.Path), Volumes: aws.Volumes(), Images: aws, Balancer: aws, Fixed: true}, nil
 }

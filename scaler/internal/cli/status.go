@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -203,6 +204,7 @@ func table(w io.Writer, s *state, now time.Time) error {
 			row(name, strings.TrimPrefix(doing, "launching "), "?", "-", "launching", "?", "?", "?")
 		}
 	}
+	targetRows(s.Roles, row)
 	if len(s.Scalers) > 1 {
 		controlRows(s.Scalers, row)
 	}
@@ -221,6 +223,25 @@ func table(w io.Writer, s *state, now time.Time) error {
 		}
 	}
 	return t.Flush()
+}
+
+// targetRows are the servers in the provider's load balancers, if it has any.
+func targetRows(roles map[string]daemon.RoleView, row func(columns ...string)) {
+	first := true
+	for _, role := range slices.Sorted(maps.Keys(roles)) {
+		r := roles[role]
+		if first && (len(r.Targets) > 0 || r.Unbalanced != "") {
+			row()
+			row("TARGET GROUP", "SERVER", "STATE", "")
+			first = false
+		}
+		for _, t := range r.Targets {
+			row(t.Group, t.Instance, t.State, firstLine(t.Why))
+		}
+		if r.Unbalanced != "" {
+			row("?", role, "?", firstLine(r.Unbalanced))
+		}
+	}
 }
 
 // durability is what becomes of a commit, in a line.
@@ -291,7 +312,7 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 		}
 	} else {
 		columns[2] = strings.TrimSpace(n.Listen + " " + n.Socket)
-		if r := n.Web; r != nil && fresh {
+		if r := n.Report; r != nil && fresh {
 			columns[6], columns[7], detail = strconv.FormatUint(uint64(r.Epoch), 10), pid(r.PID), r.Detail
 			if r.State != "" {
 				columns[4] = r.State
@@ -301,7 +322,7 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	if !fresh && n.State == provider.Running {
 		columns[4], columns[7] = "?", "?"
 		detail = "it has never reported"
-		if n.Database != nil || n.Web != nil {
+		if n.Database != nil || n.Report != nil {
 			detail = "it has not reported since this scaler leads"
 		}
 		if n.Age != nil {
@@ -316,8 +337,28 @@ func nodeRow(s *state, n daemon.NodeView) []string {
 	case n.Lost != "":
 		detail = strings.TrimSpace("is given up: " + n.Lost + ". " + detail)
 	}
-	columns[8] = firstLine(detail)
+	columns[8] = firstLine(strings.TrimSpace(releaseText(s, n) + " " + detail))
 	return columns
+}
+
+// releaseText is which release of its site's code a node has, and how that differs from the one in force; empty
+// for a node without releases.
+func releaseText(s *state, n daemon.NodeView) string {
+	if n.Report == nil || n.Report.Release == nil {
+		return ""
+	}
+	r, inForce := n.Report.Release, s.Roles[n.RoleName].Release
+	text := "release " + or(r.Version, "none")
+	if r.Version != inForce {
+		text += ", " + or(inForce, "none") + " is in force"
+	}
+	switch {
+	case r.Doing != "":
+		text += ": " + r.Doing
+	case r.Refused != "":
+		text += ": refuses " + r.Refused + ": " + r.Why
+	}
+	return text + "."
 }
 
 func pid(n int) string {
@@ -334,7 +375,7 @@ func firstLine(text string) string {
 
 func arguments(o farmregistry.Operation) string {
 	var list []string
-	for _, key := range []string{"role", "servers", "name", "to", "why", "force", "allow_loss", "shrink", "undo"} {
+	for _, key := range []string{"role", "version", "rollback", "servers", "name", "to", "why", "force", "allow_loss", "shrink", "undo"} {
 		switch value := o.Args[key]; value {
 		case "":
 		case "true":

@@ -36,10 +36,12 @@ type shape struct {
 	port, serverPort uint16
 	socket, admin    string
 	replicas         int
+	// The backup that a new farm begins with.
+	restoreFrom, restoreCluster, restoreTo string
 }
 
 // shapeFlags are the flags of a shape.
-var shapeFlags = []string{"host", "port", "socket", "admin", "replicas", "addresses-from", "server-port"}
+var shapeFlags = []string{"host", "port", "socket", "admin", "replicas", "addresses-from", "server-port", "restore-from", "restore-cluster", "restore-to"}
 
 func up() *cobra.Command {
 	var s shape
@@ -72,6 +74,9 @@ it by scaler down.`,
 	flags.IntVar(&s.replicas, "replicas", 2, "the number of replicas, 0 to 20")
 	flags.StringVar(&s.first, "addresses-from", "127.0.10.1", "the first instance's address; the others get those after it")
 	flags.Uint16Var(&s.serverPort, "server-port", 3306, "the port of every database server")
+	flags.StringVar(&s.restoreFrom, "restore-from", "", "the store with the backup that a new farm begins with: s3://BUCKET/PREFIX?endpoint=URL&region=REGION, or /path")
+	flags.StringVar(&s.restoreCluster, "restore-cluster", "db", "the name of the cluster that it is of")
+	flags.StringVar(&s.restoreTo, "restore-to", "latest", "the moment: latest, a time (RFC 3339), or a GTID position")
 	flags.StringVar(&controlAddress, "control-address", "", "the control node's address, for a farm that is new (default: the last of the instances' network)")
 	flags.UintSliceVar(&controlPorts, "control-ports", []uint{2379, 2380, 2381}, "its ports, as of scaler registry init")
 	flags.StringVar(&o.Programs, "programs", "", "the directory of the programs proxy and sidecar (default: where scaler is)")
@@ -170,7 +175,11 @@ func (s *shape) file(dir localfarm.Dir, named string, flags *pflag.FlagSet) (dae
 	} else if shaped {
 		return daemon.File{}, nil, fmt.Errorf("--file says what the farm is to be: leave out %s", strings.Join(given(flags), ", "))
 	}
-	return readFarmFile(path, dir.Path)
+	file, farm, err := readFarmFile(path, dir.Path)
+	if err == nil && farm.Provider.Kind != farmfile.LocalKind {
+		err = fmt.Errorf("scaler up runs a whole farm on this machine, and the provider of %s is %s: scaler registry init, scaler run and scaler apply are for that", path, farm.Provider.Kind)
+	}
+	return file, farm, err
 }
 
 func given(flags *pflag.FlagSet) []string {
@@ -222,6 +231,10 @@ func (s *shape) text() ([]byte, error) {
 			return nil, fmt.Errorf("server %d of %d would be at %v, which is not a loopback address", n+1, s.replicas+1, at)
 		}
 	}
+	restored := ""
+	if s.restoreFrom != "" {
+		restored = fmt.Sprintf(", restore_from: {store: %q, cluster: %q, to: %q}", s.restoreFrom, s.restoreCluster, s.restoreTo)
+	}
 	return fmt.Appendf(nil, generated+`
 name: farm
 provider:
@@ -231,14 +244,14 @@ roles:
   db:
     kind: mysql
     count: %d
-    parameters: {port: %d}
+    parameters: {port: %d%s}
   web:
     kind: web
     count: 1
     parameters:
       database: db
       proxy: {tcp: %q, unix: %q, admin: %q}
-`, s.first, s.replicas+1, s.serverPort, netip.AddrPortFrom(netip.MustParseAddr(s.host), s.port).String(), s.socket, s.admin), nil
+`, s.first, s.replicas+1, s.serverPort, restored, netip.AddrPortFrom(netip.MustParseAddr(s.host), s.port).String(), s.socket, s.admin), nil
 }
 
 func place(flag, host string, port uint16) (netip.AddrPort, error) {

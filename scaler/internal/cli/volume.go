@@ -64,12 +64,16 @@ func (w where) volumes(ctx context.Context) (store volume.Store, err error) {
 		}
 		return local.Volumes(), nil
 	}
+	d, err := w.dir()
+	if err != nil {
+		return nil, err
+	}
 	err = w.with(func(client *farmregistry.Client) error {
 		farm, err := appliedFarm(ctx, client)
 		if err != nil {
 			return err
 		}
-		provided, err := provide(farm, "", zap.NewNop())
+		provided, err := provide(farm, d, "", zap.NewNop())
 		store = provided.Volumes
 		if err == nil && store == nil {
 			err = fmt.Errorf("the provider %s has no volumes", farm.Provider.Kind)

@@ -35,6 +35,11 @@ type Member struct {
 
 func (m Member) at(port uint16) string { return net.JoinHostPort(m.Address, strconv.Itoa(int(port))) }
 
+// Listens are the addresses, host:port, that nodes and other control nodes are to reach.
+func (m Member) Listens() []string {
+	return []string{m.at(m.ClientPort), m.at(m.PeerPort), m.at(m.JoinPort)}
+}
+
 // Etcd is how the embedded server runs.
 type Etcd struct {
 	// Quota is how much it stores at most; then it takes no writes.

@@ -30,6 +30,9 @@ type Dir struct{ Path string }
 // ConfigFile is the path of the configuration.
 func (d Dir) ConfigFile() string { return filepath.Join(d.Path, "registry.yaml") }
 
+// Lock is the path of the file that the control node's process has open while it runs.
+func (d Dir) Lock() string { return d.lock() }
+
 func (d Dir) data() string       { return filepath.Join(d.Path, "data") }
 func (d Dir) lock() string       { return filepath.Join(d.Path, "lock") }
 func (d Dir) server() pki.Files  { return pki.In(d.Path, "server") }

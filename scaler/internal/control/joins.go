@@ -157,8 +157,40 @@ func (j *joins) join(ctx context.Context, r *http.Request) (enrol.Reply, error) 
 	if err != nil {
 		return enrol.Reply{}, err
 	}
+	secrets, err := j.secrets(ctx, node.Role)
+	if err != nil {
+		// It may have what it needs on its machine; if not, it says so.
+		j.log.Warn("a node was not given its passwords", zap.String("node", node.Name), zap.Error(err))
+	}
 	j.note(ctx, "node-joined", "node "+node.Name+" joined with the role "+node.Role, map[string]string{"node": node.Name, "role": node.Role})
-	return j.reply(node, pki.EncodeCertificate(cert)), nil
+	reply := j.reply(node, pki.EncodeCertificate(cert))
+	reply.Secrets = secrets
+	return reply, nil
+}
+
+// PasswordsRecord is the record, of the control nodes, of the accounts' passwords: a JSON
+// object of texts, by the accounts' names in the farm.
+const PasswordsRecord = "passwords"
+
+// secrets are the passwords that a node of the role needs: a database server all of them,
+// another node the one with which its proxy looks at the servers. Nil if there are none.
+func (j *joins) secrets(ctx context.Context, role string) (map[string]string, error) {
+	record, err := registry.ControlRecord(PasswordsRecord)
+	if err != nil {
+		return nil, err
+	}
+	data, err := j.client.Read(ctx, record)
+	if err != nil || data == nil {
+		return nil, err
+	}
+	var all map[string]string
+	if json.Unmarshal(data, &all) != nil {
+		return nil, errors.New("the farm's passwords in the registry cannot be read") // without the text
+	}
+	if role != "mysql" {
+		return map[string]string{"monitor": all["monitor"]}, nil
+	}
+	return all, nil
 }
 
 // renew signs the key of the certificate that the caller has shown, if its

@@ -10,6 +10,7 @@ import (
 	"reflect"
 	"slices"
 	"strings"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -21,7 +22,7 @@ import (
 )
 
 // OpBackup has a full backup taken, OpDrill a restore tried out, now; name: the server
-// that is to do it, empty for the best.
+// that is to do it, empty for the best; logical: a backup is to be statements.
 const (
 	OpBackup = "backup"
 	OpDrill  = "drill"
@@ -171,13 +172,46 @@ func (l *leader) backupView(m *moment, request *safekeep.Request) safekeep.View 
 	return v
 }
 
+// Bounds of what is known of a store from which a server may get its data: what was
+// archived since must be enough for it to follow.
+const (
+	oldStock   = 15 * time.Minute
+	oldArchive = time.Minute
+)
+
+// stored is the backup that servers can get their data from instead of another server;
+// nil if there is none that is known to go on to just now.
+func (l *leader) stored(m *moment) *steer.Stored {
+	b := l.backups
+	if b == nil || b.policy.Store == "" || m.assignment == nil {
+		return nil
+	}
+	stock, trouble := b.shelf.stock()
+	if stock == nil || trouble != "" || m.now.Sub(stock.At) > oldStock || stock.Newest < 0 || stock.Open || !stock.Follows {
+		return nil
+	}
+	if len(b.policy.EncryptTo) > 0 && b.policy.IdentityFile == "" {
+		return nil
+	}
+	leader, _ := m.assignment.Leader()
+	r, ok := m.backups[leader.Name]
+	if !ok || r.report.Archive == nil || r.report.Archive.Epoch != m.assignment.Epoch || r.report.Archive.Unstored == nil ||
+		*r.report.Archive.Unstored+r.age(m.now) > oldArchive {
+		return nil
+	}
+	return &steer.Stored{
+		Restore: cluster.Restore{Store: b.policy.Store, Cluster: l.database, IdentityFile: b.policy.IdentityFile},
+		Data:    stock.Data, Bytes: stock.Read,
+	}
+}
+
 // backupRequest is what a person asks for, the oldest first.
 func backupRequest(m *moment) (*safekeep.Request, *registry.Operation) {
 	o, ok := m.operation(func(o registry.Operation) bool { return isBackupKind(o.Kind) })
 	if !ok {
 		return nil, nil
 	}
-	return &safekeep.Request{Drill: o.Kind == OpDrill, Node: o.Args["name"], By: o.ID}, &o
+	return &safekeep.Request{Drill: o.Kind == OpDrill, Logical: o.Args["logical"] == "true", Node: o.Args["name"], By: o.ID}, &o
 }
 
 func isBackupKind(kind string) bool { return kind == OpBackup || kind == OpDrill }

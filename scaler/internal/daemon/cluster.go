@@ -35,8 +35,21 @@ func steerPolicy(f *farmfile.Farm, database string) steer.Policy {
 	p.Deadline, p.Quiet = time.Duration(v.Deadline), time.Duration(v.Quiet)
 	if m := f.Roles[database].Parameters.MySQL; m != nil {
 		p.Lossless, p.AvailableAfter = m.Durability == farmfile.Lossless, time.Duration(m.AvailableAfter)
+		if r := m.RestoreFrom; r.Store != "" {
+			p.Begin = &cluster.Restore{
+				ID: "beginning", Store: r.Store, Cluster: r.Cluster, To: targetOf(r.To), Backup: r.Backup, IdentityFile: r.IdentityFile,
+			}
+		}
 	}
 	return p
+}
+
+// targetOf is a moment as an assignment has it.
+func targetOf(to string) string {
+	if to == "latest" {
+		return ""
+	}
+	return to
 }
 
 // steer has the next assignment of the database cluster made, and writes it.
@@ -61,6 +74,12 @@ func (l *leader) steer(ctx context.Context, m *moment) error {
 	}
 	l.aim(m.assignment)
 	request, operation := l.request(m)
+	if operation != nil && request == nil {
+		if err := l.answer(ctx, m, *operation, refused("the farm file has no store for backups (backups.store)")); err != nil {
+			return err
+		}
+		operation = nil
+	}
 	if operation != nil {
 		if a, over := l.overtaken(m, operation); over {
 			if err := l.answer(ctx, m, *operation, a); err != nil {
@@ -70,6 +89,9 @@ func (l *leader) steer(ctx context.Context, m *moment) error {
 		}
 	}
 	step := steer.Next(l.view(m, request), steerPolicy(l.farm, l.database), m.now)
+	if a := m.assignment; a != nil && a.Phase != cluster.Steady && step.Assignment == nil && !slices.Equal(step.Reasons, l.reasons) {
+		l.log.Info("change of primary waits", zap.String("phase", string(a.Phase)), zap.Duration("for", m.now.Sub(a.Since)), zap.Strings("reasons", step.Reasons))
+	}
 	l.reasons = step.Reasons
 	if step.Assignment != nil {
 		if err := l.assign(ctx, m.assignment, step); err != nil {
@@ -96,7 +118,7 @@ func (l *leader) aim(a *cluster.Assignment) {
 func (l *leader) view(m *moment, request *steer.Request) steer.View {
 	v := steer.View{
 		Term: l.term.Number, Assignment: m.assignment, Servers: map[string]steer.Seen{},
-		Probe: l.prober.result(), Paused: l.memory.Paused != "", Request: request,
+		Probe: l.prober.result(), Paused: l.memory.Paused != "", Request: request, Stored: l.stored(m),
 	}
 	for _, i := range l.instances {
 		switch i.Kind {
@@ -105,8 +127,8 @@ func (l *leader) view(m *moment, request *steer.Request) steer.View {
 			_, member := m.members[i.Name]
 			v.Servers[i.Name] = steer.Seen{Address: l.address(i), Report: report, Age: age, Member: member, Leave: l.leaves(i.Name), Inherits: i.Inherits}
 		case farmfile.WebKind:
-			if web, ok := m.webs[i.Name]; ok {
-				v.Webs = append(v.Webs, steer.Web{Name: i.Name, Serial: web.report.Serial, Age: web.age(m.now)})
+			if node, ok := m.nodes[i.Name]; ok {
+				v.Webs = append(v.Webs, steer.Web{Name: i.Name, Serial: node.report.Serial, Age: node.age(m.now)})
 			}
 		}
 	}
@@ -165,7 +187,7 @@ func (l *leader) event(e farm.Event) {
 }
 
 // steerKinds are the operations that steer carries out.
-var steerKinds = []string{string(steer.Switchover), string(steer.Failover), string(steer.Ack), string(steer.Adopt)}
+var steerKinds = []string{string(steer.Switchover), string(steer.Failover), string(steer.Ack), string(steer.Adopt), string(steer.Restore), string(steer.Confirm)}
 
 // request returns what a person asks of the database cluster, the oldest first.
 func (l *leader) request(m *moment) (*steer.Request, *registry.Operation) {
@@ -173,9 +195,21 @@ func (l *leader) request(m *moment) (*steer.Request, *registry.Operation) {
 	if !ok {
 		return nil, nil
 	}
-	return &steer.Request{
+	r := &steer.Request{
 		Kind: steer.Kind(o.Kind), To: o.Args["to"], Force: o.Args["force"] == "true", AllowLoss: o.Args["allow_loss"] == "true",
-	}, &o
+	}
+	if r.Kind == steer.Restore {
+		policy := l.farm.Safekeeping()
+		if policy.Store == "" {
+			return nil, &o
+		}
+		r.Restore = &cluster.Restore{
+			ID: o.Asked.UTC().Format("20060102T150405Z") + "-" + o.ID, Store: policy.Store, Cluster: l.database,
+			To: targetOf(o.Args["to"]), Backup: o.Args["backup"], IdentityFile: policy.IdentityFile, Over: true,
+		}
+		r.To = ""
+	}
+	return r, &o
 }
 
 // requestLimit is how long a change of primary that a person asked for may wait to

@@ -51,9 +51,17 @@ type Provided struct {
 	// Keep keeps the instances running until ctx ends, where the provider needs
 	// this process for that; nil where it does not.
 	Keep func(ctx context.Context) error
+	// Fixed says that an instance that runs cannot be given another configuration: others
+	// take its place for all that changes.
+	Fixed bool
 	// Volumes are what instances get whose storage is more than a directory; nil where
 	// the provider has none.
 	Volumes volume.Store
+	// Balancer leads clients to instances by load balancers of the provider's; nil where it
+	// has none.
+	Balancer provider.Balancer
+	// Images makes images of instances; nil where the provider does not.
+	Images provider.Imager
 }
 
 // DefaultLease is what a leadership outlasts its scaler by.
@@ -187,14 +195,12 @@ func (f *following) keepTo(ctx context.Context, farm *farmfile.Farm, files <-cha
 		f.o.Log.Error("farm file cannot be kept to", zap.Error(err))
 		return nil, nil // until there is another one
 	}
-	secrets, err := f.passwords(ctx, provided.Passwords)
-	if err != nil {
+	if _, err = f.passwords(ctx, provided.Passwords, farm.Provider.Kind == farmfile.LocalKind); err != nil {
 		if ctx.Err() == nil {
 			f.o.Log.Error("farm file cannot be kept to", zap.Error(err))
 		}
 		return f.again(ctx, farm, files)
 	}
-	monitor := Account{User: provider.MonitorUser, Password: secrets.Monitor}
 	group := service.NewGroup(ctx)
 	group.Go("another file", func(ctx context.Context) error {
 		for {
@@ -213,7 +219,7 @@ func (f *following) keepTo(ctx context.Context, farm *farmfile.Farm, files <-cha
 	if provided.Keep != nil {
 		group.Go("instances", provided.Keep)
 	}
-	group.Go("lead", func(ctx context.Context) error { return f.lead(ctx, farm, provided, monitor) })
+	group.Go("lead", func(ctx context.Context) error { return f.lead(ctx, farm, provided) })
 	err = group.Wait()
 	if ctx.Err() != nil || err != nil {
 		return nil, err
@@ -245,11 +251,11 @@ func (f *following) again(ctx context.Context, farm *farmfile.Farm, files <-chan
 const againAfter = time.Second
 
 // lead leads or waits to lead, again and again until ctx ends.
-func (f *following) lead(ctx context.Context, farm *farmfile.Farm, provided Provided, monitor Account) error {
+func (f *following) lead(ctx context.Context, farm *farmfile.Farm, provided Provided) error {
 	for {
 		err := f.waiting(ctx, func(ctx context.Context) error {
 			return f.client.Lead(ctx, f.who, f.o.Lease, func(ctx context.Context, term registry.Term) error {
-				return f.term(ctx, term, farm, provided, monitor)
+				return f.term(ctx, term, farm, provided)
 			})
 		})
 		if ctx.Err() != nil {
@@ -289,11 +295,16 @@ func (f *following) waiting(ctx context.Context, do func(context.Context) error)
 }
 
 // term leads for one term.
-func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided, monitor Account) error {
+func (f *following) term(ctx context.Context, term registry.Term, farm *farmfile.Farm, provided Provided) error {
 	f.leads.Store(true)
 	defer f.leads.Store(false)
 	defer f.o.meters.forget()
-	l, err := f.leader(ctx, term, farm, provided, monitor)
+	// They may have been changed while another one led.
+	secrets, err := f.passwords(ctx, provided.Passwords, farm.Provider.Kind == farmfile.LocalKind)
+	if err != nil {
+		return err
+	}
+	l, err := f.leader(ctx, term, farm, provided, Account{User: provider.MonitorUser, Password: secrets.Monitor})
 	if err != nil {
 		return err
 	}
@@ -309,7 +320,7 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	wake := make(chan struct{}, 1)
 	wakeUp := func() { poke(wake) }
 	l := &leader{
-		term: term, client: f.client, farm: farm, database: farm.Database(), provider: provided, volumes: provided.Volumes, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
+		term: term, client: f.client, farm: farm, database: farm.Database(), provider: provided, volumes: provided.Volumes, images: provided.Images, fixed: provided.Fixed, log: f.o.Log.With(zap.Int64("term", term.Number)), beat: f.o.Beat,
 		token: func(ctx context.Context, role, name string) (string, error) {
 			token, _, err := f.o.Dir.NewToken(ctx, f.client, &f.config, role, name, tokenLife)
 			if err != nil {
@@ -320,7 +331,11 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 		wake: wake, world: newWorld(wakeUp), journal: newJournal(f.client, term, f.o.Log), notices: newNotices(f.client, term, f.o.Log), errands: newErrands(ctx, wakeUp),
 		prober:   &prober{account: monitor, interval: time.Duration(farm.Policies.Failover.Interval), wake: wakeUp},
 		measured: newMeasured(farm), servers: map[string][]decide.Server{}, whys: map[string]string{},
+		ordered: map[string]cluster.PasswordStep{}, keeping: provided.Passwords,
 		roles: map[string]RoleView{}, answered: map[string]registry.Operation{},
+	}
+	if provided.Balancer != nil {
+		l.balancing = newBalancing(provided.Balancer, l.allowBalance, wakeUp, l.log)
 	}
 	for _, n := range nodes {
 		l.nodes = append(l.nodes, n.Name)
@@ -335,6 +350,16 @@ func (f *following) leader(ctx context.Context, term registry.Term, farm *farmfi
 	if l.departing, err = registry.ClusterRecord(name, cluster.DeparturesRecord); err != nil {
 		return nil, err
 	}
+	if l.releasing, err = registry.ClusterRecord(name, cluster.ReleasesRecord); err != nil {
+		return nil, err
+	}
+	jobs, err := farm.CronJobs()
+	if err != nil {
+		return nil, err
+	}
+	l.crontab = newCrontab(f.client, term, jobs, l.log.Named("cron"), func(text, job string) {
+		l.journal.put(registry.Entry{Kind: registry.Decision, Text: text, Fields: map[string]string{"cron": job, registry.Minor: "true"}})
+	}, wakeUp)
 	l.backups, err = f.newBackups(l)
 	return l, err
 }

@@ -80,7 +80,10 @@ func (k *kept) KeepPasswords(p provider.Passwords) error {
 	return nil
 }
 
-func newFarm(t *testing.T, n int) *farmOf {
+func newFarm(t *testing.T, n int) *farmOf { return newFarmOf(t, n, file) }
+
+// newFarmOf is newFarm by another farm file.
+func newFarmOf(t *testing.T, n int, text string) *farmOf {
 	c := control.Default()
 	c.Farm = "shop"
 	c.Etcd.Heartbeat, c.Etcd.Election = service.Duration(50*time.Millisecond), service.Duration(500*time.Millisecond)
@@ -110,7 +113,7 @@ func newFarm(t *testing.T, n int) *farmOf {
 		}
 	}
 	f.with(func(client *registry.Client) error {
-		return Apply(t.Context(), client, File{Path: "/farm.yaml", Text: file, By: "test", At: time.Now()}, nil)
+		return Apply(t.Context(), client, File{Path: "/farm.yaml", Text: text, By: "test", At: time.Now()}, nil)
 	})
 	return f
 }
@@ -122,7 +125,7 @@ func (f *farmOf) start(d control.Dir, started chan<- struct{}) (stop func() erro
 		done <- Run(ctx, Options{
 			Dir: d, Log: zap.NewNop(), Lease: 2 * time.Second, Beat: func() { f.beats.Add(1) },
 			Provide: func(*farmfile.Farm) (Provided, error) {
-				return Provided{Provider: f.nodes, Passwords: f.kept[d.Path]}, nil
+				return Provided{Provider: f.nodes, Passwords: f.kept[d.Path], Images: f.nodes}, nil
 			},
 			Ready: func(control.Running) { started <- struct{}{} },
 		})
@@ -165,21 +168,12 @@ func (f *farmOf) await(what string, is func(*View) bool) (v *View) {
 // ask asks for an operation and returns it when it has ended.
 func (f *farmOf) ask(kind string, args map[string]string) (o registry.Operation) {
 	f.t.Helper()
-	f.with(func(client *registry.Client) error {
-		asked, err := client.Ask(f.t.Context(), registry.Operation{Kind: kind, Args: args, By: "test"})
-		if err != nil {
-			return err
-		}
-		ctx, cancel := context.WithTimeoutCause(f.t.Context(), time.Minute, fmt.Errorf("operation %s has not ended", kind))
-		defer cancel()
-		var last registry.Operation
-		o, err = client.FollowOperation(ctx, asked.ID, func(o registry.Operation) error { last = o; return nil }, nil)
-		if err != nil {
-			return fmt.Errorf("%w: %+v", err, last)
-		}
-		return nil
+	var asked registry.Operation
+	f.with(func(client *registry.Client) (err error) {
+		asked, err = client.Ask(f.t.Context(), registry.Operation{Kind: kind, Args: args, By: "test"})
+		return err
 	})
-	return o
+	return f.ended(asked.ID)
 }
 
 // serving reports whether so many servers have a part that is carried out.
@@ -207,7 +201,7 @@ func (f *farmOf) names(v *View) string {
 
 func TestAFarmComesUpAndDoesWhatItsOperatorAsks(t *testing.T) {
 	f := newFarm(t, 1)
-	v := f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Web != nil })
+	v := f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Report != nil })
 	if names := f.names(v); names != "db1 db2 db3 web1" || v.Assignment.Primary != "db1" {
 		t.Errorf("there are %s, and %s leads", names, v.Assignment.Primary)
 	}
@@ -283,7 +277,7 @@ func TestAFarmComesUpAndDoesWhatItsOperatorAsks(t *testing.T) {
 // as the farm file allows.
 func TestATerminationWaitsForHooks(t *testing.T) {
 	f := newFarm(t, 1)
-	f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Web != nil })
+	f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Report != nil })
 	if o := f.ask("drain", map[string]string{"name": "web1"}); o.State != registry.OperationDone {
 		t.Errorf("drain a web node: %+v", o)
 	}
@@ -472,7 +466,7 @@ func TestTheFarmFileCanBeReplaced(t *testing.T) {
 // primary's last.
 func TestInstancesThatRunAreBroughtUpToDate(t *testing.T) {
 	f := newFarm(t, 1)
-	f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Web != nil })
+	f.await("that the farm has come up", func(v *View) bool { return serving(3)(v) && len(v.Nodes) == 4 && v.Nodes[3].Report != nil })
 	text := strings.Replace(file, "storage: {keep: false}", "storage: {keep: false, size: 20GiB}\n    hooks: {time_limit: 7s}\n    parameters: {buffer_pool: 256MiB}", 1)
 	text = strings.Replace(text, `{proxy: {unix: ""}}`, `{proxy: {unix: "", max_lag: 3s}}`, 1)
 	f.apply(text)
@@ -540,10 +534,10 @@ func TestPasswordsOfAFarmThatHadFilesOnly(t *testing.T) {
 	must(t, err)
 	defer func() { must(t, client.Close()) }()
 	away := &following{o: Options{Log: zap.NewNop()}, client: client}
-	if p, err := away.passwords(t.Context(), &kept{p: got}); err != nil || p != got {
+	if p, err := away.passwords(t.Context(), &kept{p: got}, true); err != nil || p != got {
 		t.Errorf("without the registry: %v", err)
 	}
-	if _, err := away.passwords(t.Context(), &kept{}); !errors.Is(err, registry.ErrUnavailable) {
+	if _, err := away.passwords(t.Context(), &kept{}, true); !errors.Is(err, registry.ErrUnavailable) {
 		t.Errorf("without any: %v", err)
 	}
 }

@@ -124,6 +124,13 @@ func (l *leader) hooksText(m *moment, role, name string) string {
 // limits are how long things may take that concern a role's servers.
 func (l *leader) limits(role string) roles.Limits {
 	limits := roles.DefaultLimits()
-	limits.Hooks = time.Duration(l.farm.Roles[role].Hooks.Wait)
+	r := l.farm.Roles[role]
+	limits.Hooks = time.Duration(r.Hooks.Wait)
+	if f := r.Frame(); f != nil {
+		limits.Trouble, limits.Drain = time.Duration(f.ReplaceAfter), time.Duration(f.DrainLimit)
+	}
+	if s := r.Parameters.StorageServer; s != nil {
+		limits.Silent = time.Duration(s.LostAfter)
+	}
 	return limits
 }

@@ -25,7 +25,11 @@ func (l *leader) drift(i provider.Instance) []provider.Change {
 	if s, _, known := l.known(i.Name); !ok || i.State == provider.Terminating || known && s.Leaving != nil && !s.Leaving.Stays {
 		return nil
 	}
-	return i.Configuration.Changes(now)
+	changes := i.Configuration.Changes(now)
+	for n := range changes {
+		changes[n].Live = changes[n].Live && !l.fixed
+	}
+	return changes
 }
 
 // isLive and isNot tell a change that a running instance can take from one for which
@@ -93,12 +97,12 @@ type configuring struct {
 
 // back reports whether the instance has said since that it works.
 func (c *configuring) back(m *moment) bool {
-	if c.kind == farmfile.WebKind {
-		web, ok := m.webs[c.name]
-		return !ok || web.at.After(c.since) && web.report.PID != 0
+	if c.kind == farmfile.MySQLKind {
+		db, ok := m.databases[c.name]
+		return !ok || db.at.After(c.since) && db.report.Answers
 	}
-	db, ok := m.databases[c.name]
-	return !ok || db.at.After(c.since) && db.report.Answers
+	node, ok := m.nodes[c.name]
+	return !ok || node.at.After(c.since) && node.report.Well
 }
 
 // unsettled is why the servers of a role are to be left as they are now; empty if they
@@ -163,17 +167,13 @@ func (l *leader) renew(m *moment, o registry.Operation, begun bool) answer {
 		}
 		names, _ := l.outdated(role)
 		left += len(names)
-		why := l.unsettled(role)
 		switch {
 		case waiting != "":
-		case len(names) == 0 && (why == "" || !begun):
-		case l.memory.Paused != "":
-			waiting = "the farm is paused: " + l.memory.Paused
-		case why != "":
-			waiting = why
-		case len(names) > 0 && live(l.servers[role]) < l.roles[role].Wanted:
-			waiting = fmt.Sprintf("%s has %d of %s", role, live(l.servers[role]), servers(l.roles[role].Wanted))
-		case len(names) > 0:
+		case len(names) == 0 && (!begun || l.unsettled(role) == ""):
+		default:
+			if waiting = l.unfit(role); waiting != "" {
+				continue
+			}
 			next, a := l.renewNext(m, o, role, names)
 			if a.refused {
 				return a
@@ -187,14 +187,32 @@ func (l *leader) renew(m *moment, o registry.Operation, begun bool) answer {
 	return waits("%s left to be replaced; %s", instances(left), waiting)
 }
 
+// unfit is why none of a role's servers is replaced just now; empty if the next may be.
+func (l *leader) unfit(role string) string {
+	switch why := l.unsettled(role); {
+	case l.memory.Paused != "":
+		return "the farm is paused: " + l.memory.Paused
+	case why != "":
+		return why
+	case live(l.servers[role]) < l.roles[role].Wanted:
+		return fmt.Sprintf("%s has %d of %s", role, live(l.servers[role]), servers(l.roles[role].Wanted))
+	}
+	return ""
+}
+
+// replace has a server leave, in whose place another comes.
+func (l *leader) replace(role, name, by string, now time.Time) {
+	l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, fmt.Sprintf("another with the farm file's configuration takes its place, as asked by %s", by), false, now)
+	l.sized = time.Time{} // at once
+}
+
 // renewNext begins with the next instance of a role, and says so.
 func (l *leader) renewNext(m *moment, o registry.Operation, role string, names []string) (string, answer) {
 	for _, name := range names {
 		if primary(m.assignment, name) || l.farm.Roles[role].Kind == farmfile.MySQLKind && (m.assignment == nil || m.assignment.Phase != cluster.Steady) {
 			continue
 		}
-		l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, fmt.Sprintf("another with the farm file's configuration takes its place, as asked by %s", o.By), false, m.now)
-		l.sized = time.Time{} // at once
+		l.replace(role, name, o.By, m.now)
 		return name + " is to leave", answer{}
 	}
 	if m.assignment == nil || m.assignment.Phase != cluster.Steady {

@@ -11,6 +11,7 @@ import (
 	"github.com/goccy/go-yaml"
 
 	"farmhand/internal/registry"
+	"farmhand/scaler/internal/control"
 	"farmhand/scaler/internal/farmfile"
 )
 
@@ -86,7 +87,8 @@ var records = struct {
 	memory registry.Record // what the next leader has to know
 	// passwords are those of the farm's accounts
 	passwords registry.Record
-}{controlRecord("farmfile"), controlRecord("view"), controlRecord("memory"), controlRecord("passwords")}
+	rotation  registry.Record // the last change of passwords, while it goes on with these
+}{controlRecord("farmfile"), controlRecord("view"), controlRecord("memory"), controlRecord(control.PasswordsRecord), controlRecord("rotation")}
 
 func controlRecord(name string) registry.Record {
 	r, err := registry.ControlRecord(name)

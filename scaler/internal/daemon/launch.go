@@ -9,7 +9,17 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/registry"
+	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
+)
+
+// ActionField is the field of a decision that says what it does with an instance, which
+// is another field's; its values are LaunchAction and TerminateAction. Who counts what
+// instances have cost goes by it.
+const (
+	ActionField     = "action"
+	LaunchAction    = "launch"
+	TerminateAction = "terminate"
 )
 
 // launching counts the role's instances that were asked for and have not been seen
@@ -33,7 +43,8 @@ func (l *leader) launch(role, name string) {
 	if l.awaitsDisk(role) {
 		return
 	}
-	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role)}
+	server := l.memory.Roles[role].Servers[name]
+	spec := provider.Spec{Name: name, RoleName: role, Role: l.farm.Roles[role], Cluster: l.clusterOf(role), Slot: server.Slot, Asked: server.Launched}
 	l.errands.doInTurn(name, role, "launching "+role, func(ctx context.Context) error {
 		err := l.launchNow(ctx, spec, why)
 		if err != nil && ctx.Err() == nil {
@@ -47,16 +58,19 @@ func (l *leader) launch(role, name string) {
 // clusterOf is the database cluster that an instance of the role belongs to or
 // connects to.
 func (l *leader) clusterOf(role string) string {
-	if w := l.farm.Roles[role].Parameters.Web; w != nil {
-		return w.Database
+	switch r := l.farm.Roles[role]; {
+	case r.Parameters.Web != nil:
+		return r.Parameters.Web.Database
+	case r.Kind == farmfile.MySQLKind:
+		return role
 	}
-	return role
+	return l.database
 }
 
 func (l *leader) launchNow(ctx context.Context, spec provider.Spec, why string) error {
 	if err := l.fence(ctx, registry.Entry{
 		Kind: registry.Decision, Text: fmt.Sprintf("%s is launched: %s", spec.Name, why),
-		Fields: map[string]string{"role": spec.RoleName, "instance": spec.Name},
+		Fields: map[string]string{ActionField: LaunchAction, "role": spec.RoleName, "instance": spec.Name},
 	}); err != nil {
 		return err
 	}
@@ -82,7 +96,7 @@ func (l *leader) launchNow(ctx context.Context, spec provider.Spec, why string) 
 // terminateNow takes an instance away, and its rights with it.
 func (l *leader) terminateNow(ctx context.Context, name, why string) error {
 	if err := l.fence(ctx, registry.Entry{
-		Kind: registry.Decision, Text: fmt.Sprintf("%s is terminated: %s", name, why), Fields: map[string]string{"instance": name},
+		Kind: registry.Decision, Text: fmt.Sprintf("%s is terminated: %s", name, why), Fields: map[string]string{ActionField: TerminateAction, "instance": name},
 	}); err != nil {
 		return err
 	}

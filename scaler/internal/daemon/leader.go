@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -38,8 +39,11 @@ type leader struct {
 	database   string // the name of the farm's role of kind mysql, and of its cluster
 	assignment registry.Record
 	departing  registry.Record
+	releasing  registry.Record
 	provider   provider.Provider
-	volumes    volume.Store // nil: the provider has none
+	volumes    volume.Store    // nil: the provider has none
+	images     provider.Imager // nil: the provider makes none
+	fixed      bool            // its instances take no other configuration while they run
 	token      func(ctx context.Context, role, name string) (string, error)
 	log        *zap.Logger
 	beat       func() // is told that the loop goes round
@@ -50,30 +54,40 @@ type leader struct {
 	notices *notices
 	wake    chan struct{} // one slot
 
-	backups *backups // nil without a database
+	balancing *balancing // nil: the provider has no load balancers
+	backups   *backups   // nil without a database
+	crontab   *crontab
+	snapped   snapped // by the errands that take snapshots
 
+	rotation    *rotation                       // the last change of passwords; nil for none
+	rotated     []byte                          // as the registry has it
+	ordered     map[string]cluster.PasswordStep // which step each node was told, by this leader
+	keeping     keeping                         // where this control node keeps the passwords
 	memory      memory
 	kept        []byte                            // the memory as the registry has it
 	wanted      map[string]provider.Configuration // what instances of each role are to run by
 	configuring *configuring                      // nil if none does
 	handover    handover                          // that a renewal waits for
+	made        atomic.Pointer[provider.Image]    // the last one; by the errand that makes it
 	departed    []byte                            // the departures as this leader has written them
-	instances   []provider.Instance
-	listed      time.Time
-	errands     *errands
-	doing       map[string]string     // what they do, as of before the instances were listed
-	steps       map[string]roles.Step // how far each server is on its way out, as it is kept
-	nodes       []string              // names that nodes had before this term
-	measured    *measured
-	sized       time.Time
-	servers     map[string][]decide.Server    // what each role's are, as of then
-	whys        map[string]string             // of the last launches, by role
-	roles       map[string]RoleView           // as the last decisions have them
-	reasons     []string                      // of the last step of the database cluster
-	uncertain   bool                          // it is not known whether the last assignment was written
-	answered    map[string]registry.Operation // what was said last of each that has not ended in the registry
-	shown       time.Time
-	shownSerial uint64 // of the assignment that was shown
+	// releasesTold are the releases as this leader has written them.
+	releasesTold []byte
+	instances    []provider.Instance
+	listed       time.Time
+	errands      *errands
+	doing        map[string]string     // what they do, as of before the instances were listed
+	steps        map[string]roles.Step // how far each server is on its way out, as it is kept
+	nodes        []string              // names that nodes had before this term
+	measured     *measured
+	sized        time.Time
+	servers      map[string][]decide.Server    // what each role's are, as of then
+	whys         map[string]string             // of the last launches, by role
+	roles        map[string]RoleView           // as the last decisions have them
+	reasons      []string                      // of the last step of the database cluster
+	uncertain    bool                          // it is not known whether the last assignment was written
+	answered     map[string]registry.Operation // what was said last of each that has not ended in the registry
+	shown        time.Time
+	shownSerial  uint64 // of the assignment that was shown
 }
 
 // run leads until ctx ends, the term is over, or the farm file is another one.
@@ -86,6 +100,9 @@ func (l *leader) run(ctx context.Context) (err error) {
 		return err
 	}
 	l.kept, l.steps = data, l.memory.steps()
+	if err := l.readRotation(ctx); err != nil {
+		return err
+	}
 	l.wanted = map[string]provider.Configuration{}
 	for role, r := range l.farm.Roles {
 		l.memory.spend(role, l.nodes)
@@ -101,6 +118,10 @@ func (l *leader) run(ctx context.Context) (err error) {
 	group.Go("metrics", func(ctx context.Context) error { return l.measured.poll(ctx, l.farm, l.log) })
 	if l.backups != nil {
 		group.Go("store", l.backups.shelf.run)
+	}
+	group.Go("cron", l.crontab.run)
+	if l.balancing != nil {
+		group.Go("load balancers", l.balancing.run)
 	}
 	group.Go("lead", l.loop)
 	err = group.Wait()
@@ -159,10 +180,14 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.steer(ctx, &m); err != nil {
 		return err
 	}
+	l.end(&m)
 	if err := l.sizes(ctx, &m); err != nil {
 		return err
 	}
 	if err := l.requests(ctx, &m); err != nil {
+		return err
+	}
+	if err := l.rotate(ctx, &m); err != nil {
 		return err
 	}
 	if err := l.keepBackups(ctx, &m); err != nil {
@@ -174,7 +199,12 @@ func (l *leader) round(ctx context.Context) error {
 	if err := l.depart(ctx, &m); err != nil {
 		return err
 	}
+	if err := l.tellReleases(ctx); err != nil {
+		return err
+	}
+	l.balance()
 	l.configure(&m)
+	l.snapshots(&m)
 	if err := l.carryOut(ctx); err != nil {
 		return err
 	}

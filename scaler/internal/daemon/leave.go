@@ -62,6 +62,19 @@ func (l *leader) carryOut(ctx context.Context) error {
 	return nil
 }
 
+// end lets go of the nodes whose machines are about to be taken away: others take their
+// places while they are drained.
+func (l *leader) end(m *moment) {
+	for name, ending := range m.endings {
+		s, role, known := l.known(name)
+		if _, there := l.instance(name); !there || !known || s.Leaving != nil && !s.Leaving.Stays || primary(m.assignment, name) {
+			continue
+		}
+		l.memory.Roles[role], _ = l.memory.Roles[role].Leave(name, ending.Why+" at "+ending.At.UTC().Format(time.TimeOnly), false, m.now)
+		l.sized = time.Time{} // at once
+	}
+}
+
 // gone ends what is left of an instance that the provider has no more: the node's
 // rights.
 func (l *leader) gone(ctx context.Context, name, role string) error {
@@ -140,10 +153,10 @@ func (l *leader) leavingText(m *moment, name string) string {
 
 // drained is what a drained server of the role is, for people.
 func (l *leader) drained(role string) string {
-	if l.farm.Roles[role].Kind == farmfile.WebKind {
-		return "is shown as leaving to what leads clients to it"
+	if l.farm.Roles[role].Kind == farmfile.MySQLKind {
+		return "takes no new reads"
 	}
-	return "takes no new reads"
+	return "is shown as leaving to what leads clients to it"
 }
 
 // drain is asked by a person: no new reads, or reads again; no new clients of a web
@@ -164,10 +177,12 @@ func (l *leader) drain(m *moment, o registry.Operation, begun bool) answer {
 			return refused("%s is to be terminated", name)
 		}
 		l.memory.Roles[role] = next
-		if i.Kind == farmfile.WebKind {
-			return finished("%s is shown as up again", name)
+		if i.Kind == farmfile.MySQLKind {
+			return finished("%s takes reads again when it has caught up", name)
 		}
-		return finished("%s takes reads again when it has caught up", name)
+		return finished("%s is shown as up again", name)
+	case begun && leave != nil && !leave.Drained.IsZero() && l.balancing.holds(role, name):
+		return waits("%s is drained by its target groups", name)
 	case begun && leave != nil && !leave.Drained.IsZero():
 		return finished("%s %s", name, l.drained(role))
 	case primary(m.assignment, name):

@@ -57,7 +57,7 @@ func (m *measured) measure(f *farmfile.Farm, role string, wanted bool, at *momen
 	for name, a := range at.databases {
 		nodes[name] = metric.DatabaseNode(a.report, a.at)
 	}
-	for name, a := range at.webs {
+	for name, a := range at.nodes {
 		n := metric.Node{Name: name, Heard: a.at, Load: a.report.Load}
 		if nodes[name].Name == "" {
 			nodes[name] = n

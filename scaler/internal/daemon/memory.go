@@ -22,6 +22,10 @@ type memory struct {
 	// Gone are the nodes whose instance is gone and whose rights are still to be taken
 	// away, with their roles.
 	Gone map[string]string `json:"gone,omitempty"`
+	// Rebundle is the one that goes on, or the last; nil if there never was one.
+	Rebundle *rebundle `json:"rebundle,omitempty"`
+	// Releases are the versions of each role's code.
+	Releases map[string]*roleReleases `json:"releases,omitempty"`
 }
 
 func readMemory(data []byte) (memory, error) {
@@ -31,7 +35,7 @@ func readMemory(data []byte) (memory, error) {
 			return m, fmt.Errorf("what the leader before has left cannot be read: %w", err)
 		}
 	}
-	m.Pinned, m.Roles, m.Gone = cloned(m.Pinned), cloned(m.Roles), cloned(m.Gone)
+	m.Pinned, m.Roles, m.Gone, m.Releases = cloned(m.Pinned), cloned(m.Roles), cloned(m.Gone), cloned(m.Releases)
 	return m, nil
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -29,10 +30,28 @@ type nodes struct {
 	mu    sync.Mutex
 	stops map[string]func()
 	stuck map[string]bool // nodes whose hooks do not end
+	sick  string          // an image with which no node is well
+	// late are the nodes that take no release for now, refused is a version that web2 does not take.
+	late    map[string]bool
+	refused string
+	has     map[string]*cluster.ReleaseReport // by node
+}
+
+// sicken has no node be well that is launched from the image.
+func (n *nodes) sicken(image string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.sick = image
+}
+
+func (n *nodes) well(image string) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.sick == "" || !strings.HasPrefix(image, n.sick)
 }
 
 func newNodes(t *testing.T) *nodes {
-	n := &nodes{t: t, dir: t.TempDir(), Fake: &providertest.Fake{}, stops: map[string]func(){}, stuck: map[string]bool{}}
+	n := &nodes{t: t, dir: t.TempDir(), Fake: &providertest.Fake{}, stops: map[string]func(){}, stuck: map[string]bool{}, late: map[string]bool{}, has: map[string]*cluster.ReleaseReport{}}
 	n.Launched, n.Terminated = n.begin, n.crash
 	t.Cleanup(func() {
 		n.mu.Lock()
@@ -103,7 +122,7 @@ func (n *nodes) run(ctx context.Context, s provider.Spec, i provider.Instance) (
 	wake := make(chan struct{}, 1)
 	group := service.NewGroup(ctx)
 	group.Go("member", func(ctx context.Context) error {
-		return client.HoldMembership(ctx, registry.Member{Name: s.Name, Role: node.Role}, registry.MinLease, func(registry.Holding) {})
+		return client.HoldMembership(ctx, registry.Member{Name: s.Name, Role: node.Role}, registry.MinLease, nil, func(registry.Holding) {})
 	})
 	group.Go("watch", func(ctx context.Context) error {
 		return client.Watch(ctx, r, func(v registry.Value) error {
@@ -124,6 +143,13 @@ func (n *nodes) run(ctx context.Context, s provider.Spec, i provider.Instance) (
 	}
 	group.Go("hooks", func(ctx context.Context) error {
 		return client.Watch(ctx, departures, func(v registry.Value) error { return n.hooks(ctx, client, s.Name, v) })
+	})
+	releases, err := registry.ClusterRecord(s.Cluster, cluster.ReleasesRecord)
+	if err != nil {
+		return err
+	}
+	group.Go("releases", func(ctx context.Context) error {
+		return client.Watch(ctx, releases, func(v registry.Value) error { return n.ordered(s, v) })
 	})
 	group.Go("report", func(ctx context.Context) error {
 		tick := time.NewTicker(300 * time.Millisecond)
@@ -182,13 +208,13 @@ func (n *nodes) hooks(ctx context.Context, client *registry.Client, name string,
 
 // report is what a node that has done everything says.
 func (n *nodes) report(s provider.Spec, i provider.Instance, a *cluster.Assignment) (string, []byte, error) {
-	if s.Role.Kind == farmfile.WebKind {
+	if s.Role.Kind != farmfile.MySQLKind {
 		serial := uint64(0)
 		if a != nil {
 			serial = a.Serial
 		}
-		data, err := (&cluster.WebReport{Name: s.Name, State: "running", PID: 7, Serial: serial}).Encode()
-		return cluster.WebReportName, data, err
+		data, err := (&cluster.NodeReport{Name: s.Name, State: "running", Well: n.well(s.Role.Image), PID: 7, Serial: serial, Release: n.release(s.Name)}).Encode()
+		return cluster.NodeReportName, data, err
 	}
 	zero := time.Duration(0)
 	r := &cluster.Report{

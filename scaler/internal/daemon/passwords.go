@@ -20,8 +20,9 @@ type keeping interface {
 
 // passwords are those of the farm's accounts: the registry's, in a record that only
 // control nodes can read. The first that finds none there writes those that it has, or
-// new ones. While the registry cannot be reached, those kept here will do.
-func (f *following) passwords(ctx context.Context, here keeping) (provider.Passwords, error) {
+// new ones. While the registry cannot be reached, those kept here will do. local says that the farm
+// answers on this machine only.
+func (f *following) passwords(ctx context.Context, here keeping, local bool) (provider.Passwords, error) {
 	kept, err := here.Passwords()
 	if err != nil {
 		return kept, err
@@ -38,7 +39,7 @@ func (f *following) passwords(ctx context.Context, here keeping) (provider.Passw
 		if p.Whole() {
 			return p, here.KeepPasswords(p)
 		}
-		data, err := json.Marshal(provider.NewPasswords(kept))
+		data, err := json.Marshal(provider.NewPasswords(kept, local))
 		if err != nil {
 			return p, fmt.Errorf("the farm's passwords: %w", err)
 		}

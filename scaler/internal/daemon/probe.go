@@ -16,11 +16,11 @@ type Account struct{ User, Password string }
 // prober asks the server that leads whether it is there, as a proxy would: a new
 // connection by TCP and one question.
 type prober struct {
-	account  Account
 	interval time.Duration
 	wake     func()
 
 	mu      sync.Mutex
+	account Account
 	address string // empty for nobody
 	failed  int
 	why     string
@@ -33,6 +33,13 @@ func (p *prober) aim(address string) {
 	if p.address != address {
 		p.address, p.failed, p.why = address, 0, ""
 	}
+}
+
+// use has the prober look with another account from now on.
+func (p *prober) use(a Account) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.account = a
 }
 
 // result is what the last probes have shown.
@@ -89,8 +96,11 @@ var errNoAnswer = errors.New("no answer in time")
 func (p *prober) probe(ctx context.Context, address string) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, p.interval, errNoAnswer)
 	defer cancel()
+	p.mu.Lock()
+	account := p.account
+	p.mu.Unlock()
 	conn, err := mysqladmin.Dial(ctx, mysqladmin.Target{
-		Network: "tcp", Address: address, User: p.account.User, Password: p.account.Password, Program: "farmhand scaler",
+		Network: "tcp", Address: address, User: account.User, Password: account.Password, Program: "farmhand scaler",
 	})
 	if err == nil {
 		_, err = conn.Query(ctx, "SELECT 1")

@@ -24,7 +24,12 @@ const (
 	OpDrain     = "drain"     // name; undo
 	OpPause     = "pause"     // why
 	OpResume    = "resume"
-	OpRenew     = "renew" // role: only this one's instances; roles: the digest of the farm file that is meant
+	OpRenew     = "renew"    // role: only this one's instances; roles: the digest of the farm file that is meant
+	OpRebundle  = "rebundle" // instance; as: the image's name; batch; within
+	OpRotate    = "rotate"   // the passwords of the farm's own accounts
+	// OpRelease: role, batch, within; version, and for a new one what ReleaseArgs adds; or rollback.
+	OpRelease = "release"
+	OpAbort   = "abort" // id: of a rebundle or a release that goes on
 )
 
 // answer is how an operation stands.
@@ -53,6 +58,11 @@ var operations = map[string]func(l *leader, m *moment, o registry.Operation, beg
 	OpPause:     (*leader).pause,
 	OpResume:    (*leader).resume,
 	OpRenew:     (*leader).renew,
+	OpCron:      (*leader).runCron,
+	OpRebundle:  (*leader).rebundle,
+	OpRelease:   (*leader).release,
+	OpAbort:     (*leader).abort,
+	OpRotate:    (*leader).startRotation,
 }
 
 // requests goes on with what operators ask for.
@@ -158,6 +168,9 @@ func (l *leader) pin(role string, n int) error {
 	if my := l.farm.Roles[role].Parameters.MySQL; my != nil && my.Durability == farmfile.Lossless && n < 2 {
 		return errors.New("lossless needs a replica at all times: 2 servers at least")
 	}
+	if l.farm.Roles[role].Kind == farmfile.StorageServerKind && n != 1 {
+		return fmt.Errorf("%s is a storage: there is one disk, and one server at a time has it", role)
+	}
 	l.memory.Pinned[role] = n
 	l.sized = time.Time{} // at once
 	return nil
@@ -232,5 +245,9 @@ func (l *leader) resume(*moment, registry.Operation, bool) answer {
 }
 
 func sortedRoles(f *farmfile.Farm) iter.Seq[string] {
-	return slices.Values(slices.Sorted(maps.Keys(f.Roles)))
+	return sortedKeys(f.Roles)
+}
+
+func sortedKeys[V any](m map[string]V) iter.Seq[string] {
+	return slices.Values(slices.Sorted(maps.Keys(m)))
 }

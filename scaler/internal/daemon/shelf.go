@@ -2,16 +2,17 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"maps"
 	"strings"
 	"sync"
 	"time"
+	"unique"
 
 	"go.uber.org/zap"
 
 	"farmhand/internal/backup"
-	"farmhand/internal/farm"
 	"farmhand/internal/objects"
 	"farmhand/scaler/internal/safekeep"
 )
@@ -27,7 +28,10 @@ type shelf struct {
 	fence func(ctx context.Context, text string, minor bool) error
 	log   *zap.Logger
 	asked chan struct{} // one slot
-	known map[string]*backup.Segment
+	// bundles is when small pieces were bundled last.
+	bundles time.Time
+	locked  bool // nothing can be removed
+	known   map[string][]backup.Segment
 
 	mu      sync.Mutex
 	found   *safekeep.Assessment
@@ -45,7 +49,7 @@ const (
 )
 
 func newShelf(p safekeep.Policy, cluster string, wake func(), fence func(context.Context, string, bool) error, log *zap.Logger) *shelf {
-	return &shelf{policy: p, cluster: cluster, wake: wake, fence: fence, log: log, asked: make(chan struct{}, 1), known: map[string]*backup.Segment{}}
+	return &shelf{policy: p, cluster: cluster, wake: wake, fence: fence, log: log, asked: make(chan struct{}, 1), known: map[string][]backup.Segment{}}
 }
 
 // look has the store looked at soon.
@@ -94,16 +98,21 @@ func (s *shelf) run(ctx context.Context) error {
 	}
 }
 
+// openStore opens a store for what can be done again later.
+func openStore(ctx context.Context, address string) (objects.Store, error) {
+	c, err := objects.ParseURL(address)
+	if err != nil {
+		return nil, err
+	}
+	c.Patience = time.Minute
+	return objects.Open(ctx, c)
+}
+
 // once looks at the store, and removes what is not kept.
 func (s *shelf) once(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, lookLimit, fmt.Errorf("it took longer than %v", lookLimit))
 	defer cancel()
-	c, err := objects.ParseURL(s.policy.Store)
-	if err != nil {
-		return err
-	}
-	c.Patience = time.Minute
-	store, err := objects.Open(ctx, c)
+	store, err := openStore(ctx, s.policy.Store)
 	if err != nil {
 		return err
 	}
@@ -135,17 +144,21 @@ func (s *shelf) assess(ctx context.Context, store objects.Store) (*safekeep.Asse
 	if err != nil {
 		return nil, err
 	}
-	s.known = make(map[string]*backup.Segment, len(segments))
+	s.known = make(map[string][]backup.Segment, len(segments))
 	for i := range segments {
 		// There can be many; this is not needed to follow them.
 		segments[i].SHA256, segments[i].Recipients = "", nil
-		segments[i].Cluster, segments[i].Flavor = s.cluster, farm.MariaDB.String()
-		s.known[segments[i].Key] = &segments[i]
+		segments[i].Cluster, segments[i].Flavor = s.cluster, ""
+		for _, text := range []*string{&segments[i].Writer, &segments[i].Had} {
+			*text = unique.Make(*text).Value() // mostly the same
+		}
+		object := segments[i].Object()
+		s.known[object] = append(s.known[object], segments[i])
 	}
 	s.mu.Lock()
 	proven := s.proven
 	s.mu.Unlock()
-	a, err := safekeep.Assess(farm.MariaDB, safekeep.Stock{At: at, Entries: entries, Segments: segments, Faults: faults}, s.policy, proven, at)
+	a, err := safekeep.Assess(safekeep.Stock{At: at, Entries: entries, Segments: segments, Faults: faults}, s.policy, proven, at)
 	return &a, err
 }
 
@@ -166,7 +179,7 @@ func (s *shelf) remove(ctx context.Context, store objects.Store, a *safekeep.Ass
 		return nil
 	}
 	if len(a.OldSegments) == 0 {
-		return nil
+		return s.bundle(ctx, store)
 	}
 	keys := a.OldSegments[:min(len(a.OldSegments), mostPieces)]
 	if err := s.fence(ctx, fmt.Sprintf("%d pieces of the archive are let go, which no kept backup needs: up to %s", len(keys), keys[len(keys)-1]), true); err != nil {
@@ -179,4 +192,31 @@ func (s *shelf) remove(ctx context.Context, store objects.Store, a *safekeep.Ass
 		s.look()
 	}
 	return nil
+}
+
+// bundleAfter is for how long a piece of the archive is an object by itself.
+const bundleAfter = time.Hour
+
+// bundle makes few objects of many small pieces of the archive: a farm that is idle has
+// some in a minute all the same, and each is asked for when a store is looked at anew.
+func (s *shelf) bundle(ctx context.Context, store objects.Store) error {
+	if s.locked || time.Since(s.bundles) < bundleAfter {
+		return nil
+	}
+	if err := s.fence(ctx, "small pieces of the archive are bundled", true); err != nil {
+		return err
+	}
+	s.bundles = time.Now()
+	fewer, err := backup.Bundle(ctx, store, s.cluster, time.Now().Add(-bundleAfter))
+	if fewer > 0 {
+		s.log.Info("pieces of the archive are bundled", zap.Int("objects fewer", fewer))
+		s.look()
+	}
+	if errors.Is(err, objects.ErrDenied) {
+		// Under an object lock they would be there twice.
+		s.locked = true
+		s.log.Warn("pieces of the archive are not bundled: the store removes nothing", zap.Error(err))
+		return nil
+	}
+	return err
 }

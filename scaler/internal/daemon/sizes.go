@@ -94,33 +94,41 @@ func (l *leader) inputs(m *moment, role string) roles.Inputs {
 	if database {
 		in.Assignment = m.assignment
 	}
+	only := l.farm.Roles[role].Kind == farmfile.StorageServerKind // there is no other of the role that could be heard of
 	for _, i := range l.instances {
-		web, isWeb := m.webs[i.Name]
+		node, isNode := m.nodes[i.Name]
+		if only && i.RoleName != role {
+			_, member := m.members[i.Name]
+			in.Elsewhere = in.Elsewhere || member || isNode && node.age(m.now) <= roles.DefaultLimits().Fresh
+		}
 		if i.RoleName == role {
-			in.Instances = append(in.Instances, roles.Instance{Name: i.Name, Launched: i.Launched, Runs: i.State == provider.Running})
+			in.Instances = append(in.Instances, roles.Instance{Name: i.Name, Launched: i.Launched, Slot: i.Slot, Runs: i.State == provider.Running})
 			if db, ok := m.databases[i.Name]; ok && database {
 				in.Reports[i.Name] = roles.DatabaseReport(db.report, db.at)
-			} else if isWeb && !database {
-				in.Reports[i.Name] = webReport(web.report, web.at)
+			} else if isNode && !database {
+				in.Reports[i.Name] = nodeReport(i.Kind, node.report, node.at)
 			}
 		}
-		if isWeb && database && i.Kind == farmfile.WebKind && l.clusterOf(i.RoleName) == role {
-			in.Proxies = append(in.Proxies, roles.Proxy{Serial: web.report.Serial, Heard: web.at})
+		if isNode && database && i.Kind == farmfile.WebKind && l.clusterOf(i.RoleName) == role {
+			in.Proxies = append(in.Proxies, roles.Proxy{Serial: node.report.Serial, Heard: node.at})
 		}
 	}
 	return in
 }
 
-// webReport is what a web node's report, which came at heard, says of it.
-func webReport(r *cluster.WebReport, heard time.Time) roles.Report {
-	report := roles.Report{Heard: heard, Well: r.PID != 0}
+// nodeReport is what the report of a node of the kind, which came at heard, says of it.
+func nodeReport(kind farmfile.RoleKind, r *cluster.NodeReport, heard time.Time) roles.Report {
+	report := roles.Report{Heard: heard, Well: r.Well}
 	clients, known := r.Load[cluster.LoadClients]
 	begun, counted := r.Load[cluster.LoadNewClients]
-	if known && counted {
+	if known && (counted || kind != farmfile.WebKind) {
 		if begun > 0 { // PHP's sessions are short: most of the time there may be none
 			clients = max(clients, 1)
 		}
 		report.Clients = &clients
+	}
+	if jobs, known := r.Load[cluster.LoadJobs]; known {
+		report.Jobs = &jobs
 	}
 	return report
 }

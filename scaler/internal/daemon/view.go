@@ -48,12 +48,12 @@ type NodeView struct {
 	// Age is how old its last report is, in seconds; nil if there was none, or
 	// nobody knows.
 	Age *float64 `json:"age_seconds,omitempty"`
-	// Database is a database server's last report, Web a web node's.
-	Database *cluster.Report    `json:"database,omitempty"`
-	Web      *cluster.WebReport `json:"web,omitempty"`
-	Leaving  string             `json:"leaving,omitempty"` // why it is to go; empty if it is not
-	Step     string             `json:"step,omitempty"`    // how far it is with that
-	Lost     string             `json:"lost,omitempty"`    // why it was given up; empty if it was not
+	// Database is a database server's last report, Report any other node's.
+	Database *cluster.Report     `json:"database,omitempty"`
+	Report   *cluster.NodeReport `json:"report,omitempty"`
+	Leaving  string              `json:"leaving,omitempty"` // why it is to go; empty if it is not
+	Step     string              `json:"step,omitempty"`    // how far it is with that
+	Lost     string              `json:"lost,omitempty"`    // why it was given up; empty if it was not
 	// Drift is what it runs by that the farm file has otherwise by now, for people.
 	Drift []string `json:"drift,omitempty"`
 	// Size is what it counts as for the size of its role.
@@ -73,9 +73,15 @@ type RoleView struct {
 	Outdated     []string `json:"outdated,omitempty"`
 	OutdatedKeys []string `json:"outdated_keys,omitempty"`
 	// Held is why what was decided is not done now.
-	Held    string          `json:"held,omitempty"`
-	Failure string          `json:"failure,omitempty"` // of the last launch
+	Held    string `json:"held,omitempty"`
+	Failure string `json:"failure,omitempty"` // of the last launch
+	// Release is the version of its site's code that is in force; empty if there is none.
+	Release string          `json:"release,omitempty"`
 	Reasons []decide.Reason `json:"reasons"`
+	// Targets are its servers in the provider's load balancers, and Unbalanced why these
+	// could not be made what they are to be.
+	Targets    []provider.Target `json:"targets,omitempty"`
+	Unbalanced string            `json:"unbalanced,omitempty"`
 }
 
 // Viewed returns what the scaler that leads has shown last; nil if none ever has.
@@ -120,7 +126,18 @@ func (l *leader) show(m *moment, atOnce bool) error {
 	v := View{
 		Time: m.now.UTC(), Term: l.term.Number, Leader: l.term.Leader, Farm: l.farm.Name, Cluster: l.database, Paused: l.memory.Paused,
 		Assignment: m.assignment, Automatic: policy.Automatic, Lossless: policy.Lossless, Probe: l.prober.result(),
-		Nodes: []NodeView{}, Reasons: l.reasons, Roles: l.roles, Backups: l.viewBackups(m), Doing: l.errands.doing(),
+		Nodes: []NodeView{}, Reasons: l.reasons, Roles: map[string]RoleView{}, Backups: l.viewBackups(m), Doing: l.errands.doing(),
+	}
+	for role, r := range l.roles {
+		is := l.balancing.of(role)
+		r.Targets, r.Unbalanced = is.targets, is.failure
+		v.Roles[role] = r
+	}
+	for role, r := range l.memory.Releases {
+		if of, known := v.Roles[role]; known {
+			of.Release = r.Current
+			v.Roles[role] = of
+		}
 	}
 	for _, i := range l.instances {
 		n := NodeView{Instance: i, Size: l.countsAs(i)}
@@ -144,10 +161,10 @@ func (l *leader) show(m *moment, atOnce bool) error {
 			short.Load = nil // what a metric is made of; there is little room here
 			n.Database, age = &short, old
 		}
-		if web, ok := m.webs[i.Name]; ok {
-			short := *web.report
+		if node, ok := m.nodes[i.Name]; ok {
+			short := *node.report
 			short.Load = nil
-			n.Web, age = &short, web.age(m.now)
+			n.Report, age = &short, node.age(m.now)
 		}
 		if age < longAgo {
 			seconds := age.Seconds()

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"farmhand/scaler/internal/farmfile"
@@ -23,8 +24,12 @@ const (
 func pinned(s farmfile.Storage) bool { return s.Kind != farmfile.DirectoryStorage && s.Pin && s.Keep }
 
 // awaitsDisk reports whether a server of the role is about to go whose disk the one
-// that is to be launched gets.
+// that is to be launched gets. For the only disk of a storage role it is waited without a limit: another
+// one would be empty.
 func (l *leader) awaitsDisk(role string) bool {
+	if l.farm.Roles[role].Kind == farmfile.StorageServerKind {
+		return slices.ContainsFunc(l.instances, func(i provider.Instance) bool { return i.RoleName == role })
+	}
 	if !pinned(l.farm.Roles[role].Storage) {
 		return false
 	}
@@ -78,8 +83,13 @@ func (l *leader) volumeFor(ctx context.Context, spec provider.Spec) (string, err
 		}
 	}
 	name := volume.Choose(spec.RoleName, pinned(s), all)
+	if spec.Role.Kind == farmfile.StorageServerKind {
+		if name, err = l.onlyVolume(ctx, spec, all, has); err != nil {
+			return "", err
+		}
+	}
 	for _, v := range all {
-		made = made || v.Name == name && v.Epoch > 0
+		made = made || v.Name == name && (v.Epoch > 0 || v.From != "")
 	}
 	if made {
 		return name, nil // as it is: the farm file may want another size by now
@@ -93,6 +103,33 @@ func (l *leader) volumeFor(ctx context.Context, spec provider.Spec) (string, err
 		}
 	}
 	return v.Name, err
+}
+
+// onlyVolume is the name of the only volume of a storage role, if its new server can have it. No
+// other is given to it while there is one that it cannot have: that would be empty. all are the volumes, has who
+// is to have each.
+func (l *leader) onlyVolume(ctx context.Context, spec provider.Spec, all []volume.Volume, has map[string]string) (string, error) {
+	name := volume.Name(spec.RoleName, 1)
+	if other := has[name]; other != "" {
+		return "", fmt.Errorf("%s has the volume %s, or is to get it, and is not proven gone", other, name)
+	}
+	for _, v := range all {
+		if index, ours := volume.Index(spec.RoleName, v.Name); !ours || index != 1 {
+			continue
+		}
+		if v.Trouble != "" && v.Instance == "" {
+			return "", fmt.Errorf("the volume %s, which has the role's data, cannot be used: %s; mend it, or put another in its place (scaler volume restore, or delete): no empty one is given instead", name, v.Trouble)
+		}
+		holder := v.Instance
+		if holder == "" || holder == spec.Name {
+			return name, nil
+		}
+		// The provider has no such instance any more, and nobody here has terminated it.
+		if err := l.volumes.Detach(ctx, name, holder); err != nil {
+			return "", err
+		}
+	}
+	return name, nil
 }
 
 // volumeSpec is what the farm file says of a volume.

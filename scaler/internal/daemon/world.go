@@ -41,9 +41,11 @@ type world struct {
 	missing    map[string]error // what is not known, or may be old, and why
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
-	webs       map[string]arrived[*cluster.WebReport]
-	hooks      map[string]*cluster.HooksReport // what each node has said last
+	nodes      map[string]arrived[*cluster.NodeReport]
+	hooks      map[string]*cluster.HooksReport  // what each node has said last
+	endings    map[string]*cluster.EndingReport // of nodes whose machine is taken away
 	backups    map[string]arrived[*cluster.BackupReport]
+	passwords  map[string]*cluster.PasswordsReport // how far each node is with taking others
 	assignment *cluster.Assignment
 	operations []registry.Operation
 	known      time.Time // since when nothing is missing; zero if something is
@@ -65,9 +67,12 @@ func newWorld(wake func()) *world {
 		missing: map[string]error{
 			watchedMembers: errNotYet, watchedReports: errNotYet, watchedAssignment: errNotYet, watchedOperations: errNotYet,
 		},
-		databases: map[string]arrived[*cluster.Report]{}, webs: map[string]arrived[*cluster.WebReport]{},
+		databases: map[string]arrived[*cluster.Report]{}, nodes: map[string]arrived[*cluster.NodeReport]{},
 		hooks:   map[string]*cluster.HooksReport{},
+		endings: map[string]*cluster.EndingReport{},
 		backups: map[string]arrived[*cluster.BackupReport]{},
+
+		passwords: map[string]*cluster.PasswordsReport{},
 	}
 }
 
@@ -139,13 +144,13 @@ func (w *world) take(r registry.Reported, at time.Time) {
 			return
 		}
 		w.databases[r.Node] = arrived[*cluster.Report]{report, at}
-	case cluster.WebReportName:
-		report, err := cluster.DecodeWebReport(r.Data)
+	case cluster.NodeReportName:
+		report, err := cluster.DecodeNodeReport(r.Data)
 		if r.Gone || err != nil || report.Name != r.Node {
-			delete(w.webs, r.Node)
+			delete(w.nodes, r.Node)
 			return
 		}
-		w.webs[r.Node] = arrived[*cluster.WebReport]{report, at}
+		w.nodes[r.Node] = arrived[*cluster.NodeReport]{report, at}
 	case cluster.HooksReportName:
 		report, err := cluster.DecodeHooksReport(r.Data)
 		if r.Gone || err != nil {
@@ -153,6 +158,20 @@ func (w *world) take(r registry.Reported, at time.Time) {
 			return
 		}
 		w.hooks[r.Node] = report
+	case cluster.EndingReportName:
+		report, err := cluster.DecodeEndingReport(r.Data)
+		if r.Gone || err != nil || report.Name != r.Node {
+			delete(w.endings, r.Node)
+			return
+		}
+		w.endings[r.Node] = report
+	case cluster.PasswordsReportName:
+		report, err := cluster.DecodePasswordsReport(r.Data)
+		if r.Gone || err != nil {
+			delete(w.passwords, r.Node)
+			return
+		}
+		w.passwords[r.Node] = report
 	case cluster.BackupReportName:
 		report, err := cluster.DecodeBackupReport(r.Data)
 		if r.Gone || err != nil || report.Name != r.Node {
@@ -192,9 +211,11 @@ type moment struct {
 	now        time.Time
 	members    map[string]registry.Member
 	databases  map[string]arrived[*cluster.Report]
-	webs       map[string]arrived[*cluster.WebReport]
-	hooks      map[string]*cluster.HooksReport // what each node has said last
+	nodes      map[string]arrived[*cluster.NodeReport]
+	hooks      map[string]*cluster.HooksReport  // what each node has said last
+	endings    map[string]*cluster.EndingReport // of nodes whose machine is taken away
 	backups    map[string]arrived[*cluster.BackupReport]
+	passwords  map[string]*cluster.PasswordsReport
 	assignment *cluster.Assignment
 	operations []registry.Operation
 }
@@ -204,8 +225,10 @@ func (w *world) look(now time.Time) (moment, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	m := moment{
-		now: now, members: w.members, databases: maps.Clone(w.databases), webs: maps.Clone(w.webs), hooks: maps.Clone(w.hooks),
+		now: now, members: w.members, databases: maps.Clone(w.databases), nodes: maps.Clone(w.nodes), hooks: maps.Clone(w.hooks),
+		endings:    maps.Clone(w.endings),
 		backups:    maps.Clone(w.backups),
+		passwords:  maps.Clone(w.passwords),
 		assignment: w.assignment, operations: w.operations,
 	}
 	var texts []string

@@ -12,6 +12,7 @@ type ask struct {
 	in     bool    // fewer would do
 	silent bool    // it cannot say whether fewer would do
 	total  float64 // what all servers have together, if they share it
+	need   int     // how many servers it takes, if that is what the metric says
 	text   string  // for people
 }
 
@@ -35,6 +36,9 @@ func (d *deciding) ask(m *Metric, samples []Sample, n int) ask {
 		d.note(Unknown, "%s is unknown: there are no measurements for all of the last %s", m.Name, span(m.Window))
 		return nothing
 	}
+	if m.Per > 0 {
+		return d.askJobs(m, a, n)
+	}
 	is := m.Name + " is " + m.Unit.apart(a.value, m.Out, m.In)
 	if change := d.picture.lastChange(); d.now.Sub(change) < m.Window {
 		d.note(Window, "%s, but its last %s began before the last change, at %s", is, span(m.Window), d.clock(change))
@@ -52,6 +56,30 @@ func (d *deciding) ask(m *Metric, samples []Sample, n int) ask {
 	}
 	d.note(Asked, "%s, between %s and %s: it asks for nothing", is, m.Unit.text(m.In), m.Unit.text(m.Out))
 	return stay
+}
+
+// askJobs says how many servers it takes for what there is to do: for as much as there
+// was lately, or fewer if there was less all the time. How many servers there are does not
+// change what there is to do, so nothing waits for a window without a change.
+func (d *deciding) askJobs(m *Metric, a average, n int) ask {
+	lately, most := d.policy.need(a.recent, m.Per), d.policy.need(a.most, m.Per)
+	s := ask{metric: m, to: n, need: max(lately, most)}
+	is := fmt.Sprintf("%s is %s lately, at most %s in the last %s, and a server is for %s",
+		m.Name, m.Unit.text(a.recent), m.Unit.text(a.most), span(m.Window), m.Unit.text(m.Per))
+	switch {
+	case lately > n:
+		s.to = min(lately, n+m.OutStep)
+		s.text = d.note(Asked, "%s: it asks for %d", is, lately)
+		if lately > s.to {
+			d.note(Step, "%s may launch %d at a time", m.Name, m.OutStep)
+		}
+	case most < n:
+		s.to, s.in = max(n-m.InStep, most), true
+		s.text = d.note(Asked, "%s: %d would do", is, most)
+	default:
+		d.note(Asked, "%s: it asks for nothing", is)
+	}
+	return s
 }
 
 // askOut says how many more. The average decides whether, and it is below what

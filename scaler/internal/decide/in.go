@@ -59,7 +59,7 @@ func (d *deciding) surplus(asks []ask, live int) (to int, why string) {
 	wanted := d.wanted(live)
 	for _, a := range asks {
 		left := a.total / float64(d.policy.carriers(live-1))
-		if a.to > live || a.metric.Spread && left > a.metric.limit() {
+		if a.to > live || a.need > live-1 || a.metric.Spread && left > a.metric.limit() {
 			d.note(Projection, "%d are wanted, but fewer than %d would be too few for %s", wanted, live, a.metric.Name)
 			return live, ""
 		}
@@ -97,7 +97,8 @@ func (d *deciding) mayGo(asks []ask) bool {
 // chosen returns at most n servers to terminate: those that are well, not the
 // primary, not the last replica, and from which nobody copies. The one that was
 // ready last goes first: the proxies share reads evenly, so what differs is the
-// cache, and its is the coldest.
+// cache, and its is the coldest. Of servers that are for jobs those without one go
+// first.
 func (d *deciding) chosen(n int) []Server {
 	var candidates []Server
 	sources, replicas := 0, 0
@@ -119,11 +120,26 @@ func (d *deciding) chosen(n int) []Server {
 		d.note(LastOne, "the last one that is ready stays")
 		n = max(spare, 0)
 	}
+	jobs := slices.ContainsFunc(d.policy.Metrics, func(m Metric) bool { return m.Per > 0 })
 	slices.SortFunc(candidates, func(a, b Server) int {
-		return cmp.Or(b.ReadyAt.Compare(a.ReadyAt), cmp.Compare(len(b.Name), len(a.Name)), cmp.Compare(b.Name, a.Name)) // db10 before db9
+		idle := 0
+		if jobs && a.Busy != b.Busy {
+			if idle = -1; a.Busy {
+				idle = 1
+			}
+		}
+		return cmp.Or(idle, b.ReadyAt.Compare(a.ReadyAt), cmp.Compare(len(b.Name), len(a.Name)), cmp.Compare(b.Name, a.Name)) // db10 before db9
 	})
 	candidates = candidates[:min(n, len(candidates))]
 	for _, s := range candidates {
+		switch {
+		case jobs && s.Busy:
+			d.note(Chosen, "%s goes when it has done what it has begun: none is idle", s.Name)
+			continue
+		case jobs:
+			d.note(Chosen, "%s goes: it is idle", s.Name)
+			continue
+		}
 		d.note(Chosen, "%s goes: of those that may, it was ready last, and its cache is the coldest", s.Name)
 	}
 	return candidates

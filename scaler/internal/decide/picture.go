@@ -40,6 +40,7 @@ type Server struct {
 	State   State
 	Primary bool
 	Source  bool // a backup or a new replica is being copied from it
+	Busy    bool // it has something to do that its end would cut short
 	// ReadyAt is when it was ready for the first time, or again after it was lost;
 	// zero if it was not yet. What was unwell for a while is no change.
 	ReadyAt time.Time
@@ -112,6 +113,7 @@ type average struct {
 	recent float64 // over the last quarter of it
 	known  bool    // there is a value for every part of the window
 	silent int     // the most servers that a sample lacks
+	most   float64 // the highest value
 }
 
 // averageOf wants a sample in every half of a window: with longer gaps nobody
@@ -131,7 +133,7 @@ func averageOf(samples []Sample, window time.Duration, now time.Time) average {
 			recent, quarter = recent+s.Value, quarter+1
 		}
 		sum, n, last = sum+s.Value, n+1, s.At
-		a.silent = max(a.silent, s.Silent)
+		a.silent, a.most = max(a.silent, s.Silent), max(a.most, s.Value)
 	}
 	if n == 0 || now.Sub(last) > window/2 {
 		return average{}

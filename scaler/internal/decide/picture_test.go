@@ -19,16 +19,16 @@ func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
 		want    average
 	}{
 		"none":                    {nil, average{}},
-		"every ten seconds":       {[]at{{60, 1}, {50, 1}, {40, 1}, {30, 1}, {20, 1}, {10, 4}, {0, 5}}, average{2, 4.5, true, 0}},
-		"two":                     {[]at{{30, 1}, {0, 3}}, average{2, 3, true, 0}},
+		"every ten seconds":       {[]at{{60, 1}, {50, 1}, {40, 1}, {30, 1}, {20, 1}, {10, 4}, {0, 5}}, average{2, 4.5, true, 0, 5}},
+		"two":                     {[]at{{30, 1}, {0, 3}}, average{2, 3, true, 0, 3}},
 		"none in the last half":   {[]at{{60, 1}, {45, 1}, {31, 1}}, average{}},
 		"none in the first half":  {[]at{{29, 1}, {15, 1}, {0, 1}}, average{}},
 		"a gap":                   {[]at{{60, 1}, {45, 1}, {14, 1}, {0, 1}}, average{}},
-		"a gap that just is none": {[]at{{60, 1}, {40, 1}, {10, 4}}, average{2, 4, true, 0}},
+		"a gap that just is none": {[]at{{60, 1}, {40, 1}, {10, 4}}, average{2, 4, true, 0, 4}},
 		"no numbers":              {[]at{{60, 1}, {40, math.NaN()}, {20, math.NaN()}, {0, 1}}, average{}},
-		"old ones do not count":   {[]at{{90, 100}, {30, 2}, {10, 4}}, average{3, 4, true, 0}},
-		"nor those of the future": {[]at{{30, 2}, {10, 4}, {-10, 100}}, average{3, 4, true, 0}},
-		"nothing lately":          {[]at{{50, 2}, {20, 4}}, average{3, 3, true, 0}},
+		"old ones do not count":   {[]at{{90, 100}, {30, 2}, {10, 4}}, average{3, 4, true, 0, 4}},
+		"nor those of the future": {[]at{{30, 2}, {10, 4}, {-10, 100}}, average{3, 4, true, 0, 4}},
+		"nothing lately":          {[]at{{50, 2}, {20, 4}}, average{3, 3, true, 0, 4}},
 	} {
 		var samples []Sample
 		for _, s := range c.samples {
@@ -39,7 +39,7 @@ func TestWhatIsNotMeasuredIsUnknown(t *testing.T) {
 		}
 	}
 	silent := []Sample{{At: noon.Add(-30 * time.Second), Value: 1, Silent: 2}, {At: noon, Value: 1}}
-	if got := averageOf(silent, time.Minute, noon); got != (average{1, 1, true, 2}) {
+	if got := averageOf(silent, time.Minute, noon); got != (average{1, 1, true, 2, 1}) {
 		t.Errorf("got %+v", got)
 	}
 }

@@ -23,7 +23,11 @@ type Metric struct {
 	Unit Unit
 	// Spread is set if the servers share what is measured, so that one more
 	// lowers it for each.
-	Spread      bool
+	Spread bool
+	// Per is set if the metric is how much there is to do for all servers together, and
+	// how much of that one server is for: it asks for as many as that takes, and Out and
+	// In are not used.
+	Per         float64
 	Out, In     float64       // more servers above Out, fewer below In
 	Window      time.Duration // how long the average must be beyond one of them
 	OutCooldown time.Duration // from when the last launched server is ready

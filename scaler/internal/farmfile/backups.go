@@ -13,6 +13,7 @@ import (
 	"farmhand/internal/service"
 	"farmhand/scaler/internal/decide"
 	"farmhand/scaler/internal/safekeep"
+	"farmhand/scaler/internal/schedule"
 )
 
 // Backups are the database's.
@@ -20,6 +21,7 @@ type Backups struct {
 	Store       string     `yaml:"store" is:"store?" about:"where they are: /path, or s3://bucket/prefix?endpoint=https://host&region=name; credentials never stand here; \"\" for no backups"`
 	Schedule    Recurrence `yaml:"schedule" about:"when a full one is taken: a period such as 24h, or five cron fields such as \"30 3 * * *\"; \"\" for only when asked"`
 	Windows     []Window   `yaml:"windows" is:"0..32" about:"the only times in which a scheduled one begins; none for at any time"`
+	Method      Method     `yaml:"method" about:"what a full one is: physical is a copy of the files; logical is statements, which takes longer, and can be restored on another series"`
 	FromPrimary bool       `yaml:"from_primary" about:"whether one is taken of the primary while no replica can give one"`
 	Throttle    Size       `yaml:"throttle" is:"0..64GiB" about:"how much of the data is read per second; 0 for no bound"`
 	EncryptTo   []string   `yaml:"encrypt_to" is:"0..16" about:"age public keys (age1…) that all is encrypted to; none for no encryption"`
@@ -27,6 +29,17 @@ type Backups struct {
 	Archive     Archive    `yaml:"archive" about:"the binlog's archive, which goes on all the time"`
 	Drills      Drills     `yaml:"drills" about:"when a restore is tried out"`
 }
+
+// Method is what a full backup is made of.
+type Method string
+
+// The methods.
+const (
+	Physical Method = "physical"
+	Logical  Method = "logical"
+)
+
+func (Method) choices() []string { return []string{string(Physical), string(Logical)} }
 
 // Retention says which full backups are kept.
 type Retention struct {
@@ -53,7 +66,7 @@ type Drills struct {
 }
 
 // Recurrence is when something comes again.
-type Recurrence struct{ safekeep.Schedule }
+type Recurrence struct{ schedule.Schedule }
 
 // UnmarshalYAML reads a period or cron fields.
 func (r *Recurrence) UnmarshalYAML(n ast.Node) error {
@@ -61,7 +74,7 @@ func (r *Recurrence) UnmarshalYAML(n ast.Node) error {
 	if err != nil {
 		return err
 	}
-	s, err := safekeep.ParseSchedule(text)
+	s, err := schedule.Parse(text)
 	if err != nil {
 		return service.ErrorAt(n, "%v", err)
 	}
@@ -91,8 +104,6 @@ func (b *Backups) check(p *service.Problems, path string, f *Farm) {
 	name := f.Database()
 	if name == "" {
 		p.Add(path+".store", "the farm has no role of kind mysql that could be backed up")
-	} else if m := f.Roles[name].Parameters.MySQL; m != nil && m.Flavor != MariaDB {
-		p.Add(path+".store", "%s is of the flavor %s, and only MariaDB's servers can be backed up", name, m.Flavor)
 	}
 }
 
@@ -113,7 +124,7 @@ func (f *Farm) Safekeeping() safekeep.Policy {
 	p := safekeep.Policy{
 		Store: b.Store, EncryptTo: slices.Clone(b.EncryptTo), Throttle: int64(b.Throttle),
 		ArchiveEvery: time.Duration(b.Archive.Every), ArchiveSize: int64(b.Archive.Size), KeepArchive: time.Duration(b.Archive.Keep),
-		Full: b.Schedule.Schedule, Zone: f.TimeZone.Location, FromPrimary: b.FromPrimary,
+		Full: b.Schedule.Schedule, Zone: f.TimeZone.Location, FromPrimary: b.FromPrimary, Logical: b.Method == Logical,
 		Retain: backup.Policy{
 			Last: b.Retention.Last, For: time.Duration(b.Retention.For), Hourly: b.Retention.Hourly, Daily: b.Retention.Daily,
 			Weekly: b.Retention.Weekly, Monthly: b.Retention.Monthly, Yearly: b.Retention.Yearly,

@@ -48,7 +48,7 @@ func checkValue(p *service.Problems, path string, k key, v reflect.Value) {
 	case choice:
 		p.OneOf(path, v.String(), value.choices()...)
 		return
-	case Level, TimeOfDay, TimeZone, Address, Command, FileMode, Recurrence: // as they were read
+	case Level, TimeOfDay, TimeZone, Address, Command, Environment, Settings, FileMode, Recurrence: // as they were read
 		return
 	case Count:
 		if value.Min == value.Max { // one number in the file

@@ -29,13 +29,20 @@ func TestTablesAreWrittenDown(t *testing.T) {
 	must(t, err)
 	text, d := string(data), defaults()
 	for name, table := range map[string][]string{
-		"farm":    rows("", reflect.TypeFor[Farm](), reflect.ValueOf(d.farm)),
-		"role":    rows("", reflect.TypeFor[Role](), reflect.ValueOf(d.roles[MySQLKind]), reflect.ValueOf(d.roles[WebKind])),
-		"metric":  rows("", reflect.TypeFor[Metric](), reflectAll(d.metrics)...),
-		"metrics": metricRows(d),
-		"events":  {"`" + strings.Join(EventKind("").choices(), "`, `") + "`"},
-		"mysql":   rows("", reflect.TypeFor[MySQL](), reflect.ValueOf(*d.roles[MySQLKind].Parameters.MySQL)),
-		"web":     rows("", reflect.TypeFor[Web](), reflect.ValueOf(*d.roles[WebKind].Parameters.Web)),
+		"farm":      rows("", reflect.TypeFor[Farm](), reflect.ValueOf(d.farm)),
+		"role":      rows("", reflect.TypeFor[Role](), reflect.ValueOf(d.roles[MySQLKind]), reflect.ValueOf(d.roles[WebKind])),
+		"metric":    rows("", reflect.TypeFor[Metric](), reflectAll(d.metrics)...),
+		"metrics":   metricRows(d),
+		"cron":      rows("", reflect.TypeFor[Cron](), reflect.ValueOf(d.cron)),
+		"events":    {"`" + strings.Join(EventKind("").choices(), "`, `") + "`"},
+		"aws":       rows("", reflect.TypeFor[AWS](), reflect.ValueOf(defaultAWS())),
+		"mysql":     rows("", reflect.TypeFor[MySQL](), reflect.ValueOf(*d.roles[MySQLKind].Parameters.MySQL)),
+		"web":       rows("", reflect.TypeFor[Web](), reflect.ValueOf(*d.roles[WebKind].Parameters.Web)),
+		"lb":        rows("", reflect.TypeFor[LB](), reflect.ValueOf(*d.roles[LBKind].Parameters.LB)),
+		"memcached": rows("", reflect.TypeFor[Memcached](), reflect.ValueOf(*d.roles[MemcachedKind].Parameters.Memcached)),
+		"worker":    rows("", reflect.TypeFor[Worker](), reflect.ValueOf(*d.roles[WorkerKind].Parameters.Worker)),
+		"storage":   rows("", reflect.TypeFor[StorageServer](), reflect.ValueOf(*d.roles[StorageServerKind].Parameters.StorageServer)),
+		"base":      rows("", reflect.TypeFor[Base](), reflect.ValueOf(*d.roles[BaseKind].Parameters.Base)),
 	} {
 		marked := regexp.MustCompile(`(?s)(<!-- ` + name + `: [^\n]*-->\n)(.*?\n)(\n)`)
 		found := marked.FindStringSubmatch(text)
@@ -81,7 +88,11 @@ func rows(path string, typ reflect.Type, usual ...reflect.Value) []string {
 			}
 			continue
 		case k.inline:
-			list = append(list, rows(path, field, values...)...)
+			inner := rows(path, field, values...)
+			if path == "" {
+				inner = inner[1:] // its heading
+			}
+			list = append(list, inner...)
 			continue
 		case isSection(field):
 			list = append(list, rows(at, field, values...)...)
@@ -94,9 +105,19 @@ func rows(path string, typ reflect.Type, usual ...reflect.Value) []string {
 		switch {
 		case field.Kind() == reflect.Map && field.Elem() == reflect.TypeFor[Hook]():
 			list = append(list, rows(at+".EVENT", field.Elem(), reflect.ValueOf(Hook{Mode: Sync}), reflect.ValueOf(Hook{Mode: Async}))...)
+		case field.Kind() == reflect.Map && field.Elem() == reflect.TypeFor[AWSRole]():
+			list = append(list, rows(at+".ROLE", field.Elem(), reflect.ValueOf(defaultAWSRole()))...)
 		case field == reflect.TypeFor[[]Template]():
 			list = append(list, rows(at+"[]", field.Elem(), reflect.ValueOf(defaults().template))...)
-		case field == reflect.TypeFor[[]Window](), field == reflect.TypeFor[[]Schedule]():
+		case field == reflect.TypeFor[map[string]Program]():
+			list = append(list, rows(at+".NAME", field.Elem(), reflect.ValueOf(defaults().program))...)
+		case field == reflect.TypeFor[map[string]Site]():
+			list = append(list, rows(at+".NAME", field.Elem(), reflect.ValueOf(defaults().site))...)
+		case field == reflect.TypeFor[[]Mount]():
+			list = append(list, rows(at+"[]", field.Elem(), reflect.ValueOf(defaults().mount))...)
+		case field == reflect.TypeFor[[]Health]():
+			list = append(list, rows(at+"[]", field.Elem(), reflect.ValueOf(defaults().health))...)
+		case field == reflect.TypeFor[[]Shared](), field == reflect.TypeFor[[]Window](), field == reflect.TypeFor[[]Schedule]():
 			list = append(list, rows(at+"[]", field.Elem())...)
 		}
 	}
@@ -137,6 +158,8 @@ func takes(k key, t reflect.Type) string {
 		return "UTC, or one such as Europe/Berlin"
 	case reflect.TypeFor[Address]():
 		return "IP address"
+	case reflect.TypeFor[Environment](), reflect.TypeFor[Settings]():
+		return "texts by name"
 	case reflect.TypeFor[Command]():
 		return "words, or a list of words; no shell"
 	case reflect.TypeFor[Count]():
@@ -183,6 +206,9 @@ func metricRows(d values) []string {
 	list := []string{"| kind | what it measures | scale_out, scale_in | roles |\n|---|---|---|---|"}
 	for kind, m := range sorted(metricKinds) {
 		levels := "must be given"
+		if kind == QueueMetric {
+			levels = "none: per_server"
+		}
 		if usual := d.metrics[kind]; usual.ScaleOut.Unit != "" {
 			levels = fmt.Sprintf("%v, %v", usual.ScaleOut, usual.ScaleIn)
 		}

@@ -41,6 +41,7 @@ type Farm struct {
 	Provider Provider        `yaml:"provider" about:"who launches the farm's servers"`
 	Roles    map[string]Role `yaml:"roles" is:"1..32" keys:"label" about:"what there is in the farm, by name"`
 	Backups  Backups         `yaml:"backups" about:"the database's backups"`
+	Cron     map[string]Cron `yaml:"cron" is:"0..100" keys:"label" about:"messages that are put into a queue again and again, by name"`
 	Policies Policies        `yaml:"policies" about:"what the farm may do by itself"`
 
 	unknown service.Problems // the keys of the file that there are not
@@ -107,6 +108,9 @@ func (f *Farm) Validate() service.Problems {
 		role.check(&p, "roles."+name, f)
 	}
 	f.Backups.check(&p, "backups", f)
+	for name, c := range sorted(f.Cron) {
+		c.check(&p, "cron."+name)
+	}
 	f.Policies.check(&p, f)
 	return p
 }

@@ -46,11 +46,20 @@ func keysOf(t reflect.Type) []key {
 // forms are what a text can have to be, by name; a ? after the name allows none.
 var forms = map[string]struct{ pattern, expected string }{
 	// A server's name is its role's and a number, and a DNS label too.
-	"label":  {`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`, "at most 32 of a-z 0-9 -, beginning with a letter and not ending with -"},
-	"text":   {`^[^\x00-\x1f\x7f-\x9f]{1,255}$`, "text of 1 to 255 characters"},
-	"store":  {`^[^\x00-\x20\x7f-\x9f]{1,1000}$`, "/path or s3://bucket/prefix"},
-	"path":   {`^/[^\x00-\x1f\x7f-\x9f]{1,254}$`, "an absolute path"},
-	"listen": {`^([0-9A-Za-z.-]*|\[[0-9A-Fa-f:.]+\]):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})$`, "host:port"},
+	"label": {`^[a-z]([a-z0-9-]{0,30}[a-z0-9])?$`, "at most 32 of a-z 0-9 -, beginning with a letter and not ending with -"},
+	"text":  {`^[^\x00-\x1f\x7f-\x9f]{1,255}$`, "text of 1 to 255 characters"},
+	"store": {`^[^\x00-\x20\x7f-\x9f]{1,1000}$`, "/path or s3://bucket/prefix"},
+	"queue": {`^https?://[^\x00-\x20\x7f-\x9f]{1,1000}$`, "a queue's URL"},
+	// Of what SQS takes.
+	"body": {`^[^\x00-\x08\x0b\x0c\x0e-\x1f]+$`, "text"},
+	"path": {`^/[^\x00-\x1f\x7f-\x9f]{1,254}$`, "an absolute path"},
+	// Below the server's own directory, or anywhere.
+	"place": {`^(/|\{directory\}/)[^\x00-\x1f\x7f-\x9f]{1,254}$`, "an absolute path, or one that begins with {directory}/"},
+	// Of a URL.
+	"request": {`^/[^\x00-\x20\x7f-\x9f"\\]{0,254}$`, "a path such as /health"},
+	"host":    {`^[A-Za-z0-9]([A-Za-z0-9.-]{0,250}[A-Za-z0-9])?$`, "a host's name"},
+	"below":   {`^([A-Za-z0-9_@+-][A-Za-z0-9._@+-]*/)*[A-Za-z0-9_@+-][A-Za-z0-9._@+-]*$`, "a path below the release of letters, digits and . _ @ + -, no name in it beginning with a dot"},
+	"listen":  {`^([0-9A-Za-z.-]*|\[[0-9A-Fa-f:.]+\]):(6553[0-5]|655[0-2][0-9]|65[0-4][0-9]{2}|6[0-4][0-9]{3}|[1-5]?[0-9]{1,4})$`, "host:port"},
 }
 
 // form returns the pattern that is says, and what it means.

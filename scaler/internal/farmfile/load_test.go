@@ -35,7 +35,7 @@ func TestExampleIsAWholeFarm(t *testing.T) {
 	must(t, err)
 	zone, err := time.LoadLocation("Europe/Berlin")
 	must(t, err)
-	if f.Name != "shop" || f.TimeZone.String() != zone.String() || len(f.Roles) != 2 {
+	if f.Name != "shop" || f.TimeZone.String() != zone.String() || len(f.Roles) != 4 {
 		t.Errorf("got %+v", f)
 	}
 	if got := f.Provider.Parameters.Local.Directory; got != filepath.Join(filepath.Dir(example), "shop-data") {
@@ -108,7 +108,11 @@ func TestDefaultsAreValid(t *testing.T) {
 		t.Errorf("%d kinds of role and %d of metric have defaults; there are %d and %d", len(d.roles), len(d.metrics), len(roleKinds), len(metricKinds))
 	}
 	for kind, m := range d.metrics {
-		role, ok := d.roles[MySQLKind], m.Kind == kind
+		of := MySQLKind
+		if only := metricKinds[kind].only; len(only) > 0 {
+			of = only[0]
+		}
+		role, ok := d.roles[of], m.Kind == kind
 		role.Count = Count{2, 8} // where it matters most
 		if m.ScaleOut.Unit == "" {
 			continue
@@ -198,6 +202,7 @@ func TestGoodFiles(t *testing.T) {
 		"numbers as text":              "name: \"a\"\nroles: {db: {kind: mysql, storage: {size: \"1073741824\"}, count: {min: 2, max: 9}, scaling: [{kind: load, scale_out: \"2\"}]}}\n",
 		"a whole day":                  "name: a\nroles: {db: {kind: mysql, count: {min: 2, max: 3}, schedule: [{from: 00:00, to: 24:00, at_least: 3}]}}\n",
 		"a socket only":                "name: a\nroles: {db: {kind: mysql}, web: {kind: web, parameters: {proxy: {tcp: \"\", admin: \"[::1]:0\"}}}}\n",
+		"a farm on AWS":                awsFarm,
 		"nothing after a key":          "name: a\nroles:\n  db:\n    kind: mysql\n    scaling:\n",
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -244,7 +249,9 @@ func TestInitWritesTheDefaults(t *testing.T) {
 }
 
 // TestInitMentionsEveryKey also keeps the file from losing a key: Load would fill
-// in the default and see no difference. What is left are the keys of lists.
+// in the default and see no difference. What is left are the keys of lists. It is a small
+// file: of the kinds of role it has mysql and web, and of what kinds have in common the
+// templates.
 func TestInitMentionsEveryKey(t *testing.T) {
 	d := defaults()
 	keys := 0
@@ -258,14 +265,19 @@ func TestInitMentionsEveryKey(t *testing.T) {
 	walk = func(typ reflect.Type) {
 		for _, k := range keysOf(typ) {
 			field := typ.Field(k.field).Type
+			small := typ == reflect.TypeFor[Frame]() && k.name != "templates" || typ == reflect.TypeFor[Template]() && k.name == "program" ||
+				typ == reflect.TypeFor[Parameters]() && field != reflect.TypeFor[*MySQL]() && field != reflect.TypeFor[*Web]()
+			if small {
+				continue
+			}
 			for field.Kind() == reflect.Pointer || field.Kind() == reflect.Slice || field.Kind() == reflect.Map {
 				field = field.Elem()
 			}
 			if !k.inline && k.about == "" {
 				t.Errorf("the key %s of %v is not explained", k.name, typ)
 			}
-			// A command is named where the metrics are, and its example is another.
-			if !k.inline && (typ != reflect.TypeFor[Metric]() || k.name != "command" && k.name != "time_limit") {
+			// Commands and queues are named where the metrics are, and the example is another.
+			if !k.inline && (typ != reflect.TypeFor[Metric]() || k.name != "command" && k.name != "time_limit" && k.name != "queue" && k.name != "per_server") {
 				has(k.name)
 			}
 			if field.Kind() == reflect.Struct && field.PkgPath() == reflect.TypeOf(d).PkgPath() && len(keysOf(field)) > 0 && isSection(field) {
@@ -296,12 +308,12 @@ func TestInitExamplesWork(t *testing.T) {
 		}
 		kept = append(kept, off.ReplaceAllString(line, "$1$2"))
 	}
-	if examples != 7 {
+	if examples != 10 {
 		t.Errorf("found %d examples", examples)
 	}
 	f := load(t, strings.Join(kept, "\n"))
 	db := f.Roles["db"]
-	if len(db.Scaling) != 1 || len(db.Schedule) != 1 || len(db.Hooks.Events) != 1 || len(f.Roles["web"].Parameters.Web.Templates) != 1 || len(f.Policies.Maintenance.Windows) != 1 {
+	if len(db.Scaling) != 1 || len(db.Schedule) != 1 || len(db.Hooks.Events) != 1 || len(f.Roles["web"].Parameters.Web.Templates) != 1 || len(f.Roles["web"].Parameters.Web.Release.Shared) != 1 || len(f.Roles["web"].Parameters.Web.HTTP.Sites) != 1 || len(f.Policies.Maintenance.Windows) != 1 || len(f.Cron) != 1 {
 		t.Errorf("got %+v", f)
 	}
 	// They show the defaults too.

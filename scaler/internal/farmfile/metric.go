@@ -6,6 +6,7 @@ import (
 
 	"github.com/goccy/go-yaml/ast"
 
+	"farmhand/internal/queue"
 	"farmhand/internal/service"
 )
 
@@ -21,7 +22,11 @@ const (
 	LagMetric         MetricKind = "lag"
 	QueueWaitMetric   MetricKind = "queue_wait"
 	ForcedReadsMetric MetricKind = "forced_reads"
+	RequestsMetric    MetricKind = "http_requests"
+	MissesMetric      MetricKind = "misses"
 	CommandMetric     MetricKind = "command"
+	QueueMetric       MetricKind = "queue"
+	QueueAgeMetric    MetricKind = "queue_age"
 )
 
 // metricKinds are the kinds of metric that there are.
@@ -41,7 +46,11 @@ var metricKinds = map[MetricKind]struct {
 	LagMetric:         {"how far replicas are behind, such as 10s", Seconds, false, []RoleKind{MySQLKind}},
 	QueueWaitMetric:   {"what statements wait for a connection in the proxies, such as 50ms", Seconds, false, []RoleKind{MySQLKind}},
 	ForcedReadsMetric: {"reads that went to the primary because no replica could serve them, such as 20%", Percent, false, []RoleKind{MySQLKind}},
+	RequestsMetric:    {"requests per second and server, as haproxy or nginx counts them", Number, true, []RoleKind{LBKind, WebKind}},
+	MissesMetric:      {"reads that found nothing, of all reads, such as 40%", Percent, false, []RoleKind{MemcachedKind}},
 	CommandMetric:     {"the number that a program of your own prints", Number, false, nil},
+	QueueMetric:       {"messages of an SQS queue that wait or are being worked on, and how many of them a server is for", Number, false, nil},
+	QueueAgeMetric:    {"how long the message had waited that waited longest of those that workers got last, such as 5m", Seconds, false, []RoleKind{WorkerKind}},
 }
 
 func (MetricKind) choices() []string { return names(metricKinds) }
@@ -62,7 +71,9 @@ type Metric struct {
 	OutStep     int        `yaml:"out_step" is:"1..20" about:"servers that may be launched at a time"`
 	InStep      int        `yaml:"in_step" is:"1..20" about:"servers that may be terminated at a time"`
 	Command     Command    `yaml:"command" about:"kind command: the program, which prints one number"`
-	TimeLimit   Duration   `yaml:"time_limit" is:"1s..1m" about:"kind command: how long the program may take"`
+	TimeLimit   Duration   `yaml:"time_limit" is:"1s..1m" about:"kinds command and queue: how long the program, or the queue, may take"`
+	Queue       string     `yaml:"queue" is:"text?" about:"kind queue: the queue's URL; of another server than AWS's with ?region=NAME; credentials never stand here"`
+	PerServer   int        `yaml:"per_server" is:"0..100000" about:"kind queue: how many messages one server is for"`
 }
 
 // UnmarshalYAML reads the metric over the defaults of its kind. One whose kind is
@@ -100,6 +111,9 @@ func (m *Metric) check(p *service.Problems, path string, r *Role) {
 	case m.Kind != CommandMetric && len(m.Command) > 0:
 		p.Add(path+".command", "only a metric of kind command has a command")
 	}
+	if m.checkQueue(p, path); m.Kind == QueueMetric {
+		return
+	}
 	out := m.ScaleOut.check(p, path, "scale_out", kind.unit)
 	in := m.ScaleIn.check(p, path, "scale_in", kind.unit)
 	if !out || !in {
@@ -111,6 +125,29 @@ func (m *Metric) check(p *service.Problems, path string, r *Role) {
 	}
 	if kind.spread {
 		m.checkRebound(p, path, r)
+	}
+}
+
+func (m *Metric) checkQueue(p *service.Problems, path string) {
+	if m.Kind != QueueMetric {
+		if m.Queue != "" {
+			p.Add(path+".queue", "only a metric of kind queue has a queue")
+		}
+		if m.PerServer != 0 {
+			p.Add(path+".per_server", "only a metric of kind queue has it")
+		}
+		return
+	}
+	if _, err := queue.ParseAddress(m.Queue); err != nil {
+		p.Add(path+".queue", "%v", err)
+	}
+	if m.PerServer == 0 {
+		p.Add(path, "the key per_server is missing; expected how many messages one server is for")
+	}
+	for key, level := range sorted(map[string]Level{"scale_out": m.ScaleOut, "scale_in": m.ScaleIn}) {
+		if level.Unit != "" {
+			p.Add(path+"."+key, "a metric of kind queue has per_server in its place: it says how many servers there are to be")
+		}
 	}
 }
 

@@ -13,8 +13,14 @@ type RoleKind string
 
 // The kinds of role.
 const (
-	MySQLKind RoleKind = "mysql"
-	WebKind   RoleKind = "web"
+	MySQLKind     RoleKind = "mysql"
+	WebKind       RoleKind = "web"
+	BaseKind      RoleKind = "base"
+	LBKind        RoleKind = "lb"
+	MemcachedKind RoleKind = "memcached"
+	WorkerKind    RoleKind = "worker"
+	// StorageServerKind is not called after its key: a role's storage is what it is on.
+	StorageServerKind RoleKind = "storage"
 )
 
 // roleKinds are the kinds of role that there are.
@@ -24,8 +30,13 @@ var roleKinds = map[RoleKind]struct {
 	// do not show.
 	check func(p *service.Problems, path string, role *Role, f *Farm)
 }{
-	MySQLKind: {"one primary and its replicas, MariaDB or MySQL", checkMySQL},
-	WebKind:   {"web nodes, each with the proxy", checkWeb},
+	MySQLKind:         {"one primary and its replicas, MariaDB or MySQL", checkMySQL},
+	WebKind:           {"web nodes, each with the proxy", checkWeb},
+	BaseKind:          {"anything else, by templates, programs and health checks", checkBase},
+	LBKind:            {"load balancers, haproxy in front of another role", checkLB},
+	MemcachedKind:     {"memcached servers", checkMemcached},
+	WorkerKind:        {"servers that do the jobs of an SQS queue", checkWorker},
+	StorageServerKind: {"the one server whose disk others mount", checkStorageServer},
 }
 
 func (RoleKind) choices() []string { return names(roleKinds) }
@@ -35,8 +46,8 @@ func (RoleKind) about(name string) string { return roleKinds[RoleKind(name)].abo
 // Role is one kind of server in the farm.
 type Role struct {
 	Kind       RoleKind   `yaml:"kind" about:"what the servers are"`
-	Image      string     `yaml:"image" is:"text" about:"what they are launched from; local has host, the programs of this machine"`
-	Size       string     `yaml:"size" is:"text" about:"how large they are, in the provider's words; local has host, this machine"`
+	Image      string     `yaml:"image" is:"text" about:"what they are launched from; local has host, the programs of this machine, and what scaler rebundle made; aws ami-… or resolve:ssm:/parameter"`
+	Size       string     `yaml:"size" is:"text" about:"how large they are, in the provider's words; local has host, this machine; aws instance types, with commas, the preferred one first"`
 	Count      Count      `yaml:"count" about:"how many there are, a primary included: a number, or min and max to scale between"`
 	Scaling    []Metric   `yaml:"scaling" is:"0..16" about:"what to scale by, if count has min and max: out if one metric asks for it, in if all do"`
 	Schedule   []Schedule `yaml:"schedule" is:"0..32" about:"times in which there are more servers than min"`
@@ -47,8 +58,32 @@ type Role struct {
 
 // Parameters are those of the role's kind; the others are nil.
 type Parameters struct {
-	MySQL *MySQL
-	Web   *Web
+	MySQL         *MySQL
+	Web           *Web
+	Base          *Base
+	LB            *LB
+	Memcached     *Memcached
+	Worker        *Worker
+	StorageServer *StorageServer
+}
+
+// Port is where others reach what a server of the role offers; 0 if it offers nothing.
+func (r *Role) Port() int {
+	switch p := r.Parameters; {
+	case p.MySQL != nil:
+		return p.MySQL.Port
+	case p.Web != nil:
+		return p.Web.HTTP.Port
+	case p.Base != nil:
+		return p.Base.Port
+	case p.LB != nil:
+		return p.LB.Port
+	case p.Memcached != nil:
+		return p.Memcached.Port
+	case p.StorageServer != nil:
+		return p.StorageServer.Port
+	}
+	return 0
 }
 
 // UnmarshalYAML reads the role over the defaults of its kind. A role whose kind
@@ -78,10 +113,21 @@ func (v *Parameters) UnmarshalYAML(n ast.Node) error { return over(n, v.ofKind()
 func (v Parameters) MarshalYAML() (any, error) { return v.ofKind(), nil }
 
 func (v Parameters) ofKind() any {
-	if v.MySQL != nil {
+	switch {
+	case v.MySQL != nil:
 		return v.MySQL
+	case v.Web != nil:
+		return v.Web
+	case v.LB != nil:
+		return v.LB
+	case v.Memcached != nil:
+		return v.Memcached
+	case v.Worker != nil:
+		return v.Worker
+	case v.StorageServer != nil:
+		return v.StorageServer
 	}
-	return v.Web
+	return v.Base
 }
 
 func (r *Role) check(p *service.Problems, path string, f *Farm) {
@@ -120,6 +166,9 @@ func (r *Role) check(p *service.Problems, path string, f *Farm) {
 		s.check(p, fmt.Sprintf("%s.schedule[%d]", path, i), r)
 	}
 	r.Storage.check(p, path+".storage", r)
+	if frame := r.Frame(); frame != nil {
+		frame.checkMounts(p, path+".parameters", r, f)
+	}
 	kind.check(p, path, r, f)
 }
 

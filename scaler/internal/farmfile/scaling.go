@@ -17,7 +17,7 @@ func (f *Farm) Scaling(role string) decide.Policy {
 	p := decide.Policy{Min: r.Count.Min, Max: r.Count.Max, Primary: r.Kind == MySQLKind, Zone: f.TimeZone.Location}
 	for _, m := range r.Scaling {
 		p.Metrics = append(p.Metrics, decide.Metric{
-			Name: m.Name(), Unit: decideUnits[m.ScaleOut.Unit], Spread: metricKinds[m.Kind].spread,
+			Name: m.Name(), Unit: decideUnits[metricKinds[m.Kind].unit], Spread: metricKinds[m.Kind].spread, Per: float64(m.PerServer),
 			Out: m.ScaleOut.Value, In: m.ScaleIn.Value, Window: time.Duration(m.Window),
 			OutCooldown: time.Duration(m.OutCooldown), InCooldown: time.Duration(m.InCooldown),
 			OutStep: m.OutStep, InStep: m.InStep,

@@ -23,9 +23,16 @@ type object = map[string]any
 func Schema() []byte {
 	d := defaults()
 	s := schemas{elements: map[reflect.Type][]reflect.Value{
+		reflect.TypeFor[Provider](): reflectAll(d.providers),
+		reflect.TypeFor[AWSRole]():  {reflect.ValueOf(defaultAWSRole())},
 		reflect.TypeFor[Role]():     reflectAll(d.roles),
 		reflect.TypeFor[Metric]():   reflectAll(d.metrics),
 		reflect.TypeFor[Template](): {reflect.ValueOf(d.template)},
+		reflect.TypeFor[Cron]():     {reflect.ValueOf(d.cron)},
+		reflect.TypeFor[Program]():  {reflect.ValueOf(d.program)},
+		reflect.TypeFor[Site]():     {reflect.ValueOf(d.site)},
+		reflect.TypeFor[Health]():   {reflect.ValueOf(d.health)},
+		reflect.TypeFor[Mount]():    {reflect.ValueOf(d.mount)},
 		reflect.TypeFor[Hook]():     {reflect.ValueOf(Hook{Mode: Sync}), reflect.ValueOf(Hook{Mode: Async})}, // by the event
 	}}
 	root := s.structure(reflect.TypeFor[Farm](), []reflect.Value{reflect.ValueOf(d.farm)})
@@ -172,6 +179,8 @@ func (s *schemas) value(k key, t reflect.Type, usual []reflect.Value) object {
 		return object{"type": "string", "minLength": 1}
 	case reflect.TypeFor[Recurrence]():
 		return object{"type": "string"}
+	case reflect.TypeFor[Environment](), reflect.TypeFor[Settings]():
+		return object{"type": "object", "additionalProperties": object{"type": "string"}, "maxProperties": maxWords}
 	case reflect.TypeFor[Command]():
 		return object{"anyOf": []object{
 			{"type": "string", "pattern": `^$|` + wordPattern},
@@ -198,6 +207,9 @@ func (s *schemas) value(k key, t reflect.Type, usual []reflect.Value) object {
 	case reflect.Map:
 		return s.mapping(k, t, usual)
 	case reflect.Struct:
+		if t == reflect.TypeFor[Provider]() {
+			return s.provider(usual[0].Interface().(Provider))
+		}
 		return s.section(t, usual)
 	}
 	panic("farmfile: no schema of " + t.String())
@@ -287,6 +299,19 @@ func (s *schemas) kinds(t reflect.Type, usual []reflect.Value) object {
 	return all
 }
 
+// provider returns the schema of a provider, of whose kinds one is usual.
+func (s *schemas) provider(usual Provider) object {
+	schema := s.kinds(reflect.TypeFor[Provider](), s.elements[reflect.TypeFor[Provider]()])
+	delete(schema, "required")
+	schema["properties"].(object)["kind"].(object)["default"] = usual.Kind
+	for _, special := range schema["allOf"].([]object) {
+		if condition := special["if"].(object); condition["properties"].(object)["kind"].(object)["const"] == string(usual.Kind) {
+			delete(condition, "required") // nothing said is this one too
+		}
+	}
+	return schema
+}
+
 // unitPatterns is what levels look like. A number may be quoted.
 var unitPatterns = map[Unit]object{
 	Number:  {"type": []string{"number", "string"}, "pattern": numberPattern, "exclusiveMinimum": 0},
@@ -298,6 +323,13 @@ var unitPatterns = map[Unit]object{
 func metricSchema(then object, m Metric) {
 	properties := then["properties"].(object)
 	var required []string
+	if m.Kind == QueueMetric {
+		then["required"] = []string{"per_server", "queue"}
+		properties["queue"], properties["per_server"] = object{"minLength": 1}, object{"minimum": 1}
+		properties["scale_out"], properties["scale_in"], properties["command"] = false, false, object{"maxLength": 0, "maxItems": 0}
+		return
+	}
+	properties["queue"], properties["per_server"] = object{"maxLength": 0}, object{"maximum": 0}
 	for name, level := range map[string]Level{"scale_out": m.ScaleOut, "scale_in": m.ScaleIn} {
 		property := maps.Clone(unitPatterns[metricKinds[m.Kind].unit])
 		if value, ok := common([]reflect.Value{reflect.ValueOf(level)}); ok {

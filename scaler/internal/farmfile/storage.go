@@ -1,6 +1,10 @@
 package farmfile
 
-import "farmhand/internal/service"
+import (
+	"time"
+
+	"farmhand/internal/service"
+)
 
 // StorageKind is what a server's data is on.
 type StorageKind string
@@ -41,23 +45,33 @@ type Storage struct {
 	Layout     Layout       `yaml:"layout" about:"kind array: raid0 for all of the space and no redundancy, raid1 for everything twice, raid10 for stripes over pairs"`
 	Keep       bool         `yaml:"keep" about:"whether the volume stays when its server is terminated"`
 	Pin        bool         `yaml:"pin" about:"kinds volume and array: whether a new server takes the volume, and the data, of one that is gone"`
-	Snapshots  SnapshotRule `yaml:"snapshots" about:"which snapshots scaler volume prune keeps: those that any of these keeps; all if none is given"`
+	Snapshots  SnapshotRule `yaml:"snapshots" about:"how often the scaler takes a snapshot of each volume, and which snapshots are kept: those that any of last and for keeps; all if neither is given"`
 }
 
 // SnapshotRule says which snapshots of a volume are kept.
 type SnapshotRule struct {
-	Last int      `yaml:"last" is:"0..10000" about:"as many of the newest of each volume; 0 for no such rule"`
-	For  Duration `yaml:"for" is:"0..87600h" about:"those that are younger; 0 for no such rule"`
+	Every Duration `yaml:"every" is:"0..8760h" about:"the time between two of a volume that a server has, not of a primary's; older ones that no rule keeps are removed then; 0 for none but those that a person takes; 10m or more"`
+	Last  int      `yaml:"last" is:"0..10000" about:"as many of the newest of each volume; 0 for no such rule"`
+	For   Duration `yaml:"for" is:"0..87600h" about:"those that are younger; 0 for no such rule"`
 }
+
+// leastSnapshots is the least time between two snapshots of a volume.
+const leastSnapshots = 10 * time.Minute
 
 func (s *Storage) check(p *service.Problems, path string, r *Role) {
 	least, known := layouts[s.Layout]
 	switch {
+	case s.Snapshots.Every > 0 && s.Snapshots.Every < Duration(leastSnapshots):
+		p.Add(path+".snapshots.every", "%v is too often: writes are held up each time; expected %v at least", s.Snapshots.Every, Duration(leastSnapshots))
+	case s.Snapshots.Every > 0 && s.Kind == DirectoryStorage:
+		p.Add(path+".snapshots.every", "of a directory no snapshot can be taken while it is used; expected kind volume or array")
+	case s.Snapshots.Every > 0 && r.Kind == MySQLKind && r.Count.Min < 2:
+		p.Add(path+".snapshots.every", "none is taken of a primary, and the least number of servers is 1; expected a count of 2 or more")
 	case s.Kind == DirectoryStorage && s.Disks > 0, s.Kind == VolumeStorage && s.Disks > 0:
 		p.Add(path+".disks", "a %s has no disks to be counted; expected kind array, or none", s.Kind)
 	case s.Kind != VolumeStorage && s.Kind != ArrayStorage:
 		return
-	case r.Kind != MySQLKind:
+	case r.Kind != MySQLKind && r.Kind != StorageServerKind:
 		p.Add(path+".kind", "a role of kind %s has no volumes; expected directory", r.Kind)
 	case s.Size == 0:
 		p.Add(path+".size", "a %s needs a size", s.Kind)

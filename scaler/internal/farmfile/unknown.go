@@ -41,7 +41,8 @@ func unknownKeys(p *service.Problems, path string, n ast.Node, v reflect.Value) 
 }
 
 // unknownIn is unknownKeys for a struct. Where the kind is not known, nothing can be
-// said of the other keys. The parameters of a role are those of its kind.
+// said of the other keys. The parameters of a role, or of the
+// provider, are those of its kind.
 func unknownIn(p *service.Problems, path string, n *ast.MappingNode, v reflect.Value) {
 	if of := v.FieldByName("Kind"); of.IsValid() {
 		name, err := kindOf(n)
@@ -53,6 +54,9 @@ func unknownIn(p *service.Problems, path string, n *ast.MappingNode, v reflect.V
 		}
 		if role, ok := defaults().roles[RoleKind(name)]; ok && v.Type() == reflect.TypeOf(role) {
 			v = reflect.ValueOf(role)
+		}
+		if provider, ok := defaults().providers[ProviderKind(name)]; ok && v.Type() == reflect.TypeOf(provider) {
+			v = reflect.ValueOf(provider)
 		}
 	}
 	known := map[string]reflect.Value{}

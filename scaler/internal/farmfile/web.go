@@ -1,14 +1,6 @@
 package farmfile
 
-import (
-	"fmt"
-	"slices"
-	"strings"
-
-	"github.com/goccy/go-yaml/ast"
-
-	"farmhand/internal/service"
-)
+import "farmhand/internal/service"
 
 // Consistency is what a read through the proxy sees at least; the proxy's
 // configuration says more of it.
@@ -18,9 +10,12 @@ func (Consistency) choices() []string { return []string{"eventual", "session", "
 
 // Web is web nodes: what their sidecars keep running and up to date.
 type Web struct {
-	Database  string     `yaml:"database" is:"label" about:"the role that the proxy connects to"`
-	Proxy     Proxy      `yaml:"proxy" about:"the proxy's settings; docs/proxy.example.yaml explains them"`
-	Templates []Template `yaml:"templates" is:"0..64" about:"files that are written anew when the farm changes"`
+	Database string  `yaml:"database" is:"label" about:"the role that the proxy connects to"`
+	Proxy    Proxy   `yaml:"proxy" about:"the proxy's settings; docs/proxy.example.yaml explains them"`
+	HTTP     HTTP    `yaml:"http" about:"nginx and php-fpm on each node, if it has a port"`
+	Release  Release `yaml:"release" about:"the site's code as versions that scaler release rolls out, if there is a store"`
+	Mail     Mail    `yaml:"mail" about:"where PHP's mail() goes"`
+	Frame    `yaml:",inline"`
 }
 
 // Proxy is the settings of the proxy that a farm's owner may want to set. They
@@ -34,19 +29,6 @@ type Proxy struct {
 	MaxPerServer int         `yaml:"max_per_server" is:"0..100000" about:"the most connections to each server; 0 for no limit"`
 }
 
-// Template is a file that is made from the farm's members.
-type Template struct {
-	Source      string   `yaml:"source" is:"path" about:"the template that the file is made from"`
-	Destination string   `yaml:"destination" is:"path" about:"the file that is made"`
-	Mode        FileMode `yaml:"mode" about:"the permissions of the destination"`
-	Check       Command  `yaml:"check" about:"must succeed before the file takes its place; {file} is the new file"`
-	Reload      Command  `yaml:"reload" about:"run after the file has changed"`
-	TimeLimit   Duration `yaml:"time_limit" is:"1s..10m" about:"how long check and reload may take each"`
-}
-
-// fileWord stands for the new file in the command that checks it.
-const fileWord = "{file}"
-
 func checkWeb(p *service.Problems, path string, r *Role, f *Farm) {
 	path += ".parameters"
 	w := r.Parameters.Web
@@ -59,31 +41,15 @@ func checkWeb(p *service.Problems, path string, r *Role, f *Farm) {
 	if w.Proxy.TCP != "" && w.Proxy.TCP == w.Proxy.Admin {
 		p.Add(path+".proxy.admin", "%s is where clients connect, as tcp says", w.Proxy.Admin)
 	}
-	seen := map[string]int{}
-	for i, t := range w.Templates {
-		at := fmt.Sprintf("%s.templates[%d]", path, i)
-		if first, twice := seen[t.Destination]; twice {
-			p.Add(at+".destination", "templates[%d] writes %s already", first, t.Destination)
-		} else {
-			seen[t.Destination] = i
-		}
-		if t.Source != "" && t.Source == t.Destination {
-			p.Add(at+".destination", "a template does not overwrite itself")
-		}
-		hasFile := func(word string) bool { return strings.Contains(word, fileWord) }
-		if len(t.Check) > 0 && !slices.ContainsFunc(t.Check, hasFile) {
-			p.Add(at+".check", "expected %s among its words: it is the new file that is to be checked", fileWord)
-		}
+	w.HTTP.check(p, path+".http", f)
+	w.checkRelease(p, path)
+	w.Mail.check(p, path+".mail", w.HTTP.Port)
+	own := []string{ProxyProgram}
+	if w.HTTP.Port > 0 {
+		own = append(own, NginxProgram, PHPFPMProgram)
 	}
+	w.check(p, path, own...)
 }
 
-// UnmarshalYAML reads the template over the defaults.
-func (t *Template) UnmarshalYAML(n ast.Node) error {
-	template := defaults().template
-	type plain Template // without this method
-	if err := over(n, (*plain)(&template)); err != nil {
-		return err
-	}
-	*t = Template(template)
-	return nil
-}
+// ProxyProgram is the name of the proxy among a web node's programs.
+const ProxyProgram = "proxy"

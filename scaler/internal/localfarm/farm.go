@@ -126,7 +126,7 @@ func (r *run) hold(finish, now context.Context) error {
 		Dir: r.Dir.Control(), Log: r.Log, Lease: daemon.DefaultLease, Beat: r.Beat,
 		Provide: func(*farmfile.Farm) (daemon.Provided, error) {
 			return daemon.Provided{
-				Provider: r.local, Keep: r.local.Keep, Passwords: r.local, Volumes: r.local.Volumes(),
+				Provider: r.local, Keep: r.local.Keep, Passwords: r.local, Volumes: r.local.Volumes(), Images: r.local,
 			}, nil
 		},
 		Ready: func(control.Running) {

@@ -21,14 +21,37 @@ import (
 // patience is after how long of waiting it is said what is waited for.
 const patience = 10 * time.Second
 
+// answerWithin is how long answers are waited for before it is looked again who the
+// servers are.
+const answerWithin = 2 * time.Second
+
 // awaitFarm returns when every server that is to be there has its task, and the
 // application's account gets answers through every place of the first web node's
-// proxy.
+// proxy. Who the primary is may change meanwhile.
 func (r *run) awaitFarm(ctx context.Context, client *registry.Client) (Running, error) {
-	v, err := r.awaitServers(ctx, client)
-	if err != nil {
-		return Running{}, err
+	said := time.Now()
+	for {
+		v, err := r.awaitServers(ctx, client)
+		if err != nil {
+			return Running{}, err
+		}
+		running, err := awaitAnswers(ctx, v)
+		if err == nil {
+			return running, nil
+		}
+		if ctx.Err() != nil {
+			return Running{}, fmt.Errorf("the farm does not answer: %w: %w", context.Cause(ctx), err)
+		}
+		if time.Since(said) > patience {
+			said = time.Now()
+			r.say("waiting for the farm to answer: %v", err)
+		}
 	}
+}
+
+// awaitAnswers returns when what v shows answers through every place of the first web
+// node's proxy, or what is missing still in one of them after [answerWithin].
+func awaitAnswers(ctx context.Context, v *daemon.View) (Running, error) {
 	running := Running{Primary: v.Assignment.Primary, Replicas: len(v.Assignment.Servers) - 1}
 	var log string
 	for _, n := range v.Nodes {
@@ -45,7 +68,7 @@ func (r *run) awaitFarm(ctx context.Context, client *registry.Client) (Running, 
 	}
 	for _, target := range targets {
 		target.User, target.Password, target.Program = provider.AppUser, provider.AppUser, "scaler"
-		if err := r.awaitAnswer(ctx, target, v.Assignment, log); err != nil {
+		if err := awaitAnswer(ctx, target, v.Assignment, log); err != nil {
 			return Running{}, err
 		}
 	}
@@ -117,10 +140,10 @@ func nodeNotReady(v *daemon.View, n daemon.NodeView) string {
 	switch {
 	case n.State != provider.Running:
 		return "is " + string(n.State)
-	case n.Database == nil && n.Web == nil:
+	case n.Database == nil && n.Report == nil:
 		return "has not reported yet (see " + n.Log + ")"
-	case n.Web != nil && n.Web.PID == 0:
-		return strings.TrimSpace("has no proxy yet " + n.Web.Detail)
+	case n.Report != nil && !n.Report.Well:
+		return strings.TrimSpace("is not well yet " + n.Report.Detail)
 	case n.Database == nil:
 		return ""
 	}
@@ -138,7 +161,9 @@ func nodeNotReady(v *daemon.View, n daemon.NodeView) string {
 
 // awaitAnswer returns when the application's account gets answers through the
 // proxy: from the primary in a transaction, from every replica to plain reads.
-func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target, a *cluster.Assignment, log string) error {
+func awaitAnswer(ctx context.Context, target mysqladmin.Target, a *cluster.Assignment, log string) error {
+	ctx, cancel := context.WithTimeout(ctx, answerWithin)
+	defer cancel()
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()
 	missing := map[string]string{} // names by server id
@@ -146,7 +171,6 @@ func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target, a *clus
 		missing[strconv.FormatUint(uint64(s.ID), 10)] = s.Name
 	}
 	leader, _ := a.Leader()
-	said := time.Now()
 	for {
 		err := ask(ctx, target, strconv.FormatUint(uint64(leader.ID), 10), missing)
 		if err == nil && len(missing) == 0 {
@@ -159,14 +183,10 @@ func (r *run) awaitAnswer(ctx context.Context, target mysqladmin.Target, a *clus
 			}
 			err = fmt.Errorf("no answer came from %s yet", strings.Join(names, ", "))
 		}
-		if time.Since(said) > patience {
-			said = time.Now()
-			r.say("waiting for the farm to answer through %s: %v", target.Address, err)
-		}
 		select {
 		case <-tick.C:
 		case <-ctx.Done():
-			return fmt.Errorf("the farm does not answer through %s: %w: %w; %s says: %s", target.Address, context.Cause(ctx), err, log, lastLine(log))
+			return fmt.Errorf("through %s: %w; %s says: %s", target.Address, err, log, lastLine(log))
 		}
 	}
 }
@@ -196,8 +216,11 @@ func ask(ctx context.Context, target mysqladmin.Target, primary string, missing 
 	if _, err := conn.Exec(ctx, "ROLLBACK"); err != nil {
 		return err
 	}
-	if len(rows) != 1 || rows[0].String("id") != primary || rows[0].String("ro") != "0" {
-		return errors.New("a transaction did not go to the primary")
+	if len(rows) != 1 {
+		return fmt.Errorf("%q had %d rows", who, len(rows))
+	}
+	if id, readOnly := rows[0].String("id"), rows[0].String("ro"); id != primary || readOnly != "0" {
+		return fmt.Errorf("a transaction went to server %s (read_only %s), not to the primary, server %s", id, readOnly, primary)
 	}
 	delete(missing, primary)
 	// Reads are spread at random: ask until everyone had a turn, or later again.

@@ -17,25 +17,34 @@ import (
 	"farmhand/scaler/internal/farmfile"
 )
 
-// Poll runs the program of each metric of kind command again and again until ctx
-// ends, and tells what each has printed: a sample without a value, and why, if it
+// asker asks for a metric's value once. It is not for several goroutines at once.
+type asker func(ctx context.Context) (float64, error)
+
+// askers are the metrics that are asked for, again and again.
+var askers = map[farmfile.MetricKind]func(role string, m *farmfile.Metric) asker{
+	farmfile.CommandMetric: askCommand,
+	farmfile.QueueMetric:   askQueue,
+}
+
+// Poll asks for each metric that no node reports, a command's or a queue's, again and
+// again until ctx ends, and tells what it is: a sample without a value, and why, if that
 // was no number. It tells from several goroutines, one of each metric. It returns
 // when they have ended.
 func Poll(ctx context.Context, role string, metrics []farmfile.Metric, tell func(m *farmfile.Metric, s decide.Sample, err error)) {
 	var all sync.WaitGroup
 	for i := range metrics {
-		if m := &metrics[i]; m.Kind == farmfile.CommandMetric {
-			all.Go(func() { poll(ctx, role, m, tell) })
+		if m, of := &metrics[i], askers[metrics[i].Kind]; of != nil {
+			all.Go(func() { poll(ctx, m, of(role, m), tell) })
 		}
 	}
 	all.Wait()
 }
 
-func poll(ctx context.Context, role string, m *farmfile.Metric, tell func(*farmfile.Metric, decide.Sample, error)) {
+func poll(ctx context.Context, m *farmfile.Metric, ask asker, tell func(*farmfile.Metric, decide.Sample, error)) {
 	ticker := time.NewTicker(every(time.Duration(m.Window)))
 	defer ticker.Stop()
 	for ctx.Err() == nil {
-		value, err := ask(ctx, role, m)
+		value, err := ask(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -64,6 +73,11 @@ const (
 	// output open.
 	lateOutput = 500 * time.Millisecond
 )
+
+// askCommand asks a metric's program.
+func askCommand(role string, m *farmfile.Metric) asker {
+	return func(ctx context.Context) (float64, error) { return ask(ctx, role, m) }
+}
 
 // ask runs a metric's program once. It has the scaler's environment and
 // FARMHAND_ROLE. What it leaves behind in its process group is killed.

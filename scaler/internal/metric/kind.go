@@ -16,6 +16,9 @@ var kinds = map[farmfile.MetricKind]measure{
 	farmfile.LagMetric:         lag,
 	farmfile.QueueWaitMetric:   queueWait,
 	farmfile.ForcedReadsMetric: forcedReads,
+	farmfile.RequestsMetric:    requests,
+	farmfile.MissesMetric:      misses,
+	farmfile.QueueAgeMetric:    queueAge,
 }
 
 // average is that of what each node has; silent are those of which it is not known.

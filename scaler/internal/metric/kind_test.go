@@ -26,6 +26,7 @@ func everything(name string, n float64) Node {
 		cluster.LoadClients: 10 * n, cluster.LoadQueries: 100 * n,
 		cluster.LoadStatements: 100, cluster.LoadWaits: n, cluster.LoadWaitTime: n, cluster.LoadWaitingClients: 0,
 		cluster.LoadReplicaReads: 50, cluster.LoadForcedReads: 50 * n,
+		cluster.LoadRequests: 100 * n, cluster.LoadCacheReads: 100, cluster.LoadCacheMisses: 10 * n, cluster.LoadQueueAge: 60 * n,
 	}}
 }
 
@@ -49,13 +50,16 @@ var want = map[farmfile.MetricKind]float64{
 	farmfile.QueriesMetric:     200,
 	farmfile.LagMetric:         2,
 	farmfile.QueueWaitMetric:   4.0 / 200,
+	farmfile.RequestsMetric:    200,
+	farmfile.MissesMetric:      40.0 / 200,
+	farmfile.QueueAgeMetric:    180,         // the oldest of all
 	farmfile.ForcedReadsMetric: 200.0 / 300, // not the average of 1/2 and 3/4
 }
 
 // TestContract holds every kind to the same: docs and decide trust it.
 func TestContract(t *testing.T) {
 	for _, kind := range farmfile.MetricKinds() {
-		if kind == farmfile.CommandMetric {
+		if askers[kind] != nil {
 			continue
 		}
 		t.Run(string(kind), func(t *testing.T) { contract(t, kind) })

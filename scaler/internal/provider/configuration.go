@@ -34,8 +34,16 @@ func ConfigurationOf(r farmfile.Role) (Configuration, error) {
 	}
 	c := Configuration{}
 	c.add("", content)
+	unused := map[string]bool{}
+	if w := r.Parameters.Web; w != nil {
+		unused = map[string]bool{"parameters.http.": w.HTTP.Port == 0, "parameters.release.": w.Release.Store == "", "parameters.mail.": w.Mail.Relay == ""}
+	}
 	for key := range c {
-		if scalers(key) {
+		drop := scalers(key)
+		for tree, is := range unused {
+			drop = drop || is && strings.HasPrefix(key, tree)
+		}
+		if drop {
 			delete(c, key)
 		}
 	}
@@ -60,7 +68,7 @@ func (c Configuration) add(path string, value any) {
 // scalers reports whether only the scaler goes by a key.
 func scalers(key string) bool {
 	switch key {
-	case "hooks.wait", "parameters.durability", "parameters.available_after", "storage.keep", "storage.pin", "storage.snapshots.last", "storage.snapshots.for":
+	case "hooks.wait", "parameters.durability", "parameters.available_after", "parameters.replace_after", "parameters.lost_after", "storage.keep", "storage.pin", "storage.snapshots.every", "storage.snapshots.last", "storage.snapshots.for":
 		return true
 	}
 	return strings.HasPrefix(key, "hooks.events.") && strings.HasSuffix(key, ".mode")
@@ -72,8 +80,15 @@ func live(key string) bool {
 	switch key {
 	case "parameters.buffer_pool", "parameters.proxy.consistency", "parameters.proxy.max_lag", "parameters.proxy.max_per_server":
 		return true
+	case "parameters.http.port", "parameters.http.nginx", "parameters.http.php.program":
+		return false
 	}
-	return strings.HasPrefix(key, "hooks.") || strings.HasPrefix(key, "parameters.templates")
+	for _, tree := range []string{"hooks.", "parameters.http.", "parameters.mail.", "parameters.release.", "parameters.templates", "parameters.health", "parameters.drain"} {
+		if strings.HasPrefix(key, tree) {
+			return true
+		}
+	}
+	return false
 }
 
 // Change is a key whose value is another one than an instance runs by.

@@ -88,7 +88,8 @@ func (l *Local) keep(ctx context.Context, r record) {
 			return
 		}
 		then, rerr := l.settled(ctx, r.Name)
-		if rerr == nil && then.Terminating && err == nil || errors.Is(rerr, fs.ErrNotExist) {
+		gone := err == nil || errors.Is(err, fs.ErrNotExist) // somebody else removes it just now
+		if rerr == nil && then.Terminating && gone || errors.Is(rerr, fs.ErrNotExist) {
 			continue // it ended because it is to go
 		}
 		if rerr == nil && then.Configured != now.Configured {

@@ -17,6 +17,7 @@ import (
 	"go.uber.org/zap"
 
 	"farmhand/internal/atomicfile"
+	"farmhand/internal/mounts"
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/flock"
 	"farmhand/scaler/internal/volume"
@@ -90,6 +91,7 @@ type record struct {
 	Keep     bool              `json:"keep"`
 	// Terminating says that it is to go; whoever finds it goes on with that.
 	Terminating bool   `json:"terminating,omitempty"`
+	Slot        int    `json:"slot,omitempty"`
 	Volume      string `json:"volume,omitempty"`
 	Inherits    bool   `json:"inherits,omitempty"`
 	Listen      string `json:"listen,omitempty"`
@@ -103,17 +105,11 @@ type record struct {
 
 // Launch is [Provider.Launch].
 func (l *Local) Launch(ctx context.Context, s Spec) (i Instance, err error) {
-	if err := s.check(); err != nil {
+	if err := s.CheckLaunch(); err != nil {
 		return Instance{}, err
-	}
-	if s.Token == "" {
-		return Instance{}, fmt.Errorf("launch %s: it has no token to join the farm with", s.Name)
 	}
 	if p, err := l.Passwords(); err != nil || !p.Whole() {
 		return Instance{}, errors.Join(fmt.Errorf("launch %s: the passwords of the farm's accounts are not known here", s.Name), err)
-	}
-	if kind := s.Role.Storage.Kind; (kind == farmfile.VolumeStorage || kind == farmfile.ArrayStorage) != (s.Volume != "") {
-		return Instance{}, fmt.Errorf("launch %s: its storage is %q, and its volume %q", s.Name, kind, s.Volume)
 	}
 	r, err := l.reserve(ctx, s)
 	if err != nil {
@@ -145,7 +141,7 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 		}
 		taken[other.Address] = true
 	}
-	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep, Volume: s.Volume}
+	r := record{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now().UTC().Truncate(time.Millisecond), Keep: s.Role.Storage.Keep, Slot: s.Slot, Volume: s.Volume}
 	if r.Inherits, err = l.inherits(ctx, s.Volume); err != nil {
 		return record{}, err
 	}
@@ -164,6 +160,9 @@ func (l *Local) reserve(ctx context.Context, s Spec) (_ record, err error) {
 		return record{}, err
 	}
 	if err := os.MkdirAll(filepath.Join(l.Dir, s.Name), 0o755); err != nil {
+		return record{}, err
+	}
+	if err := l.fill(ctx, s.Name, s.Role.Image); err != nil {
 		return record{}, err
 	}
 	if err := l.write(s, &r); err != nil {
@@ -241,7 +240,7 @@ func (l *Local) List(context.Context) ([]Instance, error) {
 func (l *Local) instance(r record) (Instance, error) {
 	i := Instance{
 		Name: r.Name, RoleName: r.RoleName, Kind: r.Kind, Address: r.Address, Launched: r.Launched,
-		State: Stopped, Listen: r.Listen, Socket: r.Socket, Volume: r.Volume, Inherits: r.Inherits, Log: l.place.log(r.Name),
+		State: Stopped, Listen: r.Listen, Socket: r.Socket, Slot: r.Slot, Volume: r.Volume, Inherits: r.Inherits, Log: l.place.log(r.Name),
 		Configuration: r.Configuration,
 	}
 	sidecar, err := l.sidecar(r.Name)
@@ -264,7 +263,7 @@ func (l *Local) instance(r record) (Instance, error) {
 // sidecar is killed and started again, which leaves a database server running and
 // hands over a proxy's sockets.
 func (l *Local) Configure(ctx context.Context, s Spec) error {
-	err := s.check()
+	err := s.Check()
 	if err == nil {
 		err = l.configure(ctx, s)
 	}
@@ -293,7 +292,7 @@ func (l *Local) configure(ctx context.Context, s Spec) error {
 		if maps.Equal(next, r.Configuration) {
 			return r, nil
 		}
-		if err := l.rewrite(s); err != nil {
+		if err := l.rewrite(s, &r); err != nil {
 			return r, err
 		}
 		sidecar, err := l.sidecar(s.Name)
@@ -332,7 +331,7 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 	}
 	err = l.end(ctx, name, l.StopLimit)
 	if err == nil {
-		err = l.freeVolume(ctx, r)
+		err = FreeVolume(ctx, l.volumes, r.Volume, r.Name, r.Keep)
 	}
 	if err == nil {
 		err = l.remove(r)
@@ -350,6 +349,10 @@ func (l *Local) Terminate(ctx context.Context, name string) (err error) {
 // nobody's; data is never removed for that.
 func (l *Local) clear(name string) error {
 	if err := l.keepData(name); err != nil {
+		return err
+	}
+	// What is mounted there is not the instance's own to be removed: files that others use as well.
+	if err := mounts.Detach(filepath.Join(l.Dir, name)); err != nil {
 		return err
 	}
 	return os.RemoveAll(filepath.Join(l.Dir, name))
@@ -383,6 +386,10 @@ func (l *Local) remove(r record) error {
 		if err := l.keepData(r.Name); err != nil {
 			return err
 		}
+	}
+	// What is mounted there is not the instance's own to be removed: files that others use as well.
+	if err := mounts.Detach(dir); err != nil {
+		return err
 	}
 	entries, err := os.ReadDir(dir)
 	if err != nil {

@@ -34,10 +34,14 @@ func (Passwords) String() string { return "the passwords of the farm's accounts"
 // GoString is String for %#v.
 func (p Passwords) GoString() string { return p.String() }
 
-// NewPasswords makes those that p lacks. The application's is its name: a local farm
-// answers on its machine only.
-func NewPasswords(p Passwords) Passwords {
-	for password, made := range map[*string]string{&p.Replication: rand.Text(), &p.Monitor: rand.Text(), &p.App: AppUser} {
+// NewPasswords makes those that p lacks. Of a farm that answers on its own machine only
+// the application's is its name.
+func NewPasswords(p Passwords, local bool) Passwords {
+	app := rand.Text()
+	if local {
+		app = AppUser
+	}
+	for password, made := range map[*string]string{&p.Replication: rand.Text(), &p.Monitor: rand.Text(), &p.App: app} {
 		if *password == "" {
 			*password = made
 		}
@@ -53,11 +57,20 @@ func (p *Passwords) byName() map[string]*string {
 	return map[string]*string{"replication": &p.Replication, "monitor": &p.Monitor, "app": &p.App}
 }
 
-// Passwords are those that this machine keeps; those that are not there are empty.
-func (l *Local) Passwords() (Passwords, error) {
+// KeptPasswords are the passwords in the directory secrets of the one that it names.
+type KeptPasswords string
+
+// Passwords are those that this machine keeps.
+func (l *Local) Passwords() (Passwords, error) { return KeptPasswords(l.Dir).Passwords() }
+
+// KeepPasswords has this machine keep the passwords, where its instances read them.
+func (l *Local) KeepPasswords(p Passwords) error { return KeptPasswords(l.Dir).KeepPasswords(p) }
+
+// Passwords are those that are kept; those that are not there are empty.
+func (k KeptPasswords) Passwords() (Passwords, error) {
 	var p Passwords
 	for who, password := range p.byName() {
-		kept, err := service.ReadSecret(l.place.secret(who))
+		kept, err := service.ReadSecret(place{string(k)}.secret(who))
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
@@ -69,23 +82,22 @@ func (l *Local) Passwords() (Passwords, error) {
 	return p, nil
 }
 
-// KeepPasswords has this machine keep the passwords, in files of mode 0600 from which
-// its instances read them. Others that it had are kept beside them, under another
+// KeepPasswords keeps the passwords in files of mode 0600. Others that it had are kept beside them, under another
 // name: some database may have these.
-func (l *Local) KeepPasswords(p Passwords) error {
+func (k KeptPasswords) KeepPasswords(p Passwords) error {
 	if !p.Whole() {
 		return errors.New("keep passwords: some are lacking")
 	}
-	if err := os.MkdirAll(filepath.Join(l.Dir, "secrets"), 0o700); err != nil {
+	if err := os.MkdirAll(filepath.Join(string(k), "secrets"), 0o700); err != nil {
 		return fmt.Errorf("make the secrets' directory: %w", err)
 	}
-	kept, err := l.Passwords()
+	kept, err := k.Passwords()
 	if err != nil {
 		return err
 	}
 	had := kept.byName()
 	for who, password := range p.byName() {
-		path, old := l.place.secret(who), *had[who]
+		path, old := place{string(k)}.secret(who), *had[who]
 		if old == *password {
 			continue
 		}

@@ -12,11 +12,12 @@ import (
 //	addresses.lock         held while an address is given away
 //	keeper.lock            held by the scaler that starts again what ended
 //	volumes/, snapshots/   see package volume
+//	images/IMAGE           image.json and files/, from which instances are launched
 //	kept/NAME              the data of terminated instances that was to be kept
 //	NAME/instance.json     what was launched
 //	NAME/process.json      the sidecar's process
 //	NAME/lock              held while the sidecar is started or the instance removed
-//	NAME/sidecar.yaml, token, node/, state/, mysql/, proxy.yaml, topology.json
+//	NAME/sidecar.yaml, token, node/, state/, mysql/, proxy.yaml, topology.json, work/
 //	NAME/sidecar.log
 type place struct{ dir string }
 
@@ -28,7 +29,10 @@ func (p place) token(name string) string    { return p.of(name, "token") }
 func (p place) node(name string) string     { return p.of(name, "node") }
 func (p place) proxy(name string) string    { return p.of(name, "proxy.yaml") }
 func (p place) mysql(name string) string    { return p.of(name, "mysql") }
+func (p place) work(name string) string     { return p.of(name, "work") }
 func (p place) log(name string) string      { return p.of(name, "sidecar.log") }
+func (p place) images() string              { return filepath.Join(p.dir, "images") }
+func (p place) image(name string) string    { return filepath.Join(p.dir, "images", name) }
 func (p place) secret(who string) string {
 	return filepath.Join(p.dir, "secrets", who+".password")
 }

@@ -17,6 +17,7 @@ import (
 
 	"farmhand/internal/atomicfile"
 	"farmhand/internal/child"
+	"farmhand/internal/mounts"
 	"farmhand/internal/process"
 	"farmhand/scaler/internal/flock"
 )
@@ -158,7 +159,11 @@ func (l *Local) end(ctx context.Context, name string, limit time.Duration) (err 
 	if err := l.terminateServer(ctx, name, limit); err != nil {
 		return err
 	}
-	return l.killLeft(ctx, name, session)
+	if err := l.killLeft(ctx, name, session); err != nil {
+		return err
+	}
+	// Nobody is left who would unmount it.
+	return mounts.Detach(filepath.Join(l.Dir, name))
 }
 
 // terminateServer ends the instance's database server if its sidecar, killed or

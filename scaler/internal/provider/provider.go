@@ -50,14 +50,34 @@ type Spec struct {
 	// Cluster is the name of the database cluster that the instance belongs to or
 	// connects to.
 	Cluster string
+	// Slot is its place among the role's instances, 1 or more; 0 if it has none.
+	Slot int
 	// Volume is the name of the volume that it gets; empty if its storage is a
 	// directory of its own. The volume is there, and no other instance has it.
 	Volume string
 	// Token is the text of the token that it joins the farm with.
 	Token string
+	// Asked is when it was asked for: what is launched by the same name and time again is
+	// the same instance. The zero time is a time, too.
+	Asked time.Time
 }
 
-func (s *Spec) check() error {
+// CheckLaunch says what keeps an instance from being launched, whoever launches it.
+func (s *Spec) CheckLaunch() error {
+	if err := s.Check(); err != nil {
+		return err
+	}
+	if s.Token == "" {
+		return fmt.Errorf("launch %s: it has no token to join the farm with", s.Name)
+	}
+	if kind := s.Role.Storage.Kind; (kind == farmfile.VolumeStorage || kind == farmfile.ArrayStorage) != (s.Volume != "") {
+		return fmt.Errorf("launch %s: its storage is %q, and its volume %q", s.Name, kind, s.Volume)
+	}
+	return nil
+}
+
+// Check says what is wrong with the names.
+func (s *Spec) Check() error {
 	if err := errors.Join(farm.CheckName(s.Name), farm.CheckName(s.RoleName), farm.CheckName(s.Cluster)); err != nil {
 		return fmt.Errorf("instance: %w", err)
 	}
@@ -92,6 +112,8 @@ type Instance struct {
 	// not.
 	Listen string `json:"listen,omitempty"`
 	Socket string `json:"socket,omitempty"`
+	// Slot is its place among the role's instances; 0 if it has none.
+	Slot int `json:"slot,omitempty"`
 	// Configuration is what it runs by; nil if nobody knows.
 	Configuration Configuration `json:"-"`
 	// Volume is the name of its volume; empty if it has none. Inherits says that somebody

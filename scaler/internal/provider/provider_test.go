@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"farmhand/internal/atomicfile"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/process"
 	"farmhand/internal/service"
@@ -44,7 +45,7 @@ func sidecar(config string) {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	if err := os.WriteFile(filepath.Join(filepath.Dir(config), "up"), fmt.Appendf(nil, "%d", left.Process.Pid), 0o644); err != nil {
+	if err := atomicfile.Write(filepath.Join(filepath.Dir(config), "up"), fmt.Appendf(nil, "%d", left.Process.Pid), 0o644, nil); err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
@@ -63,7 +64,7 @@ func launchAndWait() {
 	text := strings.Split(os.Getenv(asScaler), " ")
 	l, err := provider.NewLocal(provider.Options{Dir: text[0], Programs: text[1], First: first})
 	if err == nil {
-		err = l.KeepPasswords(provider.NewPasswords(provider.Passwords{}))
+		err = l.KeepPasswords(provider.NewPasswords(provider.Passwords{}, true))
 	}
 	if err == nil {
 		_, err = l.Launch(context.Background(), providertest.Spec(farmfile.MySQLKind, "db", 1))
@@ -102,7 +103,7 @@ func local(t *testing.T, o provider.Options) *provider.Local {
 	}
 	kept, err := l.Passwords()
 	if err == nil {
-		err = l.KeepPasswords(provider.NewPasswords(kept))
+		err = l.KeepPasswords(provider.NewPasswords(kept, true))
 	}
 	if err != nil {
 		t.Fatal(err)

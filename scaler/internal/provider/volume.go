@@ -73,25 +73,25 @@ func (l *Local) restVolume(ctx context.Context, name string) error {
 	return l.volumes.Rest(ctx, r.Volume, name)
 }
 
-// freeVolume takes the volume from an instance that is gone, and removes it unless it
-// is to be kept.
-func (l *Local) freeVolume(ctx context.Context, r record) error {
-	if r.Volume == "" {
+// FreeVolume takes its volume from an instance that is gone, and removes that unless it
+// is to be kept. An empty name is none.
+func FreeVolume(ctx context.Context, volumes volume.Store, name, instance string, keep bool) error {
+	if name == "" {
 		return nil
 	}
-	err := l.volumes.Detach(ctx, r.Volume, r.Name)
-	if err != nil || r.Keep {
+	err := volumes.Detach(ctx, name, instance)
+	if err != nil || keep {
 		if errors.Is(err, volume.ErrUnknown) {
 			err = nil // we were here already
 		}
 		return err
 	}
-	v, err := l.volumes.Describe(ctx, r.Volume)
+	v, err := volumes.Describe(ctx, name)
 	if errors.Is(err, volume.ErrUnknown) || err == nil && v.Instance != "" {
 		return nil // it was never ours
 	}
 	if err != nil {
 		return err
 	}
-	return l.volumes.Delete(ctx, r.Volume)
+	return volumes.Delete(ctx, name)
 }

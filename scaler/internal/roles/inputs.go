@@ -25,6 +25,9 @@ type Inputs struct {
 	Hooks map[string]Hooks
 	// Sources are servers that somebody else copies from, such as a backup.
 	Sources map[string]bool
+	// Elsewhere says that servers of other roles are heard of: if nothing is heard of any of this
+	// one, it is not us. False is not known.
+	Elsewhere bool
 	// Paused keeps what is not under way from being begun.
 	Paused bool
 }
@@ -33,6 +36,7 @@ type Inputs struct {
 type Instance struct {
 	Name     string
 	Launched time.Time
+	Slot     int  // as it was launched with
 	Runs     bool // false: it has stopped, though it is there
 }
 
@@ -43,8 +47,20 @@ type Report struct {
 	Well bool
 	// Clients is the number of client sessions; nil is unknown.
 	Clients *float64
+	// Jobs is how many it works on, where that is another question than who uses it; nil
+	// is unknown.
+	Jobs *float64
 	// Retired says that the server has shut down because it was told to.
 	Retired bool
+}
+
+// busy reports whether its end would cut something short, as far as is known.
+func (r Report) busy() bool {
+	does := r.Jobs
+	if does == nil {
+		does = r.Clients
+	}
+	return does == nil || *does > 0
 }
 
 // DatabaseReport is what a database server's report, which came at heard, says here.

@@ -122,3 +122,28 @@ func TestLostServerHandsItsDiskOn(t *testing.T) {
 		t.Errorf("its instance was terminated after %v", took)
 	}
 }
+
+// TestOnlyServer: where a role has one server, others of the farm say whether it is us.
+func TestOnlyServer(t *testing.T) {
+	for _, elsewhere := range []bool{true, false} {
+		w := newWorld(false, 1)
+		w.role.Policy.Min, w.role.Policy.Max, w.role.Policy.Metrics = 1, 1, nil
+		w.role.Limits.Silent, w.role.Limits.Hand = 20*time.Second, true
+		w.elsewhere = elsewhere
+		w.until(t, 20*time.Minute, "one server", func(r roles.Result) bool { return len(r.Servers) == 1 && of(r, "web1") == decide.Ready })
+		w.nodes["web1"].silent = true
+		began := w.now
+		r := w.until(t, time.Hour, "its loss", func(r roles.Result) bool { return of(r, "web1") == decide.Lost })
+		most := w.role.Limits.Silent
+		if !elsewhere {
+			most = w.role.Limits.AllSilent
+		}
+		if took := w.now.Sub(began); took < most || took > most+10*time.Second {
+			t.Errorf("it was given up after %v; others are heard of: %v", took, elsewhere)
+		}
+		if len(r.Launch) != 1 || r.State.Servers[r.Launch[0]].Slot != 1 {
+			t.Errorf("%v are launched in its place: %+v", r.Launch, r.State)
+		}
+		w.until(t, 10*time.Second, "the end of its instance", func(roles.Result) bool { return w.nodes["web1"] == nil })
+	}
+}

@@ -80,6 +80,7 @@ func (n *next) servers() []decide.Server {
 			Name: name, State: s.phase(), ReadyAt: s.Ready,
 			Primary: n.policy.Primary && n.see(name).leads && n.in.Assignment.Primary == name,
 			Source:  n.in.Sources[name] || n.copied(name),
+			Busy:    n.in.Reports[name].busy(),
 		})
 	}
 	return list
@@ -92,6 +93,21 @@ func (n *next) copied(name string) bool {
 	})
 }
 
+// freeSlot is the lowest place that no server has which stays.
+func (n *next) freeSlot() int {
+	taken := map[int]bool{}
+	for _, s := range n.state.Servers {
+		if s.Lost.IsZero() && (s.Leaving == nil || s.Leaving.Stays) {
+			taken[s.Slot] = true
+		}
+	}
+	slot := 1
+	for taken[slot] {
+		slot++
+	}
+	return slot
+}
+
 // apply takes the decision into the state and returns the names of new servers.
 func (n *next) apply(d *decide.Decision) (launch []string) {
 	n.state.Wanted = d.Wanted
@@ -101,7 +117,7 @@ func (n *next) apply(d *decide.Decision) (launch []string) {
 			for range a.Count {
 				n.state.Last++
 				name := n.role + strconv.Itoa(n.state.Last)
-				n.state.Servers[name] = Server{Launched: n.now}
+				n.state.Servers[name] = Server{Launched: n.now, Slot: n.freeSlot()}
 				launch = append(launch, name)
 			}
 		case decide.Terminate:

@@ -5,6 +5,8 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"farmhand/scaler/internal/decide"
 )
 
 // observe brings what is known of the servers up to date.
@@ -13,10 +15,10 @@ func (n *next) observe() {
 		n.state.since = n.now
 	}
 	n.state.looked = n.now
-	anybody := false
+	anybody := n.in.Elsewhere
 	for name := range n.instances {
 		if _, known := n.state.Servers[name]; !known {
-			n.state.Servers[name] = Server{Launched: n.instances[name].Launched}
+			n.state.Servers[name] = Server{Launched: n.instances[name].Launched, Slot: n.instances[name].Slot}
 		}
 		if i := number(n.role, name); i > n.state.Last {
 			n.state.Last = i
@@ -102,6 +104,19 @@ func (n *next) look(name string, s *Server, see sight, anybody bool) {
 	}
 }
 
+// replaced reports whether others have taken the place of all that were given up: of
+// servers that are heard of and not well, one is given up at a time, for what ails them
+// may not be theirs.
+func (n *next) replaced() bool {
+	there := 0
+	for _, s := range n.state.Servers {
+		if phase := s.phase(); phase == decide.Ready || phase == decide.Unwell {
+			there++
+		}
+	}
+	return there >= n.state.Wanted
+}
+
 // late is why a server is to be given up; empty if it is not.
 func (n *next) late(s *Server, see sight, anybody bool) string {
 	if !n.settled() {
@@ -124,7 +139,7 @@ func (n *next) late(s *Server, see sight, anybody bool) string {
 		return fmt.Sprintf("nothing was heard of it for %v", silent)
 	case s.Ready.IsZero() && over(s.Heard, n.limits.Warm):
 		return fmt.Sprintf("it has been there for %v, and was never ready", n.limits.Warm)
-	case over(s.Trouble, n.limits.Trouble):
+	case over(s.Trouble, n.limits.Trouble) && n.replaced():
 		return fmt.Sprintf("it has not been ready for %v", n.limits.Trouble)
 	}
 	return ""

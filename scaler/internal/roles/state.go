@@ -31,6 +31,9 @@ type State struct {
 type Server struct {
 	// Launched is when the instance was asked for.
 	Launched time.Time `json:"launched"`
+	// Slot is its place among the role's servers, 1 or more: a new one takes the lowest that
+	// nobody has, so also that of one that was lost. 0 if it was never given one.
+	Slot int `json:"slot,omitempty"`
 	// Appeared says that the provider has had it; Missing is since when it has it no
 	// more, or not yet.
 	Appeared bool      `json:"appeared,omitempty"`

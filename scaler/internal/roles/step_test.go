@@ -28,6 +28,7 @@ func TestLetGo(t *testing.T) {
 		"a proxy that is gone does not know":   {report: good, proxies: []roles.Proxy{{7, now}, {6, now.Add(-time.Minute)}}, want: roles.Retire},
 		"it has clients":                       {report: roles.Report{Heard: now, Well: true, Clients: &some}, want: roles.Drain},
 		"it does not know its clients":         {report: roles.Report{Heard: now, Well: true}, want: roles.Drain},
+		"it has no job, and may take one":      {report: roles.Report{Heard: now, Well: true, Jobs: &none}, want: roles.Drain},
 		"it had none before it was drained":    {report: roles.Report{Heard: drained, Well: true, Clients: &none}, want: roles.Drain},
 		"it has clients and the time is up":    {report: roles.Report{Heard: now.Add(time.Minute), Clients: &some}, later: time.Minute, want: roles.Retire},
 		"a proxy never knows, the time is up":  {report: good, proxies: []roles.Proxy{{6, now.Add(time.Minute)}}, later: time.Minute, want: roles.Retire},
@@ -65,7 +66,7 @@ func TestFirstLook(t *testing.T) {
 	r := roles.Role{Name: "web", Policy: decide.Policy{Min: 2, Max: 2}, Limits: roles.DefaultLimits(), Measure: unmeasured}
 	in := func(now time.Time) roles.Inputs {
 		return roles.Inputs{
-			Instances: []roles.Instance{{"web1", start.Add(-time.Hour), true}, {"web2", start.Add(-time.Hour), true}},
+			Instances: []roles.Instance{{Name: "web1", Launched: start.Add(-time.Hour), Runs: true}, {Name: "web2", Launched: start.Add(-time.Hour), Runs: true}},
 			Reports:   map[string]roles.Report{"web1": {Heard: now, Well: true}},
 		}
 	}

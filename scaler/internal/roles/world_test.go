@@ -49,7 +49,9 @@ type world struct {
 	paused  bool
 	refuses bool // whether the cluster's leader refuses to have a server shut down
 	held    bool // whether the provider does not launch
-	in      roles.Inputs
+	// elsewhere is whether servers of other roles are heard of.
+	elsewhere bool
+	in        roles.Inputs
 }
 
 func policy(primary bool) decide.Policy {
@@ -120,7 +122,7 @@ func (w *world) step() roles.Result {
 
 // look is what there is to see.
 func (w *world) look() roles.Inputs {
-	in := roles.Inputs{Members: map[string]bool{}, Reports: map[string]roles.Report{}, Assignment: w.a, Paused: w.paused}
+	in := roles.Inputs{Members: map[string]bool{}, Reports: map[string]roles.Report{}, Assignment: w.a, Paused: w.paused, Elsewhere: w.elsewhere}
 	for _, name := range w.names() {
 		n := w.nodes[name]
 		in.Instances = append(in.Instances, roles.Instance{Name: name, Launched: n.launched, Runs: n.runs})

@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"farmhand/internal/backup"
-	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 )
 
@@ -30,6 +29,12 @@ type Assessment struct {
 	// Segments and SegmentBytes are what the archive has.
 	Segments     int   `json:"segments"`
 	SegmentBytes int64 `json:"segment_bytes"`
+	// Data is how many bytes of data the newest good full backup has, Read how many of the
+	// store are read to restore it and what the archive has since. Follows says that what is
+	// restored of it can follow a primary; one of statements has not all that servers have.
+	Data    int64 `json:"data,omitempty"`
+	Read    int64 `json:"read,omitempty"`
+	Follows bool  `json:"follows,omitempty"`
 	// From is the oldest good full backup's end, the first moment that can be restored;
 	// zero if there is none.
 	From time.Time `json:"from,omitzero"`
@@ -67,8 +72,11 @@ type Full struct {
 
 // Assess says what a stock is worth. proven names backups of which a restore has
 // been proven. It reads every segment's position: it is not for every round.
-func Assess(flavor farm.Flavor, s Stock, p Policy, proven map[string]Proof, now time.Time) (Assessment, error) {
+func Assess(s Stock, p Policy, proven map[string]Proof, now time.Time) (Assessment, error) {
 	a := Assessment{At: s.At, Newest: -1, Segments: len(s.Segments)}
+	if err := backup.Judge(s.Entries, s.Segments); err != nil {
+		return a, err
+	}
 	names := map[string]bool{}
 	for id := range proven {
 		names[id] = true
@@ -84,7 +92,7 @@ func Assess(flavor farm.Flavor, s Stock, p Policy, proven map[string]Proof, now 
 	for _, f := range s.Faults {
 		a.Faults = append(a.Faults, f.Error())
 	}
-	oldest := gtid.Position{}
+	var oldest, newest *backup.Manifest // that are good
 	for _, e := range s.Entries {
 		if e.Fault != nil {
 			a.Faults = append(a.Faults, e.Fault.Error())
@@ -102,12 +110,9 @@ func Assess(flavor farm.Flavor, s Stock, p Policy, proven map[string]Proof, now 
 		}
 		if e.Good() {
 			a.Newest = len(a.Fulls)
-			if a.From.IsZero() {
-				var err error
-				a.From = m.Ended
-				if oldest, err = gtid.Parse(flavor, m.Position); err != nil {
-					return a, fmt.Errorf("backup %s: %w", e.ID, err)
-				}
+			a.Data, a.Read, a.Follows = m.Bytes, m.Stored(), m.Follows()
+			if newest = m; oldest == nil {
+				a.From, oldest = m.Ended, m
 			}
 		}
 		a.Fulls = append(a.Fulls, f)
@@ -115,26 +120,25 @@ func Assess(flavor farm.Flavor, s Stock, p Policy, proven map[string]Proof, now 
 	if a.Newest < 0 {
 		return a, nil
 	}
-	newest, err := gtid.Parse(flavor, a.Fulls[a.Newest].Position)
-	if err != nil {
-		return a, fmt.Errorf("backup %s: %w", a.Fulls[a.Newest].ID, err)
-	}
-	chain, err := backup.Follow(flavor, newest, s.Segments)
+	chain, err := newest.Continue(s.Segments)
 	if err != nil {
 		return a, err
 	}
-	whole, err := backup.Follow(flavor, oldest, s.Segments)
+	for _, seg := range chain.Segments {
+		a.Read += seg.Size
+	}
+	whole, err := oldest.Continue(s.Segments)
 	if err != nil {
 		return a, err
 	}
 	a.Reached, a.Until, a.Gaps, a.Fork = chain.Reached.String(), chain.Until, whole.Gaps, chain.Fork
 	a.Open = len(chain.Gaps) > 0 || chain.Fork != nil
-	a.OldSegments, err = unneeded(flavor, s, p, kept, now)
+	a.OldSegments, err = unneeded(s, p, kept, now)
 	return a, err
 }
 
 // unneeded are the keys of the segments that lie before all that is kept.
-func unneeded(flavor farm.Flavor, s Stock, p Policy, kept map[string]bool, now time.Time) ([]string, error) {
+func unneeded(s Stock, p Policy, kept map[string]bool, now time.Time) ([]string, error) {
 	// What is kept, the oldest first; only what is good can carry the archive.
 	var good []*backup.Entry
 	for i := range s.Entries {
@@ -155,19 +159,32 @@ func unneeded(flavor farm.Flavor, s Stock, p Policy, kept map[string]bool, now t
 	}
 	var positions []gtid.Position
 	for _, e := range good[first:] {
-		position, err := gtid.Parse(flavor, e.Manifest.Position)
+		position, err := e.Manifest.At()
 		if err != nil {
 			return nil, fmt.Errorf("backup %s: %w", e.ID, err)
 		}
 		positions = append(positions, position)
 	}
+	overruled, err := backup.Overruled(s.Segments)
+	if err != nil {
+		return nil, err
+	}
+	needed := map[string]bool{} // objects: a bundle goes as a whole
+	for _, seg := range s.Segments {
+		if overruled[seg.Key] && seg.Last.Before(good[first].Manifest.Began) {
+			continue // nothing can be replayed of it, and no backup that is kept has it
+		}
+		_, position, err := seg.At()
+		if err != nil {
+			return nil, err
+		}
+		if slices.ContainsFunc(positions, func(p gtid.Position) bool { return !p.Contains(position) }) {
+			needed[seg.Object()] = true
+		}
+	}
 	var keys []string
 	for _, seg := range s.Segments {
-		position, err := gtid.Parse(flavor, seg.Position)
-		if err != nil {
-			return nil, fmt.Errorf("segment %s: %w", seg.Key, err)
-		}
-		if !slices.ContainsFunc(positions, func(p gtid.Position) bool { return !p.Contains(position) }) {
+		if !needed[seg.Object()] {
 			keys = append(keys, seg.Key)
 		}
 	}

@@ -138,7 +138,9 @@ func (d *decision) full() {
 	if d.plan.Full == nil {
 		if why := d.fullDue(request); why != "" {
 			d.begin(work, request, why, func(node string) {
-				d.plan.Full = &cluster.FullTask{ID: d.NewID, Node: node, Since: d.now.UTC(), Why: why}
+				d.plan.Full = &cluster.FullTask{
+					ID: d.NewID, Node: node, Since: d.now.UTC(), Why: why, Logical: d.policy.Logical || request != nil && request.Logical,
+				}
 				d.decide("a full backup of %s is taken: %s", node, why)
 			})
 		}
@@ -180,6 +182,9 @@ func (d *decision) fullDue(request *Request) string {
 	}
 	if last.IsZero() {
 		return "there is none yet"
+	}
+	if a := d.Assignment; a != nil && a.Restored != "" && a.NotRestored == "" && last.Before(a.RestoredAt) {
+		return "the cluster was taken back since the last one"
 	}
 	if !unseen && d.Stock.Open {
 		return "the archive has a gap since the last one"

@@ -12,6 +12,7 @@ import (
 	"farmhand/internal/cluster"
 	"farmhand/internal/farm"
 	"farmhand/scaler/internal/decide"
+	"farmhand/scaler/internal/schedule"
 )
 
 var start = time.Date(2026, 11, 28, 17, 0, 0, 0, time.UTC)
@@ -30,13 +31,17 @@ type world struct {
 	whys   []string
 }
 
-func newWorld(schedule string) *world {
-	s, err := ParseSchedule(schedule)
+func parse(text string) schedule.Schedule {
+	s, err := schedule.Parse(text)
 	if err != nil {
 		panic(err)
 	}
+	return s
+}
+
+func newWorld(text string) *world {
 	w := &world{now: start, stock: Assessment{Newest: -1}, known: true, policy: Policy{
-		Store: "/backups", ArchiveEvery: 3 * time.Second, ArchiveSize: 8 << 20, Full: s, FromPrimary: true,
+		Store: "/backups", ArchiveEvery: 3 * time.Second, ArchiveSize: 8 << 20, Full: parse(text), FromPrimary: true,
 	}}
 	w.view = View{Term: 1, Servers: map[string]Server{}, Assignment: &cluster.Assignment{Epoch: 1, Serial: 1, Primary: "db1", SemiSync: true, Durable: true}}
 	for i := range 3 {
@@ -297,7 +302,7 @@ func TestAGapWantsAnotherFullBackup(t *testing.T) {
 
 func TestDrillsAndWhatTheyProve(t *testing.T) {
 	w := newWorld("24h")
-	w.policy.Drill = parse(t, "48h")
+	w.policy.Drill = parse("48h")
 	w.round(0)
 	if w.view.Plan.Drill != nil {
 		t.Fatal("there is nothing to restore")
@@ -475,7 +480,7 @@ func TestNothingThatIsNeededGoes(t *testing.T) {
 		stock.Segments[0].After = ""
 		p := Policy{Retain: backup.Policy{Last: rapid.IntRange(0, 4).Draw(t, "last"), For: time.Duration(rapid.IntRange(0, 100).Draw(t, "hours")) * time.Hour}}
 		p.KeepArchive = time.Duration(rapid.IntRange(0, 200).Draw(t, "archive")) * time.Hour
-		a, err := Assess(farm.MariaDB, stock, p, nil, start)
+		a, err := Assess(stock, p, nil, start)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -524,9 +529,37 @@ func TestNothingThatIsNeededGoes(t *testing.T) {
 				stock.Entries = append(stock.Entries, e)
 			}
 		}
-		after, err := Assess(farm.MariaDB, stock, p, nil, start)
+		after, err := Assess(stock, p, nil, start)
 		if err != nil || len(after.Gaps) > 0 || after.Open || after.Reached != "0-1-90" {
 			t.Fatalf("after that: %+v, %v", after, err)
 		}
 	})
+}
+
+// TestAFullBackupAfterARestore is taken at once: the older ones lead to it only as far
+// as the archive has no gap there.
+func TestAFullBackupAfterARestore(t *testing.T) {
+	w := newWorld("24h")
+	w.round(0)
+	w.report(cluster.Done, "")
+	a := *w.view.Assignment
+	a.Restored, a.NotRestored = "1", "there is no such moment"
+	w.view.Assignment = &a
+	w.round(time.Minute)
+	a.RestoredAt = w.now
+	if s := w.round(time.Minute); w.full() != nil {
+		t.Errorf("after a restore that was given up: %v", s.Reasons)
+	}
+	a.NotRestored = ""
+	if s := w.round(time.Minute); w.full() == nil || !strings.Contains(w.full().Why, "taken back") {
+		t.Errorf("%v", s.Reasons)
+	}
+	w.report(cluster.Done, "")
+	if s := w.round(time.Minute); w.full() != nil {
+		t.Errorf("after that one: %v", s.Reasons)
+	}
+	w.policy.Logical = true
+	if w.round(25 * time.Hour); w.full() == nil || !w.full().Logical {
+		t.Errorf("%+v", w.full())
+	}
 }

@@ -5,6 +5,7 @@ import (
 
 	"farmhand/internal/backup"
 	"farmhand/scaler/internal/decide"
+	"farmhand/scaler/internal/schedule"
 )
 
 // Policy is what is wanted of a cluster's backups.
@@ -21,12 +22,14 @@ type Policy struct {
 
 	// Full says when a full backup is taken. It begins only in one of Windows, if there
 	// are any; the first one, and one after a gap in the archive, begin at once.
-	Full    Schedule
+	Full    schedule.Schedule
 	Windows []decide.Schedule
 	Zone    *time.Location // of the schedules and windows; nil for UTC
 	// FromPrimary allows a full backup of the primary while there is no replica that
 	// can give one.
 	FromPrimary bool
+	// Logical has full backups be statements instead of a server's files.
+	Logical bool
 	// Alone says that there is to be no replica: then nobody waits for one.
 	Alone bool
 
@@ -38,7 +41,7 @@ type Policy struct {
 
 	// Drill says when a restore is tried out, IdentityFile where a node has the secret
 	// keys for that; empty if backups are not encrypted.
-	Drill        Schedule
+	Drill        schedule.Schedule
 	IdentityFile string
 }
 

@@ -38,6 +38,8 @@ type Server struct {
 // Request is a full backup or a drill that a person wants now.
 type Request struct {
 	Drill bool
+	// Logical has a backup be statements, whatever the policy says.
+	Logical bool
 	// Node is the server that is to do it; empty for the best.
 	Node string
 	// By names the operation.

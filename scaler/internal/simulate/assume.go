@@ -25,7 +25,7 @@ type Assumptions struct {
 const (
 	maxDelay    = 24 * time.Hour
 	maxCapacity = 1e9
-	maxPrice    = 1e6
+	MaxPrice    = 1e6 // of a server for an hour
 )
 
 // check wants that every role that the trace is about can be thought of.
@@ -41,8 +41,8 @@ func (a *Assumptions) check(f *farmfile.Farm, t *Trace) error {
 			return fmt.Errorf("something is assumed of %s, but the farm has no such role", name)
 		case !(r.Capacity >= 0 && r.Capacity <= maxCapacity):
 			return fmt.Errorf("--capacity %s=%g is out of bounds; expected more than 0 and at most %g", name, r.Capacity, maxCapacity)
-		case !(r.Price >= 0 && r.Price <= maxPrice):
-			return fmt.Errorf("--price %s=%g is out of bounds; expected 0 to %g", name, r.Price, maxPrice)
+		case !(r.Price >= 0 && r.Price <= MaxPrice):
+			return fmt.Errorf("--price %s=%g is out of bounds; expected 0 to %g", name, r.Price, MaxPrice)
 		}
 	}
 	for _, name := range t.roles(f) {

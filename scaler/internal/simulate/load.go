@@ -19,8 +19,13 @@ const (
 )
 
 var loads = map[farmfile.RoleKind][]string{
-	farmfile.MySQLKind: {reads, writes},
-	farmfile.WebKind:   {requests},
+	farmfile.MySQLKind:         {reads, writes},
+	farmfile.WebKind:           {requests},
+	farmfile.BaseKind:          {requests},
+	farmfile.LBKind:            {requests},
+	farmfile.MemcachedKind:     {requests},
+	farmfile.WorkerKind:        {requests},
+	farmfile.StorageServerKind: {requests},
 }
 
 // measured are metrics that a trace can have because they do not follow from the
@@ -28,6 +33,7 @@ var loads = map[farmfile.RoleKind][]string{
 var measured = map[farmfile.MetricKind]bool{
 	farmfile.ConnectionsMetric: true,
 	farmfile.LagMetric:         false, farmfile.QueueWaitMetric: false, farmfile.ForcedReadsMetric: false,
+	farmfile.RequestsMetric: true, farmfile.MissesMetric: false, farmfile.QueueAgeMetric: false,
 }
 
 // whats are what the columns of a trace can be about.

@@ -31,7 +31,7 @@ func TestWrongTraces(t *testing.T) {
 		"":                                   "t.csv:1:1: it is empty; expected time,ROLE.reads,ROLE.writes,…",
 		"when,db.reads\n" + good:             `t.csv:1:1: the first column is "when"; expected time`,
 		"time\n2026-11-26T12:00:00Z\n":       "t.csv:1:1: it has times only; expected a column such as db.reads",
-		"time,db.read\n" + good:              `t.csv:1:6: there is no column "db.read"; expected ROLE. and one of reads, writes, requests, connections, forced_reads, lag, queue_wait`,
+		"time,db.read\n" + good:              `t.csv:1:6: there is no column "db.read"; expected ROLE. and one of reads, writes, requests, connections, forced_reads, http_requests, lag, misses, queue_age, queue_wait`,
 		"time,db.reads,db.reads\n":           "t.csv:1:15: db.reads is there already",
 		"time,db.reads\n" + good[:22] + "\n": "t.csv:2:1: 1 rows; expected at least two, a beginning and an end",
 		"# made up\ntime,db.reads\n12:00,1\n2026-11-26T12:00:00Z,-1\n2026-11-26T12:00:00Z,1,2\n": "t.csv:5:1: it has not as many columns as the first line",

@@ -259,7 +259,7 @@ func (s *state) setAside(leader, server cluster.Server, why string) {
 func (s *state) donor(leader cluster.Server, name string) (string, error) {
 	busy := map[string]bool{}
 	for _, server := range s.sofar().Servers {
-		if server.Task == cluster.Clone {
+		if server.Task == cluster.Clone && server.Restore == nil {
 			busy[server.Source] = true
 		}
 	}
@@ -304,14 +304,14 @@ func (s *state) cloneAt(name string) string {
 // copyFrom has a server copy the data of another. It has acknowledged nothing that
 // nobody else has.
 func (s *state) copyFrom(leader, server cluster.Server, why string) {
-	source, err := s.donor(leader, server.Name)
+	from, err := s.origin(leader, server)
 	if err != nil {
 		s.because("%s is to be copied anew (%s), and waits: %v", server.Name, why, err)
 		return
 	}
-	edit(s.next("%s copies the data of %s: %s", server.Name, source, why), server.Name, func(o *cluster.Server) {
-		o.Task, o.Source, o.State, o.Weight, o.Acknowledges = cluster.Clone, source, "", 0, false
-		o.CloneAt = s.cloneAt(source)
+	edit(s.next("%s copies %s: %s", server.Name, from.text, why), server.Name, func(o *cluster.Server) {
+		o.State, o.Weight, o.Acknowledges = "", 0, false
+		from.give(o)
 	})
 }
 
@@ -322,7 +322,11 @@ func (s *state) welcome(leader cluster.Server) {
 		donor, _ := s.Assignment.Server(server.Source)
 		switch {
 		case server.Task == cluster.Clone && r != nil && r.Done && r.Task == cluster.Clone && r.Epoch == s.Assignment.Epoch:
-			edit(s.next("%s has the data of %s and follows", server.Name, server.Source), server.Name, func(o *cluster.Server) { o.Task, o.Source, o.CloneAt = cluster.Follow, leader.Name, "" })
+			edit(s.next("%s has the data of %s and follows", server.Name, had(server)), server.Name, func(o *cluster.Server) {
+				o.Task, o.Source, o.CloneAt, o.Restore = cluster.Follow, leader.Name, "", nil
+			})
+		case server.Task == cluster.Clone && server.Restore != nil && s.unrestored(server) != "":
+			s.copyFrom(leader, server, "its data cannot be made of a backup: "+s.unrestored(server))
 		case server.Task == cluster.Clone && s.answered(donor.Name) == nil && s.Servers[donor.Name].Age > 2*s.p.Silence:
 			s.copyFrom(leader, server, donor.Name+", which it copied from, is lost")
 		case server.Task == cluster.Fence && s.fresh(server.Name) != nil:
@@ -339,13 +343,13 @@ func (s *state) welcome(leader cluster.Server) {
 		}
 		server := cluster.Server{Name: name, Address: seen.Address, Task: cluster.Follow, Source: leader.Name}
 		if !seen.Inherits || seen.Report.Empty {
-			source, err := s.donor(leader, name)
+			from, err := s.origin(leader, server)
 			if err != nil {
 				s.because("%s is new, and waits: %v", name, err)
 				continue
 			}
-			s.next("%s is new: it copies the data of %s", name, source)
-			server.Task, server.Source, server.CloneAt = cluster.Clone, source, s.cloneAt(source)
+			s.next("%s is new: it copies %s", name, from.text)
+			from.give(&server)
 		} else {
 			// If its data does not lead to the primary's, mend has it copied.
 			s.next("%s is new, and has the disk of one that is gone: it follows", name)

@@ -124,13 +124,13 @@ func (s *state) startElection(why string, from cluster.Server) {
 		server := &a.Servers[i]
 		switch {
 		case server.Name == from.Name:
-			server.Task, server.Source, server.State, server.Weight, server.Acknowledges = cluster.Fence, "", "", 0, false
+			server.Task, server.Source, server.State, server.Weight, server.Acknowledges, server.Restore = cluster.Fence, "", "", 0, false, nil
 			// What it gives up when it is started again, others have under its id; a
 			// server takes no transactions of its own id from others.
 			server.ID = a.NextID
 			a.NextID++
 		case server.Task == cluster.Follow, server.Task == cluster.Hold, server.Task == cluster.Yield, server.Task == cluster.Lead:
-			server.Task, server.Source = cluster.Hold, ""
+			server.Task, server.Source, server.Restore = cluster.Hold, "", nil
 		}
 	}
 	if from.Name != "" {
@@ -327,7 +327,7 @@ func (s *state) crown(chosen cluster.Server, base gtid.Position, others bool, wh
 			}
 		case server.Task == cluster.Retire:
 		default:
-			server.Task, server.Source = cluster.Follow, chosen.Name
+			server.Task, server.Source, server.Restore = cluster.Follow, chosen.Name, nil
 		}
 	}
 }

@@ -10,7 +10,7 @@ import (
 // Limits of a handover's steps.
 const (
 	// A web node that has not taken up that writes wait by then is not waited for.
-	webLimit = 500 * time.Millisecond
+	webLimit = 250 * time.Millisecond
 	// yieldLimit bounds the time between the old primary's last write and the
 	// moment at which the target has it.
 	yieldLimit = 5 * time.Second
@@ -111,6 +111,7 @@ func (s *state) hand() {
 	}
 	r := s.answered(leader.Name)
 	if r == nil || r.Serial < s.Assignment.Serial {
+		s.because("%s has not said how many transactions are open: %s", leader.Name, s.condition(leader.Name))
 		if took > s.p.Drain {
 			s.back(leader, leader.Name+" does not answer")
 		}
@@ -195,5 +196,9 @@ func (s *state) yield() {
 		return
 	}
 	s.crown(target, final, true, fmt.Sprintf("%s has all that %s had written", target.Name, old.Name))
+	// It acknowledges from its first connection on. A receiver that comes to acknowledge
+	// later connects again for it, and asks for nothing that it has: the commit that
+	// waits for it waits for ever, where no other replica acknowledges.
+	edit(s.step.Assignment, old.Name, func(server *cluster.Server) { server.Acknowledges = true })
 	s.step.Assignment.Epoch++
 }

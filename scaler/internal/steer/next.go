@@ -1,6 +1,7 @@
 package steer
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -15,6 +16,10 @@ func Next(v View, p Policy, now time.Time) Step {
 	switch {
 	case v.Assignment == nil:
 		s.begin()
+	case v.Request != nil && v.Request.Kind == Restore:
+		s.restore()
+	case v.Request != nil && v.Request.Kind == Confirm:
+		s.confirm()
 	case v.Assignment.Phase == cluster.Electing:
 		s.elect()
 	case v.Assignment.Phase == cluster.Promoting:
@@ -60,6 +65,7 @@ func (s *state) steady() {
 	case well:
 		s.because("%s leads: %s", leader.Name, v.why)
 	}
+	s.keptAside()
 	if s.answer(leader) {
 		return
 	}
@@ -134,10 +140,15 @@ func (s *state) begin() {
 		return
 	}
 	server := cluster.Server{Name: first, Address: s.Servers[first].Address, ID: 1, Task: cluster.Lead}
-	a := &cluster.Assignment{
-		Epoch: 1, Term: s.Term, Serial: 1, NextID: 2, Servers: []cluster.Server{server},
-		Why: "the cluster begins with " + first,
+	a := &cluster.Assignment{Epoch: 1, Term: s.Term, Serial: 1, NextID: 2, Why: "the cluster begins with " + first}
+	if s.p.Begin != nil && s.Servers[first].Report.Empty {
+		server.Restore = s.p.Begin
+		// None that the cluster had that the backup is of: a server passes over what has its own.
+		server.ID = restoredID
+		a.NextID = restoredID + 1
+		a.Why += fmt.Sprintf(", which gets the data of a backup of %s, as of %s", s.p.Begin.Cluster, moment(s.p.Begin))
 	}
+	a.Servers = []cluster.Server{server}
 	s.phase(a, cluster.Promoting)
 	s.step.Assignment = a
 	s.because("%s", a.Why)
@@ -153,8 +164,16 @@ func (s *state) promote() {
 		s.startElection("nobody is to lead", cluster.Server{})
 		return
 	}
+	if leader.Restore != nil && s.restoring(leader) {
+		return
+	}
 	if r := s.done(leader); r != nil && r.Writable {
 		a := s.next("%s has become the primary", leader.Name)
+		if leader.Restore != nil {
+			// Nobody without it can follow.
+			a.Base = r.Executed
+			edit(a, leader.Name, func(o *cluster.Server) { o.Restore = nil }) // once is enough
+		}
 		if r := s.Request; r != nil && (r.Kind == Switchover || r.Kind == Failover) && (r.To == "" || r.To == leader.Name) {
 			s.step.Answer = Answer{Done: true, Text: leader.Name + " is the primary"}
 		}
@@ -171,6 +190,12 @@ func (s *state) promote() {
 	r := s.fresh(leader.Name)
 	lost, starting := r == nil || r.Process == cluster.Crashed, r != nil && r.Process == cluster.Starting
 	if took := s.now.Sub(s.Assignment.Since); took > s.p.Silence && lost || took > s.p.Deadline && !starting {
+		// An election that nobody can win only delays it, should it come back.
+		if err := s.feasible(leader); err != nil {
+			s.because("no other can be promoted without a loss: %v", err)
+			s.refuseWhile("the server that is to lead is lost")
+			return
+		}
 		s.startElection("the server that was to become the primary was lost on the way", leader)
 	}
 }

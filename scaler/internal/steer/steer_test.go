@@ -220,6 +220,19 @@ func TestSwitchover(t *testing.T) {
 		w := begun(t, 3)
 		w.request = &Request{Kind: Switchover, To: to}
 		from := w.tick
+		// The one that led acknowledges from its first connection on: else a commit of which
+		// it gets to know before that would wait for ever where there are but two.
+		old := w.assignment.Primary
+		follows := func() bool {
+			s, _ := w.assignment.Server(old)
+			return s.Task == cluster.Follow
+		}
+		if !w.until(30, follows) {
+			t.Fatalf("%s does not follow\n%s", old, w.show())
+		}
+		if s, _ := w.assignment.Server(old); !s.Acknowledges {
+			t.Errorf("%s follows and does not acknowledge", old)
+		}
 		if !w.until(30, func() bool { return w.assignment.Epoch == 2 && w.assignment.Primary != "" }) {
 			t.Fatalf("%s\n%s", w.show(), strings.Join(w.reasons, "\n"))
 		}
@@ -497,6 +510,32 @@ func TestThePrimaryThatDiesOnTheWay(t *testing.T) {
 				victim.node = true
 				w.settle(t)
 			})
+		}
+	}
+}
+
+// TestAllAreKilledTogether: at most one election is begun that nobody can win, and the
+// one that led does again, however long it takes to come back.
+func TestAllAreKilledTogether(t *testing.T) {
+	for away := range 12 {
+		w := begun(t, 3)
+		primary, epoch := w.assignment.Primary, w.assignment.Epoch
+		w.kill(w.servers[primary])
+		if !w.until(20, func() bool { return w.assignment.Phase == cluster.Electing }) {
+			t.Fatal(w.show())
+		}
+		for _, s := range w.servers {
+			w.kill(s)
+		}
+		if !w.until(100, func() bool { return w.assignment.Phase == cluster.Promoting }) {
+			t.Fatal(w.show())
+		}
+		w.servers[primary].node = false
+		w.run(away * 10)
+		w.servers[primary].node = true
+		w.settle(t)
+		if w.assignment.Primary != primary || w.assignment.Epoch > epoch+2 {
+			t.Errorf("away for %d ticks: %s", away*10, w.show())
 		}
 	}
 }

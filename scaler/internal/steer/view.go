@@ -37,6 +37,8 @@ type Policy struct {
 	Broken time.Duration
 	// Drain is how long open transactions may take to end in a handover.
 	Drain time.Duration
+	// Begin is what a cluster that has no data begins with; nil for an empty server.
+	Begin *cluster.Restore
 }
 
 // DefaultPolicy is what applies where the farm file says nothing.
@@ -63,6 +65,17 @@ type View struct {
 	Paused bool
 	// Request is what a person asks for; nil for nothing.
 	Request *Request
+	// Stored is a backup that data can be made of instead of copying a server; nil for
+	// none.
+	Stored *Stored
+}
+
+// Stored is a backup and an archive that go on to just now, without a gap.
+type Stored struct {
+	Restore cluster.Restore // for who makes its data of it
+	// Data is how much data the backup has, Bytes how much of the store is read for it and
+	// for what the archive has since.
+	Data, Bytes int64
 }
 
 // Seen is one server as it was seen.
@@ -116,6 +129,8 @@ type Request struct {
 	Force bool
 	// AllowLoss promotes though something that was acknowledged may be lost.
 	AllowLoss bool
+	// Restore is what the cluster is taken back to.
+	Restore *cluster.Restore
 }
 
 // Kind is the kind of a request.
@@ -125,8 +140,10 @@ type Kind string
 const (
 	Switchover Kind = "switchover"
 	Failover   Kind = "failover"
-	Ack        Kind = "ack"   // forget which servers have failed as primaries
-	Adopt      Kind = "adopt" // begin the cluster with the data of the server To
+	Ack        Kind = "ack"     // forget which servers have failed as primaries
+	Adopt      Kind = "adopt"   // begin the cluster with the data of the server To
+	Restore    Kind = "restore" // have the whole cluster's data made of a backup
+	Confirm    Kind = "confirm" // remove the data from before the last restore
 )
 
 // Step is what is to be done.

@@ -31,6 +31,10 @@ type world struct {
 	probeFails int
 	fault      string // the first broken invariant
 	story      []string
+	// restoredTo is how many transactions a backup has; notRestored is why none can be used.
+	restoredTo  int
+	notRestored string
+	stored      *Stored
 }
 
 const tick = 100 * time.Millisecond
@@ -46,17 +50,21 @@ type server struct {
 	log              []int
 	relay            []int
 	// waiting are transactions of clients that nobody has acknowledged yet.
-	waiting  []int
-	writable bool
-	semiSync bool
-	source   string
-	receives bool
-	acks     bool
-	intact   bool
-	crashed  bool
-	errant   bool // it has a transaction of its own
-	missing  bool // it lacks something that its position has
-	copied   bool // since it was told to clone
+	waiting      []int
+	writable     bool
+	semiSync     bool
+	source       string
+	receives     bool
+	acks         bool
+	intact       bool
+	crashed      bool
+	errant       bool // it has a transaction of its own
+	missing      bool // it lacks something that its position has
+	copied       bool // since it was told to clone
+	restored     string
+	restoreError string
+	unrestored   string // the restore that it is of
+	copiedBefore *cluster.Copied
 	// recovering: it was started again and gives up what it told nobody.
 	recovering bool
 	slow       int // ticks that it takes to apply one transaction more
@@ -231,6 +239,16 @@ func (w *world) obey(s *server, me cluster.Server) {
 	if s.frozen && me.Task != cluster.Fence {
 		return // nothing answers the sidecar
 	}
+	if r := me.Restore; r != nil && s.restored != r.ID {
+		if w.notRestored != "" {
+			s.up, s.writable, s.waiting, s.restoreError, s.unrestored = false, false, nil, w.notRestored, r.ID
+			return
+		}
+		if me.Task == cluster.Lead {
+			w.restore(s, r.ID)
+			return
+		}
+	}
 	switch me.Task {
 	case cluster.Lead:
 		if s.crashed {
@@ -290,6 +308,23 @@ func (w *world) obey(s *server, me cluster.Server) {
 	case cluster.Retire:
 		s.up, s.writable, s.receives = false, false, false
 	}
+}
+
+// restore gives a server the data of a backup, which is what clients were told from
+// then on.
+func (w *world) restore(s *server, id string) {
+	w.kill(s)
+	w.restoredTo = min(w.restoredTo, len(s.log))
+	if len(s.log) > 0 {
+		s.log = slices.Clone(s.log[:w.restoredTo])
+	} else {
+		for len(s.log) < w.restoredTo {
+			w.nextWrite++
+			s.log = append(s.log, w.nextWrite)
+		}
+	}
+	s.crashed, s.data, s.restored = false, true, id
+	w.acked = slices.DeleteFunc(w.acked, func(x int) bool { return !slices.Contains(s.log, x) })
 }
 
 // demote makes a replica of what may have led. One that led is started again,
@@ -386,12 +421,16 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 	if s.missing {
 		r.Missing = "0-8-8"
 	}
+	r.Copied = s.copiedBefore
+	if r.Restored = s.restored; me.Restore != nil && me.Restore.ID == s.unrestored {
+		r.RestoreError = s.restoreError
+	}
 	s.report, s.reportedAt = r, w.tick
 }
 
 // lead is the scaler.
 func (w *world) lead() {
-	v := View{Term: 1, Assignment: w.assignment, Servers: map[string]Seen{}, Request: w.request, Paused: w.paused}
+	v := View{Term: 1, Assignment: w.assignment, Servers: map[string]Seen{}, Request: w.request, Paused: w.paused, Stored: w.stored}
 	for name, s := range w.servers {
 		v.Servers[name] = Seen{Address: fmt.Sprintf("127.0.0.%s:3306", name[2:]), Report: s.report, Age: time.Duration(w.tick-s.reportedAt) * tick, Member: w.tick-s.lastHeard < 80, Inherits: s.inherits}
 	}

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"farmhand/internal/mounts"
 	"farmhand/internal/volumemark"
 )
 
@@ -109,7 +110,7 @@ func (g *grip) ready(ctx context.Context, r *record) error {
 	}
 	if at != nil {
 		// Whoever froze it is gone, for we have the lock.
-		if err := thaw(at.path); err != nil {
+		if err := thaw(at.Path); err != nil {
 			return err
 		}
 		return g.fit(ctx, r, f, devices)
@@ -204,21 +205,21 @@ func (g *grip) unmount(ctx context.Context, name string) error {
 
 // mounted is where the devices are mounted; nil for nowhere. It refuses what nobody
 // here has made: the same disks elsewhere, or something else in their place.
-func (g *grip) mounted(name string, devices []string) (*mount, error) {
-	all, err := mounts()
+func (g *grip) mounted(name string, devices []string) (*mounts.Mount, error) {
+	all, err := mounts.All()
 	if err != nil {
 		return nil, err
 	}
-	var at *mount
+	var at *mounts.Mount
 	for _, m := range all {
-		here, ours := m.path == g.Content(name), slices.Contains(devices, m.source)
+		here, ours := m.Path == g.Content(name), slices.Contains(devices, m.Source)
 		switch {
 		case here && ours:
 			at = &m
 		case here:
-			return nil, fmt.Errorf("%w: %s is mounted at %s", ErrInUse, m.source, m.path)
+			return nil, fmt.Errorf("%w: %s is mounted at %s", ErrInUse, m.Source, m.Path)
 		case ours:
-			return nil, fmt.Errorf("%w: its disk %s is mounted at %s", ErrInUse, m.source, m.path)
+			return nil, fmt.Errorf("%w: its disk %s is mounted at %s", ErrInUse, m.Source, m.Path)
 		}
 	}
 	return at, nil
@@ -228,7 +229,7 @@ func (g *grip) mounted(name string, devices []string) (*mount, error) {
 // the disks.
 func (g *grip) devices(ctx context.Context, r *record) ([]string, error) {
 	disks := g.disks(r.Spec)
-	_, size := r.disk()
+	_, size := r.PerDisk()
 	for i, disk := range disks {
 		info, err := os.Stat(disk)
 		if err == nil && info.Size() < size {
@@ -276,7 +277,7 @@ func (g *grip) release(ctx context.Context, s Spec) error {
 		return err
 	}
 	if at != nil {
-		if err := thaw(at.path); err != nil {
+		if err := thaw(at.Path); err != nil {
 			return err
 		}
 		g.Step("unmount")

@@ -99,7 +99,7 @@ func (m machine) choose(s Spec) (Spec, fileSystem, error) {
 		if s.FileSystem != "" && s.FileSystem != f.name || s.FileSystem == "" && s.Kind == Array != f.arrays {
 			continue
 		}
-		_, size := s.disk()
+		_, size := s.PerDisk()
 		switch lack := m.lacks(f); {
 		case s.Kind == Array && !f.arrays:
 			return s, f, fmt.Errorf("volume %s: %s lies on one disk; arrays have btrfs", s.Name, f.name)

@@ -16,6 +16,7 @@ import (
 
 	"farmhand/internal/atomicfile"
 	"farmhand/internal/farm"
+	"farmhand/internal/mounts"
 	"farmhand/scaler/internal/flock"
 )
 
@@ -125,7 +126,7 @@ func (l *Local) disks(s Spec) []string {
 	if s.Kind == Directory {
 		return nil
 	}
-	count, _ := s.disk()
+	count, _ := s.PerDisk()
 	list := make([]string, count)
 	for i := range list {
 		list[i] = l.of(s.Name, fmt.Sprintf("disk-%d", i+1))
@@ -204,15 +205,15 @@ func (l *Local) volume(r record) Volume {
 	there := r.Kind == Directory && r.Instance != ""
 	if r.Kind != Directory {
 		devices, err := loops(l.disks(r.Spec))
-		var at *mount
+		var at *mounts.Mount
 		if err == nil {
 			v.Devices = slices.DeleteFunc(devices, func(d string) bool { return d == "" })
-			at, err = mountedAt(l.Content(r.Name))
+			at, err = mounts.At(l.Content(r.Name))
 		}
 		if err != nil {
 			trouble = append(trouble, err.Error())
 		}
-		there = at != nil && slices.Contains(v.Devices, at.source)
+		there = at != nil && slices.Contains(v.Devices, at.Source)
 		if r.Instance != "" && !there {
 			trouble = append(trouble, "it is not mounted")
 		}
@@ -235,7 +236,7 @@ func (l *Local) Create(ctx context.Context, s Spec) (Volume, error) { return l.c
 
 // create makes a volume that is to be filled from a snapshot, if that is not empty.
 func (l *Local) create(ctx context.Context, s Spec, from string) (v Volume, err error) {
-	if err := s.check(); err != nil {
+	if err := s.Check(); err != nil {
 		return Volume{}, err
 	}
 	defer func() {
@@ -291,7 +292,7 @@ func (g *grip) begin(ctx context.Context, s Spec, from string) (r record, err er
 	if err := os.MkdirAll(g.Content(s.Name), 0o755); err != nil {
 		return r, err
 	}
-	_, size := s.disk()
+	_, size := s.PerDisk()
 	if err := g.allocate(r.Spec, size); err != nil {
 		return r, errors.Join(err, g.clear(ctx, r.Spec))
 	}
@@ -330,7 +331,7 @@ func (g *grip) clear(ctx context.Context, s Spec) error {
 		return err
 	}
 	// Whatever became of the record: nothing is removed through a mount.
-	if at, err := mountedAt(g.Content(s.Name)); err != nil || at != nil {
+	if at, err := mounts.At(g.Content(s.Name)); err != nil || at != nil {
 		return errors.Join(err, fmt.Errorf("%w: something is mounted at %s", ErrInUse, g.Content(s.Name)))
 	}
 	g.Step("remove")
@@ -383,7 +384,7 @@ func (l *Local) Grow(ctx context.Context, name string, size int64) (Volume, erro
 			r.Size = size
 			return g.save(r)
 		}
-		at, err := mountedAt(g.Content(name))
+		at, err := mounts.At(g.Content(name))
 		if err != nil {
 			return err
 		}
@@ -396,8 +397,8 @@ func (l *Local) Grow(ctx context.Context, name string, size int64) (Volume, erro
 		}
 		larger := r.Spec
 		larger.Size = size
-		_, before := r.disk()
-		_, after := larger.disk()
+		_, before := r.PerDisk()
+		_, after := larger.PerDisk()
 		if err := g.allocate(r.Spec, after); err != nil {
 			for _, disk := range g.disks(r.Spec) { // no device has seen more yet
 				err = errors.Join(err, os.Truncate(disk, before))

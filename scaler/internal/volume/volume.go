@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"farmhand/internal/farm"
@@ -104,9 +105,12 @@ type Spec struct {
 	Layout Layout `json:"layout,omitempty"`
 }
 
-func (s Spec) check() error {
+func (s Spec) Check() error {
 	if err := farm.CheckName(s.Name); err != nil {
 		return fmt.Errorf("volume: %w", err)
+	}
+	if strings.Trim(s.Name, ".") == "" {
+		return fmt.Errorf("volume: %q is a directory's name, and no volume's", s.Name)
 	}
 	switch layout, known := layouts[s.Layout]; {
 	case s.Kind == Directory && s == (Spec{Name: s.Name, Kind: Directory, Size: s.Size}):
@@ -130,8 +134,8 @@ func (s Spec) check() error {
 // diskUnit is what the size of a disk is a multiple of, in bytes.
 const diskUnit = 4 << 20
 
-// disk is the number of disks and the size of each.
-func (s Spec) disk() (count int, size int64) {
+// PerDisk is the number of disks and the size of each, in bytes.
+func (s Spec) PerDisk() (count int, size int64) {
 	count, copies := 1, 1
 	if s.Kind == Array {
 		count, copies = s.Disks, layouts[s.Layout].copies

@@ -13,19 +13,21 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 
 	"farmhand/internal/backup"
+	"farmhand/internal/binlog"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 	"farmhand/internal/objects"
 )
 
-// Archiver archives a MariaDB server's binlog.
+// Archiver archives a server's binlog.
 type Archiver struct {
+	Flavor farm.Flavor
 	// Node is the server's name, noted in the segments, Address where it listens.
 	Node    string
 	Address netip.AddrPort
-	// Account may replicate.
-	Account dbserver.Account
+	// Account may replicate; it is asked for at each connection.
+	Account func() dbserver.Account
 	// ServerID is the archiver's own; a replica of the same id would be cut off.
 	ServerID uint32
 	Cluster  string
@@ -35,6 +37,10 @@ type Archiver struct {
 
 	// Position is where the archive goes on: everything up to there is in it.
 	Position gtid.Position
+	// Writer is a MySQL server's UUID, and Had what it has executed, at least when it was
+	// promoted (backup.Overruled).
+	Writer string
+	Had    gtid.Position
 	// Every is how long a transaction waits at most for its segment to be sent, Size how
 	// large a segment becomes before; defaults 3 s and 8 MiB.
 	Every time.Duration
@@ -80,9 +86,19 @@ const (
 	finishLimit  = 10 * time.Second // for the last segment
 )
 
-// annotations asks the server for the events that hold a statement's text, too
+// annotations asks a MariaDB server for the events that hold a statement's text, too
 // (BINLOG_SEND_ANNOTATE_ROWS_EVENT): nothing of its binlog is left out then.
 const annotations = 2
+
+// protocols is how servers are asked for their binlogs: go-mysql's name of the flavor, and
+// flags.
+var protocols = map[farm.Flavor]struct {
+	flavor string
+	flags  uint16
+}{
+	farm.MariaDB: {mysql.MariaDBFlavor, annotations},
+	farm.MySQL:   {mysql.MySQLFlavor, 0},
+}
 
 // Run archives until ctx ends, over broken connections, and then stores what has
 // come in. Other errors than a LostError are those of a's own.
@@ -96,11 +112,15 @@ func (a Archiver) Run(ctx context.Context) error {
 	if a.Tell == nil {
 		a.Tell = func(Status) {}
 	}
-	if f := a.Position.Flavor(); f != farm.MariaDB && f != farm.UnknownFlavor {
-		return fmt.Errorf("archive the binlog of %s: the position %s is not MariaDB's", a.Node, a.Position)
+	if f := a.Position.Flavor(); f != a.Flavor && f != farm.UnknownFlavor {
+		return fmt.Errorf("archive the binlog of %s: the position %s is not a %v server's", a.Node, a.Position, a.Flavor)
+	}
+	format, err := binlog.Of(a.Flavor)
+	if err != nil {
+		return fmt.Errorf("archive the binlog of %s: %w", a.Node, err)
 	}
 	for {
-		err := a.follow(ctx)
+		err := a.follow(ctx, format)
 		var refused *mysql.MyError
 		switch {
 		case ctx.Err() != nil:
@@ -120,8 +140,9 @@ func (a Archiver) Run(ctx context.Context) error {
 }
 
 // follow archives over one connection. It moves a.Position.
-func (a *Archiver) follow(ctx context.Context) error {
-	from, err := mysql.ParseMariadbGTIDSet(a.Position.String())
+func (a *Archiver) follow(ctx context.Context, format *binlog.Format) error {
+	as := protocols[a.Flavor]
+	from, err := mysql.ParseGTIDSet(as.flavor, a.Position.String())
 	if err != nil {
 		return fmt.Errorf("the position %s: %w", a.Position, err)
 	}
@@ -129,15 +150,16 @@ func (a *Archiver) follow(ctx context.Context) error {
 	storing, stop := context.WithCancel(context.WithoutCancel(ctx))
 	defer stop()
 	defer context.AfterFunc(ctx, func() { time.AfterFunc(finishLimit, stop) })()
-	cut := &cutter{Archiver: a, ctx: storing}
+	cut := &cutter{Archiver: a, ctx: storing, format: format}
+	account := a.Account()
 	syncer := replication.NewBinlogSyncer(replication.BinlogSyncerConfig{
-		ServerID: a.ServerID, Flavor: mysql.MariaDBFlavor, Host: a.Address.Addr().String(), Port: a.Address.Port(),
-		User: a.Account.User, Password: a.Account.Password,
+		ServerID: a.ServerID, Flavor: as.flavor, Host: a.Address.Addr().String(), Port: a.Address.Port(),
+		User: account.User, Password: account.Password,
 		HeartbeatPeriod: heartbeat, ReadTimeout: silence,
 		DisableRetrySync: true, // it would go on in the middle of a segment
 		RawModeEnabled:   true, // rows are not looked at
 		DiscardGTIDSet:   true,
-		DumpCommandFlag:  annotations,
+		DumpCommandFlag:  as.flags,
 		Logger:           slog.New(slog.DiscardHandler), // what matters is returned
 		Dialer:           dial,
 		// In turn with the reading: so nothing piles up.
@@ -145,7 +167,6 @@ func (a *Archiver) follow(ctx context.Context) error {
 	})
 	streamer, err := syncer.StartSyncGTID(from)
 	if err == nil {
-		a.Tell(Status{Position: a.Position})
 		_, err = streamer.GetEvent(ctx) // events go to cut
 	}
 	syncer.Close() // waits for the handler

@@ -54,7 +54,8 @@ type running struct {
 // archiver is one of a server, at an address that can be another.
 func archiver(s *farmtest.Server, address string, store objects.Store, from gtid.Position) archive.Archiver {
 	return archive.Archiver{
-		Node: s.Name(), Address: netip.MustParseAddrPort(address), Account: farmtest.Replicator, ServerID: 900, Cluster: "app", Epoch: 1,
+		Flavor: s.Flavor(),
+		Node:   s.Name(), Address: netip.MustParseAddrPort(address), Account: func() dbserver.Account { return farmtest.Replicator }, ServerID: 900, Cluster: "app", Epoch: 1,
 		Store: store, Position: from,
 	}
 }

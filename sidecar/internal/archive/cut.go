@@ -3,7 +3,6 @@ package archive
 import (
 	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"time"
@@ -11,19 +10,21 @@ import (
 	"github.com/go-mysql-org/go-mysql/replication"
 
 	"farmhand/internal/backup"
-	"farmhand/internal/farm"
+	"farmhand/internal/binlog"
 	"farmhand/internal/gtid"
 )
 
 // cutter makes segments of a stream of events.
 type cutter struct {
 	*Archiver
-	ctx    context.Context // of the store
-	format []byte          // the event with which a binlog file begins
+	ctx         context.Context // of the store
+	format      *binlog.Format
+	description binlog.Description // with which a binlog file begins
 
 	// The segment that is written; nil if there is none.
 	writer  *backup.SegmentWriter
 	segment backup.Segment
+	reached gtid.Position // with what is in it
 	began   time.Time
 	bytes   int64
 
@@ -32,38 +33,39 @@ type cutter struct {
 	until time.Time
 
 	// The transaction that comes in.
-	inside     bool
-	standalone bool // it ends with one statement
-	line       backup.Line
-	end        uint32 // where its last event ended in the server's file; 0 is not known
+	inside      bool
+	transaction binlog.Transaction
+	has         uint64 // bytes of it have come
+	end         uint32 // where its last event ended in the server's file; 0 is not known
 }
-
-// MariaDB's flag of a transaction that is one statement without an end of its own.
-const standalone = 1
 
 // HandleEvent takes the next event.
 func (c *cutter) HandleEvent(e *replication.BinlogEvent) error {
-	switch e.Header.EventType {
-	case replication.FORMAT_DESCRIPTION_EVENT:
+	kind := byte(e.Header.EventType)
+	switch {
+	case kind == binlog.FormatDescription:
 		// A new file of the server; segments are files of one format.
 		if err := errors.Join(c.ended(), c.flush()); err != nil {
 			return err
 		}
-		c.format = bytes.Clone(e.RawData)
-		return nil
-	case replication.MARIADB_GTID_EVENT:
+		if c.description.IsZero() {
+			c.Tell(Status{Position: c.Position}) // the server sends
+		}
+		var err error
+		c.description, err = binlog.Describe(bytes.Clone(e.RawData))
+		return err
+	case c.format.Begins(kind):
 		if err := c.ended(); err != nil {
 			return err
 		}
 		return c.begin(e)
-	case replication.ROTATE_EVENT, replication.HEARTBEAT_EVENT, replication.STOP_EVENT,
-		replication.MARIADB_GTID_LIST_EVENT, replication.MARIADB_BINLOG_CHECKPOINT_EVENT:
+	case c.format.Between(kind):
 		// They come between transactions only, and are of the server's files.
 		if err := c.ended(); err != nil {
 			return err
 		}
 		// A heartbeat comes when there is nothing to send.
-		if e.Header.EventType == replication.HEARTBEAT_EVENT && c.writer == nil {
+		if kind == binlog.Heartbeat && c.writer == nil {
 			c.until = time.Now()
 			c.Tell(Status{Position: c.Position, Until: c.until})
 		}
@@ -75,7 +77,7 @@ func (c *cutter) HandleEvent(e *replication.BinlogEvent) error {
 	if err := c.write(e); err != nil {
 		return err
 	}
-	if c.ends(e) {
+	if length := c.transaction.Length; length > 0 && c.has == length || length == 0 && c.format.Ends(kind, &c.transaction) {
 		return c.ended()
 	}
 	return nil
@@ -83,43 +85,43 @@ func (c *cutter) HandleEvent(e *replication.BinlogEvent) error {
 
 // begin begins a transaction, and a segment if there is none.
 func (c *cutter) begin(e *replication.BinlogEvent) error {
-	const head = replication.EventHeaderSize
-	if len(e.RawData) < head+13 || c.format == nil {
-		return errors.New("the server sent a GTID that cannot be read")
+	if c.description.IsZero() {
+		return errors.New("the server sent a GTID before it described its binlog's format")
 	}
-	c.line = backup.Line{
-		Domain: binary.LittleEndian.Uint32(e.RawData[head+8:]), Server: e.Header.ServerID,
-		First: binary.LittleEndian.Uint64(e.RawData[head:]),
+	var err error
+	if c.transaction, err = c.format.Transaction(e.RawData, c.description); err != nil {
+		return err
 	}
-	c.line.Last = c.line.First
-	c.standalone = e.RawData[head+12]&standalone != 0
-	at := time.Unix(int64(e.Header.Timestamp), 0).UTC()
+	at := c.transaction.Time
 	if c.writer == nil {
 		c.segment = backup.Segment{
-			Cluster: c.Cluster, Flavor: farm.MariaDB.String(), Source: c.Node, Epoch: c.Epoch,
-			After: c.Position.String(), Position: c.Position.String(), First: at,
+			Cluster: c.Cluster, Flavor: c.format.Flavor.String(), Source: c.Node, Epoch: c.Epoch,
+			After: c.Position.String(), Position: c.Position.String(), First: at, Writer: c.Writer, Had: c.Had.String(),
+		}
+		c.reached = c.Position
+		head, err := c.format.Head(c.description, c.Position)
+		if err != nil {
+			return err
 		}
 		w, err := backup.CreateSegment(c.ctx, c.Store, c.segment, c.To)
 		if err != nil {
 			return err
 		}
 		c.writer, c.began, c.bytes = w, time.Now(), 0
-		for _, b := range [][]byte{replication.BinLogFileHeader, c.format} {
-			if _, err := c.writer.Write(b); err != nil {
-				return err
-			}
+		if _, err := c.writer.Write(head); err != nil {
+			return err
 		}
 		c.until = moment(at, c.began)
 		c.Tell(Status{Position: c.Position, Waiting: c.began, Until: c.until})
 	}
 	c.segment.Last, c.came = at, time.Now()
-	c.inside, c.end = true, 0
+	c.inside, c.has, c.end = true, 0, 0
 	return c.write(e)
 }
 
 func (c *cutter) write(e *replication.BinlogEvent) error {
-	// Within a transaction nothing may be left out. A server of 11.4 on does not say
-	// where its events are.
+	// Within a transaction nothing may be left out. A MariaDB server of 11.4 on does not
+	// say where its events are.
 	if end := e.Header.LogPos; end != 0 {
 		if c.end != 0 && end-e.Header.EventSize != c.end {
 			return fmt.Errorf("the server sent an event that ends at %d after one that ends at %d", end, c.end)
@@ -128,19 +130,8 @@ func (c *cutter) write(e *replication.BinlogEvent) error {
 	}
 	n, err := c.writer.Write(e.RawData)
 	c.bytes += int64(n)
+	c.has += uint64(n)
 	return err
-}
-
-// ends tells whether an event is the last one of its transaction. Where that is not
-// seen, the next one shows it.
-func (c *cutter) ends(e *replication.BinlogEvent) bool {
-	switch e.Header.EventType {
-	case replication.XID_EVENT, replication.XA_PREPARE_LOG_EVENT:
-		return true
-	case replication.QUERY_EVENT, replication.MARIADB_QUERY_COMPRESSED_EVENT:
-		return c.standalone
-	}
-	return false
 }
 
 // ended notes the end of a transaction, if there is one, and stores the segment if
@@ -148,20 +139,18 @@ func (c *cutter) ends(e *replication.BinlogEvent) bool {
 func (c *cutter) ended() error {
 	if c.inside {
 		c.inside = false
-		position, err := gtid.Parse(farm.MariaDB, fmt.Sprintf("%d-%d-%d", c.line.Domain, c.line.Server, c.line.Last))
-		if err != nil {
-			return err
+		x := &c.transaction
+		if x.Length > 0 && c.has != x.Length {
+			return fmt.Errorf("the server sent %d bytes of %s, which has %d", c.has, x, x.Length)
 		}
-		before, err := gtid.Parse(farm.MariaDB, c.segment.Position)
-		if err != nil {
-			return err
+		if c.reached.Contains(x.Position) {
+			return fmt.Errorf("the server sent %s after %s", x, c.reached)
 		}
-		if before.Contains(position) {
-			return fmt.Errorf("the server sent %s after %s", position, before)
-		}
-		c.segment.Position = before.Merge(position).String()
+		c.reached = c.reached.Merge(x.Position)
 		c.segment.Transactions++
-		c.note()
+		if x.InDomain {
+			c.note(backup.Line{Domain: x.Domain, Server: x.Server, First: x.Number, Last: x.Number})
+		}
 	}
 	if c.writer != nil && (c.bytes >= c.Size || time.Since(c.began) >= c.Every) {
 		return c.flush()
@@ -169,19 +158,19 @@ func (c *cutter) ended() error {
 	return nil
 }
 
-// note adds the transaction to the segment's lines.
-func (c *cutter) note() {
+// note adds a transaction to the segment's lines.
+func (c *cutter) note(line backup.Line) {
 	for i := len(c.segment.Lines) - 1; i >= 0; i-- {
 		switch l := &c.segment.Lines[i]; {
-		case l.Domain != c.line.Domain:
+		case l.Domain != line.Domain:
 			continue
-		case l.Server == c.line.Server && l.Last+1 == c.line.First:
-			l.Last = c.line.Last
+		case l.Server == line.Server && l.Last+1 == line.First:
+			l.Last = line.Last
 			return
 		}
 		break
 	}
-	c.segment.Lines = append(c.segment.Lines, c.line)
+	c.segment.Lines = append(c.segment.Lines, line)
 }
 
 // flush stores the segment, if there is one. No transaction may be inside.
@@ -192,14 +181,12 @@ func (c *cutter) flush() error {
 	w := c.writer
 	c.writer = nil
 	stored, err := w.Commit(func(s *backup.Segment) {
-		s.Position, s.Lines, s.First, s.Last, s.Transactions = c.segment.Position, c.segment.Lines, c.segment.First, c.segment.Last, c.segment.Transactions
+		s.Position, s.Lines, s.First, s.Last, s.Transactions = c.reached.String(), c.segment.Lines, c.segment.First, c.segment.Last, c.segment.Transactions
 	})
 	if err != nil {
 		return err
 	}
-	if c.Position, err = gtid.Parse(farm.MariaDB, stored.Position); err != nil {
-		return err
-	}
+	c.Position = c.reached
 	c.until = moment(stored.Last, c.came)
 	c.Tell(Status{Position: c.Position, Until: c.until, Stored: stored})
 	return nil

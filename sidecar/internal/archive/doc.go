@@ -1,7 +1,7 @@
 // Package archive copies a database server's binlog into an object store while it
 // is written: with a full backup it gives the cluster's state at any transaction
 // since. What is stored are segments (internal/backup), each a binlog file that
-// mariadb-binlog reads.
+// mariadb-binlog or mysqlbinlog reads.
 //
 // It reads as a replica does, by GTID, and acknowledges nothing: a commit does not
 // wait for it. Which server is followed, and from where, is for others, and so is

@@ -12,7 +12,6 @@ import (
 	format "farmhand/internal/backup"
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
-	"farmhand/internal/mariabackup"
 	"farmhand/internal/objects"
 )
 
@@ -27,6 +26,8 @@ type Full struct {
 	// Cluster, Node and Epoch are noted in the manifest.
 	Cluster, Node string
 	Epoch         farm.Epoch
+	// Logical has it be statements instead of the server's files.
+	Logical bool
 	// To are the keys that the backup is encrypted to; none: it is not.
 	To []format.Recipient
 	// Rate is how much of the server's data is read in a second, in bytes; 0 for no
@@ -36,7 +37,8 @@ type Full struct {
 	// default 5 minutes. A backup can wait for the server's locks.
 	Stall time.Duration
 	// Tell is told how much has been read of the server's data, twice a second while
-	// it moves; may be nil. It must not block.
+	// it moves; may be nil. Where the data is copied before it is sent, each is half of
+	// that. It must not block.
 	Tell func(bytes int64)
 }
 
@@ -50,7 +52,8 @@ const (
 // Take takes the backup. If it fails it does not count, and what there is of it is
 // removed as far as the store lets it.
 func Take(ctx context.Context, f Full) (_ *format.Manifest, err error) {
-	if err := ready(f.Install); err != nil {
+	how, err := flavorOf(&f)
+	if err != nil {
 		return nil, fmt.Errorf("take a full backup of %s: %w", f.Node, err)
 	}
 	if f.ID == "" {
@@ -73,35 +76,30 @@ func Take(ctx context.Context, f Full) (_ *format.Manifest, err error) {
 			err = errors.Join(fmt.Errorf("take full backup %s of %s: %w", w.ID(), f.Node, err), w.Abort(limited))
 		}
 	}()
-	finder := new(mariabackup.PositionFinder)
 	passing := &passing{
-		ctx: ctx, to: w, finder: finder, tell: f.Tell, stall: f.Stall,
+		ctx: ctx, to: w, tell: f.Tell, stall: f.Stall,
 		alarm: time.AfterFunc(f.Stall, func() { cancel(fmt.Errorf("the server gave nothing for %v", f.Stall)) }),
 	}
 	defer passing.alarm.Stop()
 	if f.Rate > 0 {
 		passing.limiter = rate.NewLimiter(rate.Limit(f.Rate), int(min(f.Rate, burst)))
 	}
-	if err := mariabackup.Stream(ctx, f.Config, "backup", passing); err != nil {
-		return nil, err
+	give := how.files
+	if f.Logical {
+		give = how.statements
 	}
-	passing.alarm.Stop()
-	position, err := finder.Position()
+	got, err := give(ctx, &f, passing)
 	if err != nil {
 		return nil, err
 	}
+	passing.alarm.Stop()
 	return w.Commit(func(m *format.Manifest) {
-		m.Flavor, m.ServerVersion, m.Tool = f.Install.Flavor.String(), f.Install.Version, mariabackup.Tool
-		m.Source, m.Epoch, m.Position = f.Node, f.Epoch, position
+		m.Flavor, m.ServerVersion, m.Tool, m.Stream = f.Install.Flavor.String(), f.Install.Version, got.tool, got.stream
+		if f.Logical {
+			m.Kind = format.Logical
+		}
+		m.Source, m.Epoch, m.Position, m.BinlogState = f.Node, f.Epoch, got.position, got.state
 	})
-}
-
-// ready says why a server of this kind cannot be backed up here.
-func ready(inst dbserver.Install) error {
-	if inst.Flavor != farm.MariaDB {
-		return fmt.Errorf("no way is known to back up a %v server as a whole", inst.Flavor)
-	}
-	return mariabackup.Ready()
 }
 
 // passing is what comes from the server, on its way into a backup.
@@ -109,20 +107,38 @@ type passing struct {
 	ctx     context.Context
 	limiter *rate.Limiter // nil: no bound
 	to      io.Writer
-	finder  io.Writer
 	tell    func(int64)
 	stall   time.Duration
 	alarm   *time.Timer // goes off when the server gave nothing for the time of stall
+	copied  int64       // before that, on this machine
 	bytes   int64
 	told    time.Time
+}
+
+// copying says that the server has copied so much, which does not come by here yet.
+func (p *passing) copying(bytes int64) {
+	p.alarm.Reset(p.stall)
+	p.copied = bytes
+	p.telling()
+}
+
+// telling tells how far that is, if it is time.
+func (p *passing) telling() {
+	now := time.Now()
+	if p.tell == nil || now.Sub(p.told) < tellEvery {
+		return
+	}
+	p.told = now
+	if p.copied > 0 {
+		p.tell((p.copied + p.bytes) / 2)
+	} else {
+		p.tell(p.bytes)
+	}
 }
 
 func (p *passing) Write(b []byte) (int, error) {
 	p.alarm.Stop() // the store has a patience of its own
 	defer p.alarm.Reset(p.stall)
-	if _, err := p.finder.Write(b); err != nil {
-		return 0, err
-	}
 	n, err := p.to.Write(b)
 	p.bytes += int64(n)
 	for left := n; p.limiter != nil && left > 0; {
@@ -132,9 +148,6 @@ func (p *passing) Write(b []byte) (int, error) {
 		}
 		left -= some
 	}
-	if now := time.Now(); p.tell != nil && now.Sub(p.told) >= tellEvery {
-		p.told = now
-		p.tell(p.bytes)
-	}
+	p.telling()
 	return n, err
 }

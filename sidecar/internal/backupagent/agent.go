@@ -16,6 +16,7 @@ import (
 	"farmhand/internal/objects"
 	"farmhand/internal/registry"
 	"farmhand/internal/service"
+	take "farmhand/sidecar/internal/backup"
 	"farmhand/sidecar/internal/drill"
 )
 
@@ -31,8 +32,8 @@ type Options struct {
 	Cluster string
 	Install dbserver.Install
 	Server  dbserver.Config
-	// Replication is the account that the binlog is read with.
-	Replication dbserver.Account
+	// Replication is the account that the binlog is read with, as it is at that time.
+	Replication func() dbserver.Account
 	Farm        Farm
 	// Event puts an event before the hooks and into the journal.
 	Event func(farm.Event) error
@@ -157,6 +158,7 @@ func (a *Agent) loop(ctx context.Context) error {
 			stop(kind, context.Cause(ctx))
 		}
 	}()
+	a.clear(ctx)
 	for {
 		for kind, w := range a.wanted() {
 			if j := jobs[kind]; j != nil && j.key != w.key {
@@ -179,6 +181,19 @@ func (a *Agent) loop(ctx context.Context) error {
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// clearLimit bounds the removal of what a process has left that was killed.
+const clearLimit = 30 * time.Second
+
+// clear removes what a killed process has left of a backup beside the server's data. Where
+// that cannot be, the next backup does it.
+func (a *Agent) clear(ctx context.Context) {
+	limited, cancel := context.WithTimeout(ctx, clearLimit)
+	defer cancel()
+	if err := take.Clear(limited, a.o.Install, a.o.Server); err != nil && ctx.Err() == nil {
+		a.o.Log.Error("what was left of a full backup is not removed", zap.Error(err))
 	}
 }
 

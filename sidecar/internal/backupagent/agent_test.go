@@ -15,6 +15,7 @@ import (
 
 	"farmhand/internal/backup"
 	"farmhand/internal/cluster"
+	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/gtid"
@@ -108,7 +109,7 @@ func (s *shared) run(t *testing.T, name string, server *farmtest.Server, change 
 	t.Helper()
 	ids := 0
 	o := backupagent.Options{
-		Name: name, Cluster: "app", Install: farmtest.Need(t, farm.MariaDB), Server: server.Config(), Replication: farmtest.Replicator,
+		Name: name, Cluster: "app", Install: farmtest.Need(t, server.Flavor()), Server: server.Config(), Replication: func() dbserver.Account { return farmtest.Replicator },
 		Farm: seat{s, name}, Scratch: filepath.Join(t.TempDir(), "drill"), Log: zap.NewNop(),
 		NewEventID: func() string { ids++; return fmt.Sprintf("%s-%d", name, ids) },
 		Event: func(e farm.Event) error {
@@ -155,7 +156,7 @@ func planOf(serial uint64, store string) *cluster.BackupPlan {
 
 func position(t testing.TB, text string) gtid.Position {
 	t.Helper()
-	p, err := gtid.Parse(farm.MariaDB, text)
+	p, err := gtid.Read(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -164,7 +165,7 @@ func position(t testing.TB, text string) gtid.Position {
 
 func at(t testing.TB, s *farmtest.Server) gtid.Position {
 	t.Helper()
-	return position(t, s.Query(t, "SELECT @@GLOBAL.gtid_current_pos AS p")[0].String("p"))
+	return position(t, s.Position(t))
 }
 
 func (s *shared) awaitFull(t *testing.T, name, id string, state cluster.WorkState) *cluster.FullReport {
@@ -250,8 +251,16 @@ func TestAFullBackupIsTakenOnce(t *testing.T) {
 
 // TestTheArchiveGoesOnOverChangesOfPrimary: what the old primary alone has, and nobody
 // acknowledged, is archived by it and not of the cluster's history afterwards.
-func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) {
-	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) { goesOn(t, farm.MariaDB) }
+
+// TestTheArchiveOfMySQLGoesOn is the same for MySQL.
+func TestTheArchiveOfMySQLGoesOn(t *testing.T) {
+	farmtest.Long(t)
+	goesOn(t, farm.MySQL)
+}
+
+func goesOn(t *testing.T, flavor farm.Flavor) {
+	f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
 	p, r := f.Primary(), f.Replica(0)
 	dir := t.TempDir()
 	store, err := objects.Open(t.Context(), objects.Config{Directory: dir})
@@ -260,7 +269,7 @@ func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) {
 	}
 	s := newShared()
 	s.run(t, "db1", p)
-	s.run(t, "db2", r)
+	stop := s.run(t, "db2", r)
 	first := assignment(1, "db1", "", f.Servers()...)
 	s.put(t, cluster.Record, first)
 	plan := planOf(1, dir)
@@ -287,7 +296,7 @@ func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) {
 	p.Exec(t, "INSERT INTO app.item (text) VALUES ('both have it')")
 	f.WaitCaughtUp(t)
 	common := at(t, p)
-	r.Exec(t, "STOP SLAVE")
+	r.StopReplication(t)
 	p.Exec(t, "INSERT INTO app.item (text) VALUES ('alone')", "INSERT INTO app.item (text) VALUES ('alone, too')")
 	archived("db1", at(t, p))
 	p.Kill9(t)
@@ -308,7 +317,7 @@ func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) {
 	if err != nil || faults != nil {
 		t.Fatal(err, faults)
 	}
-	chain, err := backup.Follow(farm.MariaDB, position(t, base), segments)
+	chain, err := backup.Follow(flavor, position(t, base), segments)
 	if err != nil || chain.Gaps != nil || chain.Fork != nil || !chain.Reached.Equal(at(t, r)) {
 		t.Fatalf("the chain goes to %v of %v, gaps %v, fork %v, %v", chain.Reached, at(t, r), chain.Gaps, chain.Fork, err)
 	}
@@ -319,6 +328,26 @@ func TestTheArchiveGoesOnOverChangesOfPrimary(t *testing.T) {
 				t.Errorf("%s has what the old primary alone had after %v: %+v", segment.Key, common, l)
 			}
 		}
+	}
+	if flavor != farm.MySQL {
+		return
+	}
+	// Nobody archives, and the binlog goes: there is a gap, and the archive goes on after it.
+	stop()
+	r.Exec(t, "INSERT INTO app.item (text) VALUES ('not archived')", "FLUSH BINARY LOGS")
+	logs := r.Query(t, "SHOW BINARY LOGS")
+	r.Exec(t, "PURGE BINARY LOGS TO '"+logs[len(logs)-1].String("Log_name")+"'", "INSERT INTO app.item (text) VALUES ('archived again')")
+	s.run(t, "db2", r)
+	archived("db2", at(t, r))
+	if a := s.report("db2").Archive; a.Lost == "" {
+		t.Errorf("the loss is not told: %+v", a)
+	}
+	if segments, faults, err = backup.ListSegments(t.Context(), store, "app"); err != nil || faults != nil {
+		t.Fatal(err, faults)
+	}
+	before := chain.Reached
+	if chain, err = backup.Follow(flavor, position(t, base), segments); err != nil || len(chain.Gaps) != 1 || !chain.Reached.Equal(before) {
+		t.Errorf("the chain goes to %v, %v before; gaps %v, %v", chain.Reached, before, chain.Gaps, err)
 	}
 }
 

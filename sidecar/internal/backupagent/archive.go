@@ -11,7 +11,6 @@ import (
 
 	"farmhand/internal/backup"
 	"farmhand/internal/cluster"
-	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
@@ -76,8 +75,13 @@ func (a *Agent) archiveOnce(ctx context.Context, p *cluster.BackupPlan, epoch fa
 	if err != nil {
 		return fmt.Errorf("where the archive is to go on: %w", err)
 	}
+	writer, had, err := a.reign(ctx, base)
+	if err != nil {
+		return fmt.Errorf("what the server had when it began to lead: %w", err)
+	}
 	archiver := archive.Archiver{
-		Node: a.o.Name, Address: address, Account: dbserver.Account(a.o.Replication), ServerID: archiverID + id,
+		Flavor: a.o.Install.Flavor, Writer: writer, Had: had,
+		Node: a.o.Name, Address: address, Account: a.o.Replication, ServerID: archiverID + id,
 		Cluster: a.o.Cluster, Epoch: epoch, Store: store, To: to, Position: from, Every: p.Every, Size: p.Size, Tell: a.archived,
 	}
 	a.o.Log.Info("the binlog is archived", zap.String("after", from.String()), zap.Uint64("epoch", uint64(epoch)), zap.String("store", p.Store))
@@ -118,7 +122,7 @@ func (a *Agent) archived(s archive.Status) {
 // server that leads now. One that was replaced may have archived what is not. If there is nothing
 // stored, it is the newest full backup, or else where the server is now.
 func (a *Agent) begin(ctx context.Context, store objects.Store, epoch farm.Epoch, base string) (from gtid.Position, err error) {
-	promoted, err := gtid.Parse(farm.MariaDB, base)
+	promoted, err := gtid.Parse(a.o.Install.Flavor, base)
 	if err != nil {
 		return from, err
 	}
@@ -127,9 +131,9 @@ func (a *Agent) begin(ctx context.Context, store objects.Store, epoch farm.Epoch
 	err = backup.NewestSegments(ctx, store, a.o.Cluster, time.Now(), func(segments []backup.Segment) bool {
 		own := false
 		for _, s := range segments {
-			position, err := gtid.Parse(farm.MariaDB, s.Position)
+			_, position, err := s.At()
 			if err != nil {
-				wrong = fmt.Errorf("segment %s: %w", s.Key, err)
+				wrong = err
 				return false
 			}
 			switch {
@@ -144,7 +148,7 @@ func (a *Agent) begin(ctx context.Context, store objects.Store, epoch farm.Epoch
 	if err = errors.Join(err, wrong); err != nil || found {
 		return from, err
 	}
-	now, err := a.ask(ctx, "SELECT @@GLOBAL.gtid_binlog_pos AS v")
+	now, err := a.dialect().now(ctx, a)
 	if err != nil {
 		return from, err
 	}
@@ -153,7 +157,7 @@ func (a *Agent) begin(ctx context.Context, store objects.Store, epoch farm.Epoch
 		return from, err
 	}
 	if e := backup.Newest(entries, time.Now()); e != nil {
-		position, err := gtid.Parse(farm.MariaDB, e.Manifest.Position)
+		position, err := e.Manifest.At()
 		if err == nil && now.Contains(position) {
 			return position, nil
 		}
@@ -164,15 +168,11 @@ func (a *Agent) begin(ctx context.Context, store objects.Store, epoch farm.Epoch
 // oldest is where the server's binlog begins, if that is after a position that it
 // cannot go on from; otherwise where it is now.
 func (a *Agent) oldest(ctx context.Context, from gtid.Position) (gtid.Position, error) {
-	now, err := a.ask(ctx, "SELECT @@GLOBAL.gtid_binlog_pos AS v")
+	now, err := a.dialect().now(ctx, a)
 	if err != nil {
 		return now, err
 	}
-	rows, err := a.query(ctx, "SHOW BINARY LOGS")
-	if err != nil || len(rows) == 0 {
-		return now, err
-	}
-	first, err := a.ask(ctx, "SELECT BINLOG_GTID_POS("+mysqladmin.Text(rows[0].String("Log_name"))+", 4) AS v")
+	first, err := a.dialect().first(ctx, a, from)
 	if err != nil || !first.Contains(from) || from.Contains(first) || !now.Contains(first) {
 		return now, err
 	}
@@ -188,7 +188,7 @@ func (a *Agent) ask(ctx context.Context, query string) (p gtid.Position, err err
 	if len(rows) != 1 {
 		return p, fmt.Errorf("%s: %d rows", query, len(rows))
 	}
-	return gtid.Parse(farm.MariaDB, rows[0].String("v"))
+	return gtid.Parse(a.o.Install.Flavor, rows[0].String("v"))
 }
 
 // query asks the server once, over a connection of its own.

@@ -3,10 +3,7 @@ package backupagent
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io/fs"
 	"maps"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"time"
@@ -15,6 +12,7 @@ import (
 
 	"farmhand/internal/backup"
 	"farmhand/internal/cluster"
+	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/objects"
 	take "farmhand/sidecar/internal/backup"
@@ -76,7 +74,7 @@ func (a *Agent) attempt(ctx context.Context, p *cluster.BackupPlan, t cluster.Fu
 	case begun:
 		return nil, false, errors.Join(errBegun, a.tidy(ctx, store, t.ID))
 	}
-	total, err := sizeOf(a.o.Server.DataDir())
+	total, err := dbserver.DataSize(a.o.Server.DataDir())
 	if err != nil {
 		return nil, false, err
 	}
@@ -89,7 +87,7 @@ func (a *Agent) attempt(ctx context.Context, p *cluster.BackupPlan, t cluster.Fu
 	}
 	progress(0)
 	m, err = take.Take(ctx, take.Full{
-		Install: a.o.Install, Config: a.o.Server, Store: store, ID: t.ID, Cluster: a.o.Cluster, Node: a.o.Name, Epoch: epoch, To: to,
+		Install: a.o.Install, Config: a.o.Server, Store: store, ID: t.ID, Cluster: a.o.Cluster, Node: a.o.Name, Epoch: epoch, To: to, Logical: t.Logical,
 		Rate: p.Throttle, Tell: progress,
 	})
 	return m, false, err
@@ -102,34 +100,6 @@ func (a *Agent) tidy(ctx context.Context, store objects.Store, id string) error 
 	ctx, cancel := context.WithTimeout(ctx, tidyLimit)
 	defer cancel()
 	return backup.Remove(ctx, store, a.o.Cluster, id)
-}
-
-// sizeOf is about how much of a data directory a backup copies.
-func sizeOf(dir string) (sum int64, err error) {
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil // a server works there
-		}
-		if err != nil {
-			return err
-		}
-		name := entry.Name()
-		if !entry.Type().IsRegular() || strings.HasPrefix(name, "binlog.") || strings.HasPrefix(name, "relay") || strings.HasPrefix(name, "ib_logfile") || strings.HasPrefix(name, "ibtmp") {
-			return nil
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			sum += info.Size()
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("how much data there is: %w", err)
-	}
-	return sum, nil
 }
 
 // makeDrill tries a restore out.

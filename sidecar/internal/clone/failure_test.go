@@ -181,6 +181,19 @@ func processes(t *testing.T) map[int][]string {
 	return found
 }
 
+// TestTablesThatWouldBeEmpty: MySQL's clone plugin makes empty tables of those that InnoDB does
+// not have. Nothing is copied then, and they are named.
+func TestTablesThatWouldBeEmpty(t *testing.T) {
+	w := newWorld(t, farm.MySQL)
+	d, b := w.pair(t, nil)
+	d.exec(t, "CREATE DATABASE IF NOT EXISTS app", "CREATE TABLE app.words (w VARCHAR(50), FULLTEXT (w)) ENGINE=MyISAM", "INSERT INTO app.words VALUES ('farm')")
+	if _, err := clone.Fetch(t.Context(), b.joiner(d)); err == nil || !strings.Contains(err.Error(), "app.words (MyISAM)") {
+		t.Errorf("copied though words would be empty: %v", err)
+	}
+	d.exec(t, "ALTER TABLE app.words ENGINE=InnoDB")
+	b.untouched(t, d)
+}
+
 func TestADonorRefuses(t *testing.T) {
 	eachFlavor(t, func(t *testing.T, w *world) {
 		d, b := w.pair(t, func(d *clone.Donor) {

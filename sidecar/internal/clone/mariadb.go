@@ -3,6 +3,7 @@ package clone
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/mariabackup"
@@ -19,14 +20,23 @@ func (mariadb) give(ctx context.Context, g *gift) (err error) {
 	if err != nil {
 		return err
 	}
-	if g.before, err = streams(ctx, admin); err != nil {
+	if g.before, err = streamsOf(ctx, admin); err != nil {
 		return err
 	}
 	if err := mariabackup.Stream(ctx, g.donor.Config, "clone", g); err != nil {
 		return err
 	}
-	g.after, err = streams(ctx, admin)
+	g.after, err = streamsOf(ctx, admin)
 	return err
+}
+
+// streamsOf is the server's binlog state, if it is not too long to be passed on.
+func streamsOf(ctx context.Context, admin mysqladmin.Target) (string, error) {
+	state, err := mariabackup.Streams(ctx, admin)
+	if len(state) > maxStreams {
+		return "", fmt.Errorf("the binlog state has %d bytes; at most %d are passed on", len(state), maxStreams)
+	}
+	return state, err
 }
 
 func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, error) {
@@ -45,12 +55,12 @@ func (mariadb) take(ctx context.Context, f *fetch, in dbserver.Config) (string, 
 	if err != nil {
 		return "", err
 	}
-	binlog, err := stateAt(position, f.answer.Trailer.Get(beforeTrailer), f.answer.Trailer.Get(afterTrailer))
+	binlog, err := mariabackup.StateAt(position, f.answer.Trailer.Get(beforeTrailer), f.answer.Trailer.Get(afterTrailer))
 	if err != nil {
 		return "", err
 	}
 	f.phase(Checking)
 	return position, dbserver.Settle(ctx, f.Install, in, func(ctx context.Context, conn *mysqladmin.Conn) error {
-		return setState(ctx, conn, position, binlog)
+		return mariabackup.SetState(ctx, conn, position, binlog)
 	})
 }

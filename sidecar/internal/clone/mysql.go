@@ -19,6 +19,7 @@ import (
 	"farmhand/internal/farm"
 	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
+	"farmhand/internal/mysqlbackup"
 )
 
 // mysql copies by the server's clone plugin: a server without data of its own asks
@@ -52,14 +53,14 @@ func (mysql) give(ctx context.Context, g *gift) (err error) {
 		return err
 	}
 	password := rand.Text()
-	if err := locally(ctx, admin, func(conn *mysqladmin.Conn) error { return openAccount(ctx, conn, password) }); err != nil {
+	if err := mysqlbackup.Locally(ctx, admin, func(conn *mysqladmin.Conn) error { return openAccount(ctx, conn, password) }); err != nil {
 		return err
 	}
 	defer func() {
 		// It is removed for whatever reason the copy ends.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoLimit)
 		defer cancel()
-		undone := locally(ctx, admin, func(conn *mysqladmin.Conn) error { return run(ctx, conn, dropAccount) })
+		undone := mysqlbackup.Locally(ctx, admin, func(conn *mysqladmin.Conn) error { return run(ctx, conn, dropAccount) })
 		if undone != nil {
 			err = errors.Join(err, fmt.Errorf("the account %s is left: %w", cloneUser, undone))
 		}
@@ -89,9 +90,12 @@ func (mysql) give(ctx context.Context, g *gift) (err error) {
 const dropAccount = "DROP USER IF EXISTS " + cloneUser + "@localhost"
 
 // openAccount makes the account with which the donor can be copied, and nothing
-// else done.
+// else done; if it can be copied as a whole.
 func openAccount(ctx context.Context, conn *mysqladmin.Conn, password string) error {
-	if err := loadPlugin(ctx, conn); err != nil {
+	if err := mysqlbackup.OnlyInnoDB(ctx, conn); err != nil {
+		return err
+	}
+	if err := mysqlbackup.LoadPlugin(ctx, conn); err != nil {
 		return err
 	}
 	return run(ctx, conn,
@@ -103,47 +107,6 @@ func openAccount(ctx context.Context, conn *mysqladmin.Conn, password string) er
 // quote makes a string literal of a text, for statements that take nothing else.
 func quote(text string) string {
 	return "'" + strings.NewReplacer(`\`, `\\`, `'`, `''`).Replace(text) + "'"
-}
-
-func loadPlugin(ctx context.Context, conn *mysqladmin.Conn) error {
-	rows, err := conn.Query(ctx, "SELECT plugin_status AS status FROM information_schema.plugins WHERE plugin_name='clone'")
-	if err != nil {
-		return fmt.Errorf("look for the clone plugin: %w", err)
-	}
-	if len(rows) == 1 && rows[0].String("status") == "ACTIVE" {
-		return nil
-	}
-	if _, err := conn.Exec(ctx, "INSTALL PLUGIN clone SONAME 'mysql_clone.so'"); err != nil {
-		return fmt.Errorf("load the clone plugin: %w", err)
-	}
-	return nil
-}
-
-// locally changes something that is the server's own business: it does not get
-// into the binlog, and works on a server that refuses writes. That lasts a moment,
-// in which administrators could write, who are at the socket only.
-func locally(ctx context.Context, admin mysqladmin.Target, do func(*mysqladmin.Conn) error) (err error) {
-	conn, err := mysqladmin.Dial(ctx, admin)
-	if err != nil {
-		return fmt.Errorf("as administrator: %w", err)
-	}
-	defer func() { err = errors.Join(err, conn.Close()) }()
-	rows, err := conn.Query(ctx, "SELECT @@GLOBAL.super_read_only AS refuses")
-	if err != nil {
-		return err
-	}
-	if err := run(ctx, conn, "SET SESSION sql_log_bin=OFF"); err != nil {
-		return err
-	}
-	if rows[0].String("refuses") == "0" {
-		return do(conn)
-	}
-	if err := run(ctx, conn, "SET GLOBAL super_read_only=OFF"); err != nil {
-		return err
-	}
-	err = do(conn)
-	// A server that was made to lead meanwhile must not be shut again.
-	return errors.Join(err, run(ctx, conn, "SET GLOBAL super_read_only=@@GLOBAL.read_only"))
 }
 
 // run runs statements. The error names them by their first words.
@@ -234,7 +197,7 @@ func scratch(ctx context.Context, f *fetch, in dbserver.Config, donor *net.TCPAd
 	// The plugin makes it with the server's account in a directory of that account's.
 	f.phase(Copying)
 	err = dbserver.Settle(ctx, f.Install, empty, func(ctx context.Context, conn *mysqladmin.Conn) error {
-		if err := loadPlugin(ctx, conn); err != nil {
+		if err := mysqlbackup.LoadPlugin(ctx, conn); err != nil {
 			return err
 		}
 		return run(ctx, conn,

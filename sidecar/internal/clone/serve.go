@@ -4,10 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 	"net/http"
-	"path/filepath"
 	"strconv"
 	"strings"
 	"sync"
@@ -151,7 +149,7 @@ func (s *server) data(w http.ResponseWriter, r *http.Request, joiner string) {
 		return
 	}
 	defer s.release()
-	size, err := dataSize(s.Config.DataDir())
+	size, err := dbserver.DataSize(s.Config.DataDir())
 	if err != nil {
 		refuse(http.StatusInternalServerError, err)
 		return
@@ -241,36 +239,4 @@ func (s *server) fits(flavor, version string) error {
 func series(version string) string {
 	parts := strings.SplitN(version, ".", 3)
 	return strings.Join(parts[:min(2, len(parts))], ".")
-}
-
-// dataSize is about how much of a data directory is copied: logs are not.
-func dataSize(dir string) (size int64, err error) {
-	err = filepath.WalkDir(dir, func(path string, entry fs.DirEntry, err error) error {
-		if err != nil || entry.IsDir() {
-			if errors.Is(err, fs.ErrNotExist) && path != dir {
-				return nil // it was dropped meanwhile
-			}
-			if entry != nil && entry.IsDir() && entry.Name() == "#innodb_redo" {
-				return fs.SkipDir
-			}
-			return err
-		}
-		for _, log := range []string{"binlog.", "relay.", "ib_logfile", "ibtmp"} {
-			if strings.HasPrefix(entry.Name(), log) {
-				return nil
-			}
-		}
-		info, err := entry.Info()
-		if errors.Is(err, fs.ErrNotExist) {
-			return nil
-		}
-		if err == nil {
-			size += info.Size()
-		}
-		return err
-	})
-	if err != nil {
-		return 0, fmt.Errorf("measure the data: %w", err)
-	}
-	return size, nil
 }

@@ -52,6 +52,9 @@ type world struct {
 
 func newWorld(t *testing.T, flavor farm.Flavor) *world {
 	t.Helper()
+	if flavor == farm.MySQL {
+		farmtest.Long(t)
+	}
 	inst := farmtest.Need(t, flavor)
 	dir := farmtest.ShortDir(t)
 	if err := os.Chmod(dir, 0o755); err != nil { // servers run as another account

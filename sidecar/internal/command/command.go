@@ -9,6 +9,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -24,6 +25,10 @@ type Command struct {
 	Args  []string // the program's path and its arguments
 	Env   []string // all of its environment, beyond what CleanEnv gives
 	Stdin []byte
+	// Dir is where it runs; empty for /.
+	Dir string
+	// Credential is of the account that it runs as; nil for our own.
+	Credential *syscall.Credential
 	// Limit is how long it may take; then it and what it started get SIGTERM,
 	// and SIGKILL after Grace.
 	Limit, Grace time.Duration
@@ -66,7 +71,10 @@ func CleanEnv() []string {
 func Run(ctx context.Context, c Command) Outcome {
 	out := &head{most: c.Output}
 	cmd := exec.Command(c.Args[0], c.Args[1:]...)
-	cmd.Dir = "/"
+	cmd.Dir = cmp.Or(c.Dir, "/")
+	if c.Credential != nil {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: c.Credential}
+	}
 	cmd.Env = append(CleanEnv(), c.Env...)
 	cmd.Stdin = bytes.NewReader(c.Stdin)
 	cmd.Stdout, cmd.Stderr = out, out

@@ -28,10 +28,15 @@ type Config struct {
 	// Farm is how the node belongs to a farm with a registry.
 	Farm Farm `yaml:"farm"`
 	// Volume is what the role's data is on.
-	Volume Volume `yaml:"volume"`
-	MySQL  MySQL  `yaml:"mysql"`
-	Web    Web    `yaml:"web"`
-	// Membership is what the role "web" lives on.
+	Volume    Volume    `yaml:"volume"`
+	MySQL     MySQL     `yaml:"mysql"`
+	Web       Web       `yaml:"web"`
+	Base      Base      `yaml:"base"`
+	LB        LB        `yaml:"lb"`
+	Memcached Memcached `yaml:"memcached"`
+	Worker    Worker    `yaml:"worker"`
+	Storage   Storage   `yaml:"storage"`
+	// Membership is what all roles but "mysql" live on.
 	Membership Membership        `yaml:"membership"`
 	Hooks      Hooks             `yaml:"hooks"`
 	Log        service.LogConfig `yaml:"log"`
@@ -109,6 +114,11 @@ func Default() Config {
 		State:      DefaultState,
 		Farm:       defaultFarm(),
 		Web:        defaultWeb(),
+		Base:       Base{defaultFrame()},
+		LB:         defaultLB(),
+		Memcached:  defaultMemcached(),
+		Worker:     defaultWorker(),
+		Storage:    defaultStorage(),
 		Membership: defaultMembership(),
 		Hooks:      defaultHooks(),
 		MySQL: MySQL{
@@ -135,7 +145,7 @@ func Load(path string) (Config, error) {
 // Validate says what is wrong.
 func (c *Config) Validate() service.Problems {
 	var p service.Problems
-	p.OneOf("role", c.Role, "mysql", "web")
+	p.OneOf("role", c.Role, "mysql", "web", "base", "lb", "memcached", "worker", "storage")
 	if err := farm.CheckName(c.Name); err != nil {
 		p.Add("name", "%v", err)
 	}
@@ -151,16 +161,29 @@ func (c *Config) Validate() service.Problems {
 		p.Add("name", "%q is not possible in a farm", c.Name)
 	}
 	// What is said of a role that the node does not have is not looked at.
-	if c.Role == "web" {
-		p.Join(c.Web.validate("web"))
-		p.Join(c.Membership.validate("membership"))
-		if c.Membership.Source == "registry" && !c.InFarm() {
-			p.Add("membership.source", "the registry is that of a farm, and the section farm has no directory")
-		}
-	} else {
+	switch c.Role {
+	case "mysql":
 		p.Join(c.MySQL.validate())
 		if c.MySQL.Cluster != "" && !c.InFarm() {
 			p.Add("mysql.cluster", "is that of a farm, and the section farm has no directory")
+		}
+	case "web":
+		p.Join(c.Web.validate("web"))
+	case "base":
+		p.Join(c.Base.validate("base", nil, nil))
+	case "lb":
+		p.Join(c.LB.validate("lb"))
+	case "memcached":
+		p.Join(c.Memcached.validate("memcached"))
+	case "worker":
+		p.Join(c.Worker.validate("worker"))
+	case "storage":
+		p.Join(c.Storage.validate("storage"))
+	}
+	if c.Frame() != nil {
+		p.Join(c.Membership.validate("membership"))
+		if c.Membership.Source == "registry" && !c.InFarm() {
+			p.Add("membership.source", "the registry is that of a farm, and the section farm has no directory")
 		}
 	}
 	p.Join(c.Hooks.validate("hooks"))

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"net/url"
+	"strconv"
 	"time"
 
 	"farmhand/internal/farm"
@@ -20,6 +22,15 @@ type Farm struct {
 	// Address is where the others reach what the node serves; empty for the database
 	// server's own, and of another role for none.
 	Address string `yaml:"address"`
+	// Role is what the farm file calls the node's role, Slot its place among the role's
+	// nodes, 1 or more, that a node in its place takes over; Slots is how many the role has at
+	// the least. The others learn it with the membership. Empty and 0 for not known.
+	Role  string `yaml:"role"`
+	Slot  int    `yaml:"slot"`
+	Slots int    `yaml:"slots"`
+	// Metadata is where EC2's metadata service is asked whether the machine, a spot
+	// instance, is taken away: http://169.254.169.254; empty for nowhere.
+	Metadata string `yaml:"metadata"`
 	// Lease is how long the node counts as there after its last renewal.
 	Lease service.Duration `yaml:"lease"`
 }
@@ -79,9 +90,33 @@ func (f Farm) validate(path string) service.Problems {
 			p.Add(path+".address", "%v", err)
 		}
 	}
+	if f.Role != "" {
+		if err := farm.CheckName(f.Role); err != nil {
+			p.Add(path+".role", "%v", err)
+		}
+	}
+	p.Between(path+".slot", f.Slot, 0, farm.MaxSlot)
+	p.Between(path+".slots", f.Slots, 0, farm.MaxSlot)
+	if u, err := url.Parse(f.Metadata); f.Metadata != "" && (err != nil || u.Scheme != "http" || u.Host == "" || u.Path != "") {
+		p.Add(path+".metadata", "%q is not http://host:port", f.Metadata)
+	}
 	p.DurationBetween(path+".lease", f.Lease, service.Duration(registry.MinLease), service.Duration(registry.MaxLease))
 	if time.Duration(f.Lease)%time.Second != 0 {
 		p.Add(path+".lease", "%v is not a number of whole seconds", f.Lease)
 	}
 	return p
+}
+
+// Attributes are what the node says of itself to the others of its farm.
+func (c *Config) Attributes() map[string]string {
+	attributes := map[string]string{}
+	if c.Farm.Role != "" {
+		attributes[farm.RoleAttribute] = c.Farm.Role
+	}
+	for name, n := range map[string]int{farm.SlotAttribute: c.Farm.Slot, farm.SlotsAttribute: c.Farm.Slots} {
+		if n > 0 {
+			attributes[name] = strconv.Itoa(n)
+		}
+	}
+	return attributes
 }

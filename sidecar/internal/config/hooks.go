@@ -3,8 +3,6 @@ package config
 import (
 	"fmt"
 	"maps"
-	"net"
-	"net/netip"
 	"net/url"
 	"slices"
 
@@ -78,6 +76,9 @@ func (c *Config) Secrets() []string {
 			files = append(files, a.Application.PasswordFile)
 		}
 	}
+	if m := c.Web.Mail; c.Role == "web" && m.Relay != "" && m.PasswordFile != "" {
+		files = append(files, m.PasswordFile)
+	}
 	return files
 }
 
@@ -125,13 +126,8 @@ func checkURL(text string) error {
 		return fmt.Errorf("it is not a URL; expected one such as https://example.org/farm")
 	case u.User != nil:
 		return fmt.Errorf("it has a user or a password in it; use secret_file")
-	case u.Scheme == "http" && !loopback(u.Hostname()):
+	case u.Scheme == "http" && !farm.IsLoopback(u.Hostname()):
 		return fmt.Errorf("http is for this machine only; expected https://%s%s", u.Host, u.Path)
 	}
 	return nil
-}
-
-func loopback(host string) bool {
-	ip, err := netip.ParseAddr(host)
-	return host == "localhost" || err == nil && net.IP(ip.AsSlice()).IsLoopback()
 }

@@ -1,15 +1,12 @@
 package config
 
 import (
-	"fmt"
 	"maps"
-	"path/filepath"
 	"slices"
 	"strings"
 
 	"farmhand/internal/farm"
 	"farmhand/internal/service"
-	"farmhand/sidecar/internal/render"
 )
 
 // Web is the configuration of the role "web".
@@ -18,21 +15,16 @@ type Web struct {
 	Topology string `yaml:"topology"`
 	// Cluster is the name that the farm's servers have in it.
 	Cluster string `yaml:"cluster"`
-	// Templates are files of other programs.
-	Templates []Template `yaml:"templates"`
+	Frame   `yaml:",inline"`
 	// Proxy is the program that is kept running.
-	Proxy Proxy `yaml:"proxy"`
+	Proxy   Proxy   `yaml:"proxy"`
+	HTTP    HTTP    `yaml:"http"`
+	Release Release `yaml:"release"`
+	Mail    Mail    `yaml:"mail"`
 }
 
-// Template is a file that is written from the membership.
-type Template struct {
-	Template    string           `yaml:"template"`
-	Destination string           `yaml:"destination"`
-	Mode        service.FileMode `yaml:"mode"`       // 0 means 0644
-	Check       []string         `yaml:"check"`      // a command and its arguments; {} is the new file
-	Reload      []string         `yaml:"reload"`     // a command and its arguments
-	TimeLimit   service.Duration `yaml:"time_limit"` // of each; 0 means 10s
-}
+// ProxyProgram is the name of the proxy among a web node's programs.
+const ProxyProgram = "proxy"
 
 // Proxy is a program that is kept running.
 type Proxy struct {
@@ -91,7 +83,7 @@ type EC2 struct {
 }
 
 func defaultWeb() Web {
-	return Web{Topology: "/etc/farmhand/topology.json", Cluster: "main", Templates: []Template{}, Proxy: Proxy{Command: []string{}, StopAfter: duration("1m")}}
+	return Web{Topology: "/etc/farmhand/topology.json", Cluster: "main", Frame: defaultFrame(), Proxy: Proxy{Command: []string{}, StopAfter: duration("1m")}, HTTP: defaultHTTP(), Release: defaultRelease(), Mail: defaultMail()}
 }
 
 func defaultMembership() Membership {
@@ -113,24 +105,21 @@ func (w Web) validate(path string) service.Problems {
 	if err := farm.CheckName(w.Cluster); err != nil {
 		p.Add(path+".cluster", "%v", err)
 	}
-	destinations := map[string]bool{filepath.Clean(w.Topology): true}
-	for i, t := range w.Templates {
-		path := fmt.Sprintf("%s.templates[%d]", path, i)
-		absolute(&p, path+".template", t.Template)
-		absolute(&p, path+".destination", t.Destination)
-		if clean := filepath.Clean(t.Destination); destinations[clean] {
-			p.Add(path+".destination", "%s is written already", t.Destination)
-		} else {
-			destinations[clean] = true
-		}
-		command(&p, path+".check", t.Check)
-		if len(t.Check) > 0 && !slices.ContainsFunc(t.Check[1:], func(arg string) bool { return strings.Contains(arg, render.NewFile) }) {
-			p.Add(path+".check", "no argument has %s in it, for the path of the new file", render.NewFile)
-		}
-		command(&p, path+".reload", t.Reload)
-		if t.TimeLimit != 0 {
-			p.DurationBetween(path+".time_limit", t.TimeLimit, duration("10ms"), duration("10m"))
-		}
+	var written []string
+	if w.Topology != "" {
+		written = append(written, w.Topology)
+	}
+	own := []string{ProxyProgram}
+	if w.HTTP.Listen != "" {
+		own = append(own, NginxProgram, PHPFPMProgram)
+		absolute(&p, path+".directory", w.Directory)
+	}
+	p.Join(w.Frame.validate(path, written, own))
+	p.Join(w.HTTP.validate(path+".http", w.Directory))
+	w.validateRelease(&p, path)
+	w.Mail.validate(&p, path+".mail")
+	if w.Mail.Relay != "" && w.HTTP.Listen == "" {
+		p.Add(path+".mail.relay", "there is no PHP whose mail it is: http.listen says where it serves")
 	}
 	command(&p, path+".proxy.command", w.Proxy.Command)
 	p.DurationBetween(path+".proxy.stop_after", w.Proxy.StopAfter, duration("1s"), duration("24h"))
@@ -210,11 +199,4 @@ func (d DNS) validate(path string) service.Problems {
 	p.DurationBetween(path+".at_least", d.AtLeast, duration("10ms"), duration("1h"))
 	p.DurationBetween(path+".at_most", d.AtMost, d.AtLeast, duration("24h"))
 	return p
-}
-
-// command wants a program by its path: there is no shell to look for it.
-func command(p *service.Problems, path string, args []string) {
-	if len(args) > 0 && !filepath.IsAbs(args[0]) {
-		p.Add(path, "%q is not the absolute path of a program; it is run without a shell", args[0])
-	}
 }

@@ -16,12 +16,14 @@ import (
 )
 
 // written is a farm that is written to, its archive, and the drill of its full backup.
-func written(t *testing.T) (f *farmtest.Farm, m *format.Manifest, dir string, config drill.Config, stop func()) {
+func written(t *testing.T, of farm.Flavor) (f *farmtest.Farm, m *format.Manifest, dir string, config drill.Config, stop func()) {
 	t.Helper()
-	f = farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f = farmtest.Start(t, farmtest.Options{Flavor: of, Replicas: 1})
 	p, replica := f.Primary(), f.Replica(0)
 	tables(t, p)
-	p.Exec(t, "CREATE TABLE app.plain (n INT) ENGINE=Aria", "INSERT INTO app.plain VALUES (7)")
+	if of == farm.MariaDB { // backups of MySQL are of InnoDB only
+		p.Exec(t, "CREATE TABLE app.plain (n INT) ENGINE=Aria", "INSERT INTO app.plain VALUES (7)")
+	}
 	f.WaitCaughtUp(t)
 	store, dir := directory(t)
 	a := archiving(t, p, store, 1, position(t, p.Position(t)))
@@ -30,7 +32,7 @@ func written(t *testing.T) (f *farmtest.Farm, m *format.Manifest, dir string, co
 	m = full(t, replica, store, 1)
 	grow(t, p)
 	config = drill.Config{
-		Install: farmtest.Need(t, farm.MariaDB), Server: replica.Config(), Scratch: filepath.Join(farmtest.ShortDir(t), "scratch"),
+		Install: farmtest.Need(t, of), Server: replica.Config(), Scratch: filepath.Join(farmtest.ShortDir(t), "scratch"),
 		Store: store, Cluster: cluster,
 	}
 	return f, m, dir, config, func() {
@@ -42,7 +44,7 @@ func written(t *testing.T) (f *farmtest.Farm, m *format.Manifest, dir string, co
 
 // TestADrillProves a backup while the farm is written to.
 func TestADrillProves(t *testing.T) {
-	_, m, _, config, stop := written(t)
+	_, m, _, config, stop := written(t, farm.MariaDB)
 	defer stop()
 	var done, total int64
 	config.Progress = func(d, t int64) { done, total = d, t }
@@ -66,7 +68,7 @@ func TestADrillProves(t *testing.T) {
 // TestADrillFinds a row that differs, a backup that is damaged, and an archive that has a
 // hole.
 func TestADrillFinds(t *testing.T) {
-	f, m, dir, config, stop := written(t)
+	f, m, dir, config, stop := written(t, farm.MariaDB)
 	stop()
 	f.WaitCaughtUp(t)
 	p, replica, store := f.Primary(), f.Replica(0), config.Store
@@ -120,6 +122,35 @@ func TestADrillFinds(t *testing.T) {
 	proof, err := drill.Run(t.Context(), config)
 	if err != nil || proof.Position != p.Position(t) {
 		t.Errorf("in the end it proves %+v, %v", proof, err)
+	}
+	if _, err := os.Stat(config.Scratch); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("something is left: %v", err)
+	}
+}
+
+// TestADrillOfMySQL proves a backup while the farm is written to, and finds a row that
+// differs. The replica replicates afterwards.
+func TestADrillOfMySQL(t *testing.T) {
+	farmtest.Long(t)
+	f, m, _, config, stop := written(t, farm.MySQL)
+	proof, err := drill.Run(t.Context(), config)
+	stop()
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", proof)
+	if has := position(t, proof.Position); proof.Backup != m.ID || has.Equal(position(t, m.Position)) || !has.Contains(position(t, m.Position)) {
+		t.Errorf("of backup %s at %s it proves %+v", m.ID, m.Position, proof)
+	}
+	if proof.Tables < 2 || proof.Rows < 21 || !proof.Time.After(m.Ended) {
+		t.Errorf("it proves %+v", proof)
+	}
+	f.WaitCaughtUp(t)
+	f.Replica(0).Exec(t, "SET SESSION sql_log_bin=0", "SET GLOBAL super_read_only=OFF", "UPDATE app.account SET balance=balance+1 WHERE id=7")
+	_, err = drill.Run(t.Context(), config)
+	var differs *drill.DiffersError
+	if !errors.As(err, &differs) || len(differs.Differences) != 1 || differs.Differences[0].Table != "app.account" {
+		t.Errorf("of another row it says: %v", err)
 	}
 	if _, err := os.Stat(config.Scratch); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("something is left: %v", err)

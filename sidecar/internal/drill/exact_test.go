@@ -31,18 +31,26 @@ func random(t *testing.T) *rand.Rand {
 }
 
 // TestRestores writes a ledger over two failovers, with one full backup and an archive.
-func TestRestores(t *testing.T) {
+func TestRestores(t *testing.T) { restores(t, farm.MariaDB) }
+
+// TestRestoresOfMySQL is the same for MySQL, whose servers take longer to start.
+func TestRestoresOfMySQL(t *testing.T) {
+	farmtest.Long(t)
+	restores(t, farm.MySQL)
+}
+
+func restores(t *testing.T, of farm.Flavor) {
 	r := random(t)
 	store, dir := directory(t)
-	m, all := world(t, store)
+	m, all := world(t, of, store)
 	t.Run("any moment is the ledger's prefix", func(t *testing.T) { moments(t, r, store, m, all) })
-	t.Run("a fault is named or does no harm", func(t *testing.T) { befall(t, r, store, dir, m, all) })
+	t.Run("a fault is named or does no harm", func(t *testing.T) { befall(t, r, of, store, dir, m, all) })
 }
 
 // moments restores to moments at random.
 func moments(t *testing.T, r *rand.Rand, store objects.Store, m *format.Manifest, all []transaction) {
 	begin := 0 // the first transaction after the backup
-	for has := position(t, m.Position); has.Contains(position(t, all[begin].gtid())); {
+	for has := position(t, m.Position); has.Contains(position(t, all[begin].position)); {
 		begin++
 	}
 	source := restore.Source{Store: store, Cluster: cluster}
@@ -56,8 +64,8 @@ func moments(t *testing.T, r *rand.Rand, store objects.Store, m *format.Manifest
 	for i := range *points {
 		if i%2 == 0 {
 			n := begin + r.IntN(len(all)-begin)
-			t.Logf("restore to %s", all[n].gtid())
-			if err := exact(t, source, restore.Target{Position: all[n].gtid()}, all[:n+1]); err != nil {
+			t.Logf("restore to %s", all[n].position)
+			if err := exact(t, source, restore.Target{Position: all[n].position}, all[:n+1]); err != nil {
 				t.Error(err)
 			}
 			continue
@@ -68,7 +76,7 @@ func moments(t *testing.T, r *rand.Rand, store objects.Store, m *format.Manifest
 		for n < len(all) && !all[n].at.After(at) {
 			n++
 		}
-		t.Logf("restore to %s, before transaction %d, %s", at, n, all[n].gtid())
+		t.Logf("restore to %s, before transaction %d, %s", at, n, all[n].position)
 		if err := exact(t, source, restore.Target{Time: at}, all[:n]); err != nil {
 			t.Error(err)
 		}
@@ -77,9 +85,9 @@ func moments(t *testing.T, r *rand.Rand, store objects.Store, m *format.Manifest
 
 // world is a farm under load with two failovers, of which there are a full backup from
 // before them and an archive to the end. It returns the whole history.
-func world(t *testing.T, store objects.Store) (*format.Manifest, []transaction) {
+func world(t *testing.T, of farm.Flavor, store objects.Store) (*format.Manifest, []transaction) {
 	t.Helper()
-	f := farmtest.Start(t, farmtest.Options{Replicas: 2})
+	f := farmtest.Start(t, farmtest.Options{Flavor: of, Replicas: 2})
 	tables(t, f.Primary())
 	f.WaitCaughtUp(t)
 	f.SemiSync(t)
@@ -125,9 +133,10 @@ func world(t *testing.T, store objects.Store) (*format.Manifest, []transaction) 
 	a.await(t, position(t, f.Primary().Position(t)))
 	a.stop(t)
 	all := history(t, f.Primary())
-	if got := all[len(all)-1].gtid(); got != f.Primary().Position(t) {
-		t.Fatalf("mariadb-binlog reads up to %s, and the server is at %s", got, f.Primary().Position(t))
+	if got := all[len(all)-1].position; !position(t, got).Equal(position(t, f.Primary().Position(t))) {
+		t.Fatalf("the binlogs are read up to %s, and the server is at %s", got, f.Primary().Position(t))
 	}
+	dated(t, of, store, m, all)
 	for _, x := range all {
 		delete(lines, x.line)
 	}
@@ -156,7 +165,7 @@ func earlier(t *testing.T, store objects.Store, m *format.Manifest) gtid.Positio
 	if err != nil || faults != nil {
 		t.Fatal(err, faults)
 	}
-	c, err := format.Follow(farm.MariaDB, position(t, m.Position), segments)
+	c, err := m.Continue(segments)
 	if err != nil || len(c.Segments) < 3 {
 		t.Fatalf("%d segments, %v", len(c.Segments), err)
 	}

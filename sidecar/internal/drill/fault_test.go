@@ -33,6 +33,7 @@ var faults = flag.Int("exact.faults", 0, "how many faults there are in each stag
 const killed = "FARMHAND_TEST_RESTORE"
 
 type job struct {
+	Flavor    farm.Flavor
 	Directory string
 	To        restore.Target
 	Config    dbserver.Config
@@ -48,7 +49,7 @@ func play(text string) error {
 	if err != nil {
 		return err
 	}
-	inst, err := dbserver.Find(ctx, farm.MariaDB)
+	inst, err := dbserver.Find(ctx, j.Flavor, farmtest.MySQLRoot())
 	if err != nil {
 		return err
 	}
@@ -145,7 +146,7 @@ var kinds = map[string]func(*attempt) []string{
 		return []string{"MiB", "o space left", "o room left", "Errcode: 28", "is full", "error 28"}
 	},
 	"killed": func(a *attempt) []string {
-		text, err := json.Marshal(job{a.dir, a.target, a.into.Config})
+		text, err := json.Marshal(job{a.into.Install.Flavor, a.dir, a.target, a.into.Config})
 		a.must(err)
 		cmd := exec.Command(os.Args[0])
 		cmd.Env = append(os.Environ(), killed+"="+string(text))
@@ -207,16 +208,16 @@ func (a *attempt) on(get func(string, io.ReadCloser) (io.ReadCloser, error)) {
 }
 
 // befall: whatever befalls a restore, it is exact or it says what is missing.
-func befall(t *testing.T, r *rand.Rand, store objects.Store, dir string, m *format.Manifest, all []transaction) {
+func befall(t *testing.T, r *rand.Rand, of farm.Flavor, store objects.Store, dir string, m *format.Manifest, all []transaction) {
 	source := restore.Source{Store: store, Cluster: cluster}
-	begin := slices.IndexFunc(all, func(x transaction) bool { return !position(t, m.Position).Contains(position(t, x.gtid())) })
+	begin := slices.IndexFunc(all, func(x transaction) bool { return !position(t, m.Position).Contains(position(t, x.position)) })
 	stages := []restore.Phase{restore.Fetching, restore.Replaying}
 	run := func(stage restore.Phase, kind string) {
 		t.Run(fmt.Sprintf("%s %s", stage, kind), func(t *testing.T) {
 			n := begin + (len(all)-begin)/2 + r.IntN((len(all)-begin)/2)
 			a := &attempt{
-				t: t, r: r, dir: dir, source: source, target: restore.Target{Position: all[n].gtid()}, phase: stage,
-				into: place(t, farmtest.ShortDir(t)), needs: m.Bytes,
+				t: t, r: r, dir: dir, source: source, target: restore.Target{Position: all[n].position}, phase: stage,
+				into: place(t, of, farmtest.ShortDir(t)), needs: m.Bytes,
 			}
 			plan, err := restore.Find(t.Context(), source, a.target, "")
 			a.must(err)

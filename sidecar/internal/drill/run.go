@@ -99,12 +99,12 @@ func Run(ctx context.Context, c Config) (proof Proof, err error) {
 func compare(ctx context.Context, c Config, from restore.Source, into restore.Into, proof *Proof, only []string) (_ []Difference, err error) {
 	limited, end := context.WithTimeoutCause(ctx, catchUp, fmt.Errorf("that took longer than %v", catchUp))
 	defer end()
-	replica, at, err := snapshot(limited, c.Server, proof.Position)
+	replica, at, err := snapshot(limited, c, proof.Position)
 	if err != nil {
 		return nil, fmt.Errorf("look at the replica where it has %s: %w", proof.Position, err)
 	}
 	defer func() { err = errors.Join(err, replica.Close()) }()
-	plan, err := onward(limited, from, proof.Position, at)
+	plan, err := onward(limited, from, c.Install.Flavor, proof.Position, at)
 	if err != nil {
 		return nil, fmt.Errorf("have the archive catch up with the replica: %w", err)
 	}
@@ -124,78 +124,12 @@ func compare(ctx context.Context, c Config, from restore.Source, into restore.In
 	return differences, err
 }
 
-// snapshot is a connection to the replica that sees its data as it was at a position,
-// which contains from. The replica goes on meanwhile.
-func snapshot(ctx context.Context, c dbserver.Config, from string) (*mysqladmin.Conn, gtid.Position, error) {
-	wanted, err := gtid.Parse(farm.MariaDB, from)
-	if err != nil {
-		return nil, gtid.Position{}, err
-	}
-	admin, err := c.Admin()
-	if err != nil {
-		return nil, gtid.Position{}, err
-	}
-	tick := time.NewTicker(look)
-	defer tick.Stop()
-	for {
-		conn, err := mysqladmin.Dial(ctx, admin)
-		if err != nil {
-			return nil, gtid.Position{}, err
-		}
-		at, err := view(ctx, conn)
-		if err == nil && at.Contains(wanted) {
-			return conn, at, nil
-		}
-		if err := errors.Join(err, conn.Close()); err != nil {
-			return nil, gtid.Position{}, err
-		}
-		select {
-		case <-tick.C:
-		case <-ctx.Done():
-			return nil, gtid.Position{}, fmt.Errorf("it is at %s: %w", at, context.Cause(ctx))
-		}
-	}
-}
-
-// view begins a transaction and says which position it sees. MariaDB agrees on that
-// between its engine and its binlog, without a lock.
-// https://mariadb.com/kb/en/enhancements-for-start-transaction-with-consistent-snapshot/
-func view(ctx context.Context, conn *mysqladmin.Conn) (gtid.Position, error) {
-	for _, statement := range []string{
-		"SET SESSION TRANSACTION ISOLATION LEVEL REPEATABLE READ",
-		"SET SESSION lock_wait_timeout=30, max_statement_time=0",
-		"START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY",
-	} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			return gtid.Position{}, err
-		}
-	}
-	rows, err := conn.Query(ctx, "SHOW STATUS LIKE 'binlog\\_snapshot\\_%'")
-	if err != nil {
-		return gtid.Position{}, err
-	}
-	says := map[string]string{}
-	for _, row := range rows {
-		says[row.String("Variable_name")] = row.String("Value")
-	}
-	file, offset := says["Binlog_snapshot_file"], says["Binlog_snapshot_position"]
-	rows, err = conn.Query(ctx, "SELECT BINLOG_GTID_POS("+mysqladmin.Text(file)+", "+mysqladmin.Text(offset)+") AS position")
-	if err != nil {
-		return gtid.Position{}, err
-	}
-	position, known := rows[0].Get("position")
-	if !known {
-		return gtid.Position{}, fmt.Errorf("the server does not say what GTID position is at %q in its binlog %q", offset, file)
-	}
-	return gtid.Parse(farm.MariaDB, position)
-}
-
 // onward waits until the archive goes from one position to another.
-func onward(ctx context.Context, from restore.Source, position string, to gtid.Position) (*restore.Plan, error) {
+func onward(ctx context.Context, from restore.Source, of farm.Flavor, position string, to gtid.Position) (*restore.Plan, error) {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
-		plan, err := restore.Onward(ctx, from, position, restore.Target{Position: to.String()})
+		plan, err := restore.Onward(ctx, from, of, position, restore.Target{Position: to.String()})
 		var far *restore.UnreachableError
 		if err == nil || !errors.As(err, &far) {
 			return plan, err

@@ -11,9 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"regexp"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -47,7 +45,7 @@ func TestMain(m *testing.M) {
 
 func position(t testing.TB, text string) gtid.Position {
 	t.Helper()
-	p, err := gtid.Parse(farm.MariaDB, text)
+	p, err := gtid.Read(text)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -78,8 +76,8 @@ func archiving(t *testing.T, s *farmtest.Server, store objects.Store, epoch farm
 	ctx, cancel := context.WithCancel(context.Background())
 	a := &archiver{cancel: cancel, done: make(chan error, 1), status: archive.Status{Position: from}}
 	run := archive.Archiver{
-		Node: s.Name(), Address: netip.MustParseAddrPort(s.Addr()), Account: farmtest.Replicator, ServerID: 900, Cluster: cluster, Epoch: epoch,
-		Store: store, Position: from, Every: 300 * time.Millisecond, Tell: func(s archive.Status) {
+		Flavor: s.Flavor(), Node: s.Name(), Address: netip.MustParseAddrPort(s.Addr()), Account: func() dbserver.Account { return farmtest.Replicator }, ServerID: 900, Cluster: cluster, Epoch: epoch,
+		Store: store, Position: from, Every: 300 * time.Millisecond, Writer: makes[s.Flavor()].writer(t, s), Had: position(t, s.Position(t)), Tell: func(s archive.Status) {
 			a.mu.Lock()
 			defer a.mu.Unlock()
 			a.status = s
@@ -113,7 +111,7 @@ func (a *archiver) stop(t *testing.T) {
 func full(t *testing.T, s *farmtest.Server, store objects.Store, epoch farm.Epoch) *format.Manifest {
 	t.Helper()
 	m, err := backup.Take(t.Context(), backup.Full{
-		Install: farmtest.Need(t, farm.MariaDB), Config: s.Config(), Store: store, Cluster: cluster, Node: s.Name(), Epoch: epoch,
+		Install: farmtest.Need(t, s.Flavor()), Config: s.Config(), Store: store, Cluster: cluster, Node: s.Name(), Epoch: epoch,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -125,7 +123,7 @@ func full(t *testing.T, s *farmtest.Server, store objects.Store, epoch farm.Epoc
 func tables(t *testing.T, s *farmtest.Server) {
 	t.Helper()
 	s.Exec(t, "CREATE TABLE app.ledger (id VARCHAR(40) PRIMARY KEY)",
-		"CREATE TABLE app.account (id INT PRIMARY KEY, balance BIGINT)", "INSERT INTO app.account SELECT seq, 1000 FROM app.seq_1_to_20")
+		"CREATE TABLE app.account (id INT PRIMARY KEY, balance BIGINT)", "INSERT INTO app.account WITH RECURSIVE s(n) AS (SELECT 1 UNION ALL SELECT n+1 FROM s WHERE n<20) SELECT n, 1000 FROM s")
 }
 
 // writing has some clients write to a server until the function that it returns is
@@ -170,8 +168,10 @@ func writing(t *testing.T, s *farmtest.Server, phase string) (stop func() []stri
 				told = append(told, id)
 				mu.Unlock()
 				if n%20 == 3 && w == 0 { // what mariadb-binlog makes no SQL of
-					if _, err := db.Exec("CREATE OR REPLACE TABLE made AS SELECT seq FROM seq_1_to_5"); err != nil {
-						return
+					for _, statement := range makes[s.Flavor()].made {
+						if _, err := db.Exec(statement); err != nil {
+							return
+						}
 					}
 				}
 			}
@@ -187,33 +187,70 @@ func writing(t *testing.T, s *farmtest.Server, phase string) (stop func() []stri
 // mysqlGone: it is none of the server's errors.
 func mysqlGone(err error) bool { return !strings.HasPrefix(err.Error(), "Error ") }
 
-// transaction is one of a binlog.
-type transaction struct {
-	domain, server uint32
-	number         uint64
-	at             time.Time
-	line           string // of the ledger; empty: none
-}
-
-var (
-	gtidLine = regexp.MustCompile(`^#(\d{6}) +(\d+:\d\d:\d\d) server id \d+ .*\tGTID (\d+)-(\d+)-(\d+)`)
-	ledgers  = regexp.MustCompile(`INSERT INTO ledger VALUES \('([^']+)'\)`)
-)
-
-// history is what mariadb-binlog says of all binlogs of a server: who else reads them
-// than Farmhand.
-func history(t *testing.T, s *farmtest.Server) (all []transaction) {
+// history is what the flavor's own program says of all binlogs of a server: who else reads
+// them than Farmhand.
+func history(t *testing.T, s *farmtest.Server) []transaction {
 	t.Helper()
-	program, err := exec.LookPath("mariadb-binlog")
-	if err != nil {
-		t.Skipf("needs mariadb-binlog: %v", err)
-	}
 	files, err := filepath.Glob(filepath.Join(s.Config().DataDir(), "binlog.[0-9]*"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	slices.Sort(files)
-	cmd := exec.Command(program, append([]string{"--no-defaults"}, files...)...)
+	all := inFiles(t, s.Flavor(), files)
+	at := gtid.Position{}
+	for i := range all {
+		at = at.Merge(position(t, all[i].id))
+		all[i].position = at.String()
+	}
+	return all
+}
+
+// dated gives the transactions after a position the times that the archive has: those of
+// the server that wrote them. A MariaDB server that replicated them can date them
+// otherwise, by a second.
+func dated(t *testing.T, of farm.Flavor, store objects.Store, m *format.Manifest, all []transaction) {
+	t.Helper()
+	segments, faults, err := format.ListSegments(t.Context(), store, cluster)
+	if err != nil || faults != nil {
+		t.Fatal(err, faults)
+	}
+	chain, err := m.Continue(segments)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var files []string
+	for i := range chain.Segments {
+		path := filepath.Join(t.TempDir(), "segment")
+		f, err := os.Create(path)
+		if err == nil {
+			err = errors.Join(chain.Segments[i].Save(t.Context(), store, nil, f), f.Close())
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		files = append(files, path)
+	}
+	at := map[string]time.Time{}
+	for _, x := range inFiles(t, of, files) {
+		if _, again := at[x.id]; !again {
+			at[x.id] = x.at
+		}
+	}
+	moved := 0
+	for i := range all {
+		if archived, ok := at[all[i].id]; ok && !archived.Equal(all[i].at) {
+			all[i].at = archived
+			moved++
+		}
+	}
+	t.Logf("%d transactions are dated otherwise by a server that replicated them", moved)
+}
+
+// inFiles is what the flavor's own program reads in binlog files.
+func inFiles(t *testing.T, of farm.Flavor, files []string) (all []transaction) {
+	t.Helper()
+	k := makes[of]
+	cmd := exec.Command(k.tool(t)[0], slices.Concat(k.tool(t)[1:], k.options, files)...)
 	cmd.Env = append(os.Environ(), "TZ=UTC")
 	out, err := cmd.Output()
 	if err != nil {
@@ -222,17 +259,8 @@ func history(t *testing.T, s *farmtest.Server) (all []transaction) {
 	lines := bufio.NewScanner(bytes.NewReader(out))
 	lines.Buffer(nil, 1<<20)
 	for lines.Scan() {
-		if m := gtidLine.FindStringSubmatch(lines.Text()); m != nil {
-			at, err := time.Parse("060102 15:04:05", m[1]+" "+m[2])
-			if err != nil {
-				t.Fatal(err)
-			}
-			domain, _ := strconv.ParseUint(m[3], 10, 32) // the pattern has digits only
-			server, _ := strconv.ParseUint(m[4], 10, 32)
-			number, _ := strconv.ParseUint(m[5], 10, 64)
-			all = append(all, transaction{uint32(domain), uint32(server), number, at, ""})
-		} else if m := ledgers.FindStringSubmatch(lines.Text()); m != nil {
-			all[len(all)-1].line = m[1]
+		if err := k.read(lines.Text(), &all); err != nil {
+			t.Fatal(err)
 		}
 	}
 	if err := lines.Err(); err != nil {
@@ -241,16 +269,14 @@ func history(t *testing.T, s *farmtest.Server) (all []transaction) {
 	return all
 }
 
-func (x transaction) gtid() string { return fmt.Sprintf("%d-%d-%d", x.domain, x.server, x.number) }
-
 // place is where a test restores to. Its server has the id of a server that wrote
 // what is replayed.
-func place(t *testing.T, dir string) restore.Into {
+func place(t *testing.T, of farm.Flavor, dir string) restore.Into {
 	t.Helper()
 	at := farmtest.FreePort(t)
-	return restore.Into{Install: farmtest.Need(t, farm.MariaDB), Config: dbserver.Config{
+	return restore.Into{Install: farmtest.Need(t, of), Config: dbserver.Config{
 		Dir: filepath.Join(dir, "restored"), Address: at.Addr(), Port: at.Port(), Socket: filepath.Join(dir, "s"),
-		ServerID: 1, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL,
+		ServerID: 1, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL, ExtraArgs: farmtest.Frugal(of),
 	}}
 }
 
@@ -262,7 +288,7 @@ func exact(t *testing.T, source restore.Source, target restore.Target, want []tr
 	if err != nil {
 		return err
 	}
-	into := place(t, farmtest.ShortDir(t))
+	into := place(t, plan.Flavor(), farmtest.ShortDir(t))
 	data, err := plan.Restore(t.Context(), into)
 	if err != nil {
 		return err
@@ -298,17 +324,16 @@ func same(t *testing.T, into restore.Into, at string, want []transaction) {
 			t.Errorf("at %s the ledger has %d lines, and must have %d; only there: %v, only in the history: %v",
 				at, len(got), len(lines), without(got, lines), without(lines, got))
 		}
-		rows, err = conn.Query(ctx, "SELECT SUM(balance) AS sum, @@gtid_slave_pos AS position FROM app.account")
-		if err != nil {
+		if rows, err = conn.Query(ctx, "SELECT SUM(balance) AS sum FROM app.account"); err != nil {
 			return err
 		}
 		if sum := rows[0].String("sum"); sum != "20000" {
 			t.Errorf("at %s half a transaction was restored: the sum is %s", at, sum)
 		}
-		if p := rows[0].String("position"); p != at || p != last.gtid() {
-			t.Errorf("the data says it is at %s, the restore %s, and it is to be at %s", p, at, last.gtid())
+		if at != last.position {
+			t.Errorf("the restore says it is at %s, and is to be at %s", at, last.position)
 		}
-		return nil
+		return makes[into.Install.Flavor].knows(ctx, t, conn, want)
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -2,7 +2,6 @@ package load
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -27,12 +26,7 @@ type Proxy struct {
 // NewProxy returns what measures the proxy whose admin endpoint is at address,
 // host:port.
 func NewProxy(address string) *Proxy {
-	// No proxy of the environment's is between, and no connection stays open: a
-	// measurement must not outlive its context.
-	return &Proxy{
-		url:    "http://" + address + "/metrics",
-		client: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}},
-	}
+	return &Proxy{url: "http://" + address + "/metrics", client: asksOnce()}
 }
 
 // maxMetrics bounds what is read of a proxy's metrics.
@@ -67,6 +61,7 @@ func (p *Proxy) Sample(ctx context.Context, now time.Time) (map[string]float64, 
 	all := func(*dto.Metric) bool { return true }
 	count := func(m *dto.Metric) float64 { return float64(m.GetHistogram().GetSampleCount()) }
 	gauge := func(m *dto.Metric) float64 { return m.GetGauge().GetValue() }
+	seconds := func(m *dto.Metric) float64 { return m.GetHistogram().GetSampleSum() }
 	counter := func(m *dto.Metric) float64 { return m.GetCounter().GetValue() }
 	load := map[string]float64{
 		cluster.LoadClients:        sum(families[sessions], all, gauge),
@@ -76,7 +71,8 @@ func (p *Proxy) Sample(ctx context.Context, now time.Time) (map[string]float64, 
 		cluster.LoadStatements:   sum(families[commands], all, count),
 		cluster.LoadReplicaReads: sum(families[commands], replica, count),
 		cluster.LoadWaits:        sum(families[waits], all, count),
-		cluster.LoadWaitTime:     sum(families[waits], all, func(m *dto.Metric) float64 { return m.GetHistogram().GetSampleSum() }),
+		cluster.LoadCommandTime:  sum(families[commands], all, seconds),
+		cluster.LoadWaitTime:     sum(families[waits], all, seconds),
 		cluster.LoadForcedReads:  sum(families[forced], all, counter),
 		cluster.LoadNewClients:   sum(families[begun], all, counter),
 	}))
@@ -95,18 +91,10 @@ func sum(family *dto.MetricFamily, is func(*dto.Metric) bool, value func(*dto.Me
 }
 
 func (p *Proxy) read(ctx context.Context) (families map[string]*dto.MetricFamily, err error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodGet, p.url, nil)
-	if err != nil {
-		return nil, err
-	}
-	response, err := p.client.Do(request)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, response.Body.Close()) }()
-	if response.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("%s answers %s", p.url, response.Status)
-	}
-	parser := expfmt.NewTextParser(model.UTF8Validation)
-	return parser.TextToMetricFamilies(io.LimitReader(response.Body, maxMetrics))
+	err = get(ctx, p.client, p.url, maxMetrics, func(body io.Reader) (err error) {
+		parser := expfmt.NewTextParser(model.UTF8Validation)
+		families, err = parser.TextToMetricFamilies(body)
+		return err
+	})
+	return families, err
 }

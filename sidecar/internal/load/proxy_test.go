@@ -76,13 +76,14 @@ func TestProxy(t *testing.T) {
 	s.begun.Add(12)
 	want(t, sample(2*time.Second), map[string]float64{
 		cluster.LoadStatements: 50, cluster.LoadReplicaReads: 35, cluster.LoadWaits: 1, cluster.LoadWaitTime: 0.5,
+		cluster.LoadCommandTime: 0.05,
 		cluster.LoadForcedReads: 5, cluster.LoadWaitingClients: 5,
 		cluster.LoadClients: 7, cluster.LoadNewClients: 6,
 	})
 	// A proxy that was started anew counts from zero: nobody knows what was between.
 	_, handler = show()
 	want(t, sample(4*time.Second), map[string]float64{cluster.LoadWaitingClients: 0, cluster.LoadClients: 0})
-	if got := sample(6 * time.Second); got[cluster.LoadStatements] != 0 || len(got) != 8 {
+	if got := sample(6 * time.Second); got[cluster.LoadStatements] != 0 || len(got) != 9 {
 		t.Errorf("an idle proxy: %v", got)
 	}
 	// What is no proxy has no metrics of one.

@@ -31,6 +31,8 @@ type Options struct {
 	Dir     string // of the node, as enrol.Join left it
 	Address string // where the node's service is reached; may be empty
 	Lease   time.Duration
+	// Attributes are what the node says of itself from the beginning; see [Member.Announce].
+	Attributes map[string]string
 	// Told gets how the membership stands, at every change: "member", "waiting" (another
 	// process has the name), "not a member" or "left". Nil for nobody.
 	Told func(state string)
@@ -45,6 +47,18 @@ type Member struct {
 	o     Options
 	until atomic.Pointer[time.Time] // nil: no member
 	notes chan registry.Entry
+	// attributes are new ones, the newest only.
+	attributes chan map[string]string
+}
+
+// Announce has the other nodes know what this one says of itself, by the names that
+// package farm has. It does not wait. One goroutine may call it.
+func (m *Member) Announce(attributes map[string]string) {
+	select { // only the newest counts
+	case <-m.attributes:
+	default:
+	}
+	m.attributes <- attributes
 }
 
 // Open reads who the node is. It does not wait for the registry to answer.
@@ -63,7 +77,7 @@ func Open(o Options) (*Member, error) {
 	if o.Told == nil {
 		o.Told = func(string) {}
 	}
-	return &Member{Client: client, Node: node, o: o, notes: make(chan registry.Entry, maxNotes)}, nil
+	return &Member{Client: client, Node: node, o: o, notes: make(chan registry.Entry, maxNotes), attributes: make(chan map[string]string, 1)}, nil
 }
 
 // Until is the moment until which the node is a member for sure; zero if it is
@@ -133,10 +147,10 @@ const certificateRetry = time.Minute
 // hold holds the membership, also over answers that deny it and are taken back.
 func (m *Member) hold(ctx context.Context, s *standing) error {
 	defer m.until.Store(nil)
-	member := registry.Member{Name: m.Node.Name, Role: m.Node.Role, Address: m.o.Address}
+	member := registry.Member{Name: m.Node.Name, Role: m.Node.Role, Address: m.o.Address, Attributes: m.o.Attributes}
 	var denied time.Time // since when
 	for {
-		err := m.HoldMembership(ctx, member, m.o.Lease, func(h registry.Holding) {
+		err := m.HoldMembership(ctx, member, m.o.Lease, m.attributes, func(h registry.Holding) {
 			if !h.Until.IsZero() {
 				denied = time.Time{}
 			}

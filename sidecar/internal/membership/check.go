@@ -78,7 +78,13 @@ func checkHost(p *service.Problems, path string, h Host) {
 	if h.Weight < 0 || h.Weight > farm.MaxWeight {
 		p.Add(path+".weight", "%d is out of bounds; expected 0 to %d", h.Weight, farm.MaxWeight)
 	}
-	if !h.Database() && (h.Weight != 0 || len(h.Attributes) > 0) {
-		p.Add(path, "only database servers have a weight and attributes")
+	if h.Database() {
+		return
+	}
+	if h.Weight != 0 {
+		p.Add(path+".weight", "only database servers have a weight")
+	}
+	if err := farm.CheckAttributes(h.Attributes); err != nil {
+		p.Add(path+".attributes", "%v", err)
 	}
 }

@@ -11,6 +11,8 @@ import (
 	"context"
 	"maps"
 	"slices"
+	"strconv"
+	"strings"
 
 	"farmhand/internal/farm"
 )
@@ -39,7 +41,8 @@ type Host struct {
 	// server not the first.
 	Address string `yaml:"address" json:"address"`
 	State   State  `yaml:"state" json:"state,omitempty"` // empty in a file means up
-	// Weight and Attributes of a database server go into the topology file.
+	// Weight and Attributes of a database server go into the topology file; of other hosts
+	// the attributes are what they say of themselves.
 	Weight     int               `yaml:"weight" json:"weight,omitempty"`
 	Attributes map[string]string `yaml:"attributes" json:"attributes,omitempty"`
 }
@@ -47,6 +50,42 @@ type Host struct {
 // Database reports whether the host is a database server.
 func (h Host) Database() bool {
 	return h.Role == string(farm.Primary) || h.Role == string(farm.Replica)
+}
+
+// RoleName is what the farm file calls the host's role; its Role if that is not known.
+func (h Host) RoleName() string { return cmp.Or(h.Attributes[farm.RoleAttribute], h.Role) }
+
+// Slot is the host's place among those of its role, which a host in its place takes over;
+// 0 if it has none.
+func (h Host) Slot() int { return h.number(farm.SlotAttribute) }
+
+// Slots is how many hosts its role has at the least, as far as it knows.
+func (h Host) Slots() int { return h.number(farm.SlotsAttribute) }
+
+func (h Host) number(attribute string) int {
+	n, err := strconv.Atoi(h.Attributes[attribute])
+	if err != nil || n < 0 || n > farm.MaxSlot {
+		return 0
+	}
+	return n
+}
+
+// Healthy reports whether the host works, as far as it says itself.
+func (h Host) Healthy() bool {
+	return h.State != Down && h.Attributes[farm.HealthAttribute] != farm.HealthUnwell
+}
+
+// Draining reports whether the host takes nothing new.
+func (h Host) Draining() bool { return h.State == Leaving }
+
+// Number is the number in the host's name: of two hosts of a role the newer has the higher.
+func (h Host) Number() int {
+	digits := strings.TrimLeft(h.Name[strings.LastIndexFunc(h.Name, func(c rune) bool { return c < '0' || c > '9' })+1:], "0")
+	n, err := strconv.Atoi(digits)
+	if err != nil {
+		return 0
+	}
+	return n
 }
 
 // serves reports whether the host does what its role says.
@@ -119,4 +158,9 @@ type Source interface {
 	// Run tells the observer of the membership and then of its changes until
 	// ctx ends, which is no error.
 	Run(context.Context, Observer) error
+}
+
+// Leaves reports whether the host with the name is on its way out.
+func (s Snapshot) Leaves(name string) bool {
+	return slices.ContainsFunc(s.Hosts, func(h Host) bool { return h.Name == name && h.State == Leaving })
 }

@@ -201,7 +201,7 @@ func (s *registryState) snapshot(a *cluster.Assignment, members []registry.Membe
 		snapshot.Hosts = append(snapshot.Hosts, databaseHost(a, server))
 	}
 	for _, m := range members {
-		h := Host{Name: m.Name, Role: m.Role, Address: m.Address, State: Up}
+		h := Host{Name: m.Name, Role: m.Role, Address: m.Address, State: Up, Attributes: m.Attributes}
 		if s.departures.Leaves(m.Name) {
 			h.State = Leaving
 		}

@@ -37,7 +37,7 @@ type Options struct {
 	// Server is how the server runs. Its id comes from the assignment.
 	Server dbserver.Config
 	// Replication and Monitor are accounts that a new server gets; Replication is
-	// followed with, too.
+	// followed with, too. Their passwords can be changed later: see [Agent.UsePasswords].
 	Replication, Monitor dbserver.Account
 	// Application is a statement list that a new primary without any history gets,
 	// by the binlog; nil for none.
@@ -63,7 +63,11 @@ type Agent struct {
 	beat    beat
 	history history
 	memory  memory
+	// accounts begin as the options have them.
+	accounts accounts
+	open     transactions
 
+	behind   atomic.Int64  // nanoseconds by the heartbeat, 1 at the least; 0 is unknown
 	observer atomic.Uint32 // the id of the reporter's connection; 0 for none
 
 	news chan struct{} // one slot: the loop is to look at the picture
@@ -91,7 +95,8 @@ func New(o Options) (*Agent, error) {
 	o.Server.ReadOnly, o.Server.Outlives = true, true
 	return &Agent{
 		o: o, record: record, dialect: d, began: time.Now(), news: make(chan struct{}, 1), tell: make(chan struct{}, 1),
-		picture: picture{process: cluster.Absent, since: time.Now()},
+		accounts: accounts{replication: o.Replication, monitor: o.Monitor},
+		picture:  picture{process: cluster.Absent, since: time.Now()},
 	}, nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"time"
 
 	"go.uber.org/zap"
 
@@ -55,7 +56,10 @@ func (a *Agent) give(ctx context.Context) error {
 }
 
 // copyData replaces the server's data, which no process works on, by its source's.
-func (a *Agent) copyData(ctx context.Context, o *order) (err error) {
+func (a *Agent) copyData(ctx context.Context, o *order) error {
+	if o.part.Restore != nil {
+		return a.copyStored(ctx, o)
+	}
 	switch {
 	case a.o.Giving == nil:
 		return errors.New("this node cannot copy data: it is told of no place to give its own (mysql.clone_listen)")
@@ -75,19 +79,42 @@ func (a *Agent) copyData(ctx context.Context, o *order) (err error) {
 	if err != nil {
 		return err
 	}
+	if err := a.takeCopy(ctx, o, got, false, got.Bytes, got.Took); err != nil {
+		return err
+	}
+	a.o.Log.Info("data copied", zap.String("source", o.part.Source), zap.String("position", got.Position), zap.Int64("bytes", got.Bytes), zap.Duration("took", got.Took))
+	return nil
+}
+
+// copyStored is copyData, of a backup and the archive instead of a server: what has
+// been written since then comes from the source that is followed.
+func (a *Agent) copyStored(ctx context.Context, o *order) error {
+	got, err := a.fromStore(ctx, o)
+	if err != nil {
+		return a.notRestored(o.part.Restore.ID, err)
+	}
+	if err := a.takeCopy(ctx, o, got, true, got.Bytes, got.Took); err != nil {
+		return err
+	}
+	a.o.Log.Info("data copied from a backup", zap.String("position", got.Position), zap.Int("replayed", got.Replayed), zap.Duration("took", got.Took))
+	return nil
+}
+
+// whole is data that waits beside a server's own.
+type whole interface {
+	Swap() error
+	Discard() error
+}
+
+// takeCopy puts a copy in the place of the server's data.
+func (a *Agent) takeCopy(ctx context.Context, o *order, got whole, stored bool, bytes int64, took time.Duration) error {
 	if err := a.quarantine(ctx, o); err != nil {
 		return errors.Join(err, got.Discard())
 	}
 	if err := got.Swap(); err != nil {
 		return errors.Join(err, got.Discard())
 	}
-	a.o.Log.Info("data copied", zap.String("source", o.part.Source), zap.String("position", got.Position), zap.Int64("bytes", got.Bytes), zap.Duration("took", got.Took))
-	a.history.forget()
-	if err := a.memory.keep(func(k *kept) {
-		k.Copied, k.Errant, k.ErrantAfter, k.Missing, k.Fresh, k.LedAsync, k.IntactPID = o.part.Source, "", "", "", false, false, 0
-	}); err != nil {
-		return err
-	}
-	a.change(func(p *picture) { p.empty, p.copied, p.detail = false, p.order.task() == cluster.Clone, "" })
-	return nil
+	return a.hasData(func(k *kept) {
+		k.Copied, k.CopiedStored, k.CopiedBytes, k.CopiedTook = o.part.Source, stored, bytes, took
+	}, func(p *picture) { p.copied = p.order.task() == cluster.Clone })
 }

@@ -40,11 +40,13 @@ type dialect struct {
 	semiSync, acknowledge       func(on bool) string
 	adoptOwn                    func(executed gtid.Position) []string // makes what the server wrote itself part of the position that it follows from
 	changeSource                func(host, port, user, password string) string
-	receivers                   string                    // query: whose ids are in column server_id
-	serverID                    string                    // that column
-	clients                     string                    // query: id, user, command of each connection
-	open                        string                    // query: column n
-	readBinlog                  func(comparison) []string // a program that writes what is errant in binlog files as SQL
+	changeServer                func(host, port, user, password string) string // the same while the applier runs; nil if that cannot be
+	receivers                   string                                         // query: whose ids are in column server_id
+	serverID                    string                                         // that column
+	clients                     string                                         // query: id, user, command of each connection
+	open                        string                                         // query: columns n, idle
+	binlogTool                  string                                         // the program that writes binlog files as SQL
+	errantOnly                  func(comparison) []string                      // its arguments for what is errant in them
 }
 
 // dialects are those that are known.

@@ -140,8 +140,9 @@ func (a *Agent) compare(ctx context.Context, p picture, before look) (_ look, er
 		return look{}, err
 	}
 	defer func() { err = errors.Join(err, closeConn(own)) }()
+	replication := a.Replication()
 	source, err := mysqladmin.Dial(ctx, mysqladmin.Target{
-		Network: "tcp", Address: p.order.source.Address, User: a.o.Replication.User, Password: a.o.Replication.Password, Program: program,
+		Network: "tcp", Address: p.order.source.Address, User: replication.User, Password: replication.Password, Program: program,
 	})
 	if err != nil {
 		return look{}, fmt.Errorf("source %s: %w", p.order.source.Name, err)

@@ -75,7 +75,7 @@ func TestSelfFencing(t *testing.T) {
 	db1.admin("CREATE TABLE app.t (n INT PRIMARY KEY)")
 	w.lose(errLost)
 	db1.lease(time.Now())
-	from := db1.now().Time
+	from := db1.await("the lease has lapsed", func(r *cluster.Report) bool { return !r.Lease }).Time
 	for range 8 { // four seconds
 		r := db1.await("it goes on", func(r *cluster.Report) bool { return r.Time.After(from) })
 		if r.Process != cluster.Running || r.Lease {

@@ -34,7 +34,7 @@ func (a *Agent) follow(ctx context.Context, p picture) error {
 		}
 	}
 	source := p.order.source.Address
-	if f.channel == nil || f.channel.Source != source || !f.channel.UsesGTID {
+	if f.channel == nil || f.channel.Source != source || !f.channel.UsesGTID || a.stalePassword() && a.mayReconnect(f) {
 		if err := a.changeSource(ctx, p, f); err != nil {
 			return err
 		}
@@ -63,14 +63,40 @@ func (a *Agent) changeSource(ctx context.Context, p picture, f facts) error {
 	if err != nil {
 		return err
 	}
+	account, _, change := a.accounts.get()
+	if a.dialect.changeServer != nil && f.channel != nil && f.channel.UsesGTID && !f.lost {
+		return a.changed(change, a.exec(ctx, p, a.dialect.stopReceiver,
+			a.dialect.changeServer(host, port, account.User, account.Password),
+			a.dialect.acknowledge(p.order.part.Acknowledges), a.dialect.startBoth))
+	}
 	statements := []string{a.dialect.stopBoth}
 	if f.channel == nil && f.own {
 		statements = append(statements, a.dialect.adoptOwn(f.executed)...)
 	}
-	return a.exec(ctx, p, append(statements,
-		a.dialect.changeSource(host, port, a.o.Replication.User, a.o.Replication.Password),
-		a.dialect.acknowledge(p.order.part.Acknowledges), a.dialect.startBoth)...)
+	return a.changed(change, a.exec(ctx, p, append(statements,
+		a.dialect.changeSource(host, port, account.User, account.Password),
+		a.dialect.acknowledge(p.order.part.Acknowledges), a.dialect.startBoth)...))
 }
+
+// changed notes that what the server follows with has gone through a change of passwords,
+// unless it failed.
+func (a *Agent) changed(change string, err error) error {
+	if err != nil || change == "" {
+		return err
+	}
+	return a.memory.keep(func(k *kept) { k.Passwords = change })
+}
+
+// mayReconnect reports whether the receiver may be stopped for a moment in order to give
+// it another password: what it has received is nearly applied, so that the wait for that,
+// in which it acknowledges nothing, is short. One that has stopped anyhow needs no more.
+func (a *Agent) mayReconnect(f facts) bool {
+	behind := time.Duration(a.behind.Load())
+	return !f.receiving() || f.drained() || behind > 0 && behind < nearlyApplied
+}
+
+// nearlyApplied is how far a replica may be behind whose receiver is stopped for a moment.
+const nearlyApplied = 2 * time.Second
 
 // goOn starts what has stopped of the following of the right source, and makes the
 // receiver one that acknowledges, or not, as is asked for.

@@ -159,13 +159,14 @@ func (a *Agent) rest(ctx context.Context, wait time.Duration) {
 // it does not serve.
 func (a *Agent) do(ctx context.Context, s step, p picture) error {
 	goesOn := map[step]func(*order) bool{
-		makeData: func(o *order) bool { return o.part.Task == p.order.part.Task },
-		copyData: func(o *order) bool { return sameWork(o, p.order) },
-		start:    func(o *order) bool { return sameStart(o, p.order) },
-		stop:     func(*order) bool { return true },
-		kill:     func(*order) bool { return true },
-		confirm:  func(o *order) bool { return sameWork(o, p.order) },
-		carryOut: func(o *order) bool { return sameWork(o, p.order) },
+		makeData:    func(o *order) bool { return o.part.Task == p.order.part.Task },
+		copyData:    func(o *order) bool { return sameWork(o, p.order) },
+		restoreData: func(o *order) bool { return sameWork(o, p.order) },
+		start:       func(o *order) bool { return sameStart(o, p.order) },
+		stop:        func(*order) bool { return true },
+		kill:        func(*order) bool { return true },
+		confirm:     func(o *order) bool { return sameWork(o, p.order) },
+		carryOut:    func(o *order) bool { return sameWork(o, p.order) },
 	}[s]
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -194,6 +195,8 @@ func (a *Agent) act(ctx context.Context, s step, p picture) error {
 		return a.makeData(ctx, p.order)
 	case copyData:
 		return a.copyData(ctx, p.order)
+	case restoreData:
+		return a.restoreData(ctx, p.order)
 	case start:
 		return a.start(ctx, p.order)
 	case stop:
@@ -237,6 +240,11 @@ func (a *Agent) carryOut(ctx context.Context, p picture) error {
 			now.lead, a.endLead = context.WithCancel(p.life)
 		}
 	})
+	if p.aside != "" && p.order.assignment.Confirmed != "" {
+		if err := a.clearAside(p.order); err != nil {
+			a.o.Log.Error("data from before a restore stays", zap.Error(err))
+		}
+	}
 	if first {
 		a.o.Log.Info("task carried out", zap.String("task", string(p.order.part.Task)), zap.String("source", p.order.part.Source))
 	}

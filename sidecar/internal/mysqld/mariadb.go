@@ -50,17 +50,18 @@ var mariaDB = dialect{
 			", MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1, MASTER_DELAY=0"
 	},
 	receivers: "SHOW SLAVE HOSTS", serverID: "Server_id",
-	clients: "SELECT ID AS id, USER AS user, COMMAND AS command FROM information_schema.PROCESSLIST",
-	open:    "SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','')",
+	clients:    "SELECT ID AS id, USER AS user, COMMAND AS command FROM information_schema.PROCESSLIST",
+	open:       "SELECT COUNT(*) AS n, COALESCE(SUM(p.COMMAND='Sleep'),0) AS idle FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','')",
+	binlogTool: "mariadb-binlog",
 	// The sequence numbers of a domain rise, whoever writes in it: what is errant comes
 	// after the last one of its server that the source has.
-	readBinlog: func(c comparison) []string {
+	errantOnly: func(c comparison) []string {
 		var servers []string
 		for stream := range strings.SplitSeq(c.Errant, ",") {
 			servers = append(servers, strings.Split(stream, "-")[1])
 		}
 		return []string{
-			"mariadb-binlog", "--no-defaults", "--skip-gtid-strict-mode", "--verbose", "--verbose", "--base64-output=decode-rows",
+			"--no-defaults", "--skip-gtid-strict-mode", "--verbose", "--verbose", "--base64-output=decode-rows",
 			"--start-position=" + c.After, "--do-server-ids=" + strings.Join(servers, ","),
 		}
 	},

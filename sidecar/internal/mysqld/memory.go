@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"time"
 
 	"farmhand/internal/atomicfile"
 	"farmhand/internal/cluster"
@@ -27,6 +28,15 @@ type kept struct {
 	LedAsync bool `json:"led_async,omitempty"`
 	// Copied is the source whose data the server has, while its task is Clone.
 	Copied string `json:"copied,omitempty"`
+	// Restored is the ID of the last restore that was done.
+	Restored string `json:"restored,omitempty"`
+	// The last copy of other data that was made: of a backup or of a server.
+	CopiedStored bool          `json:"copied_stored,omitempty"`
+	CopiedBytes  int64         `json:"copied_bytes,omitempty"`
+	CopiedTook   time.Duration `json:"copied_took,omitempty"`
+	// Passwords is the ID of the last change of passwords that what the server follows
+	// with has gone through.
+	Passwords string `json:"passwords,omitempty"`
 	// Errant are the transactions that the data has and a source had not, when it was
 	// last compared.
 	Errant      string `json:"errant,omitempty"`
@@ -57,6 +67,7 @@ func (a *Agent) remember() error {
 	if err != nil {
 		return fmt.Errorf("what was known of the server: %w", err)
 	}
+	a.change(func(p *picture) { p.restored = a.memory.is.Restored })
 	if last := a.memory.is.Assignment; last != nil {
 		if err := last.Check(); err != nil {
 			return fmt.Errorf("what was known of the server: %s: %w", a.memory.path, err)

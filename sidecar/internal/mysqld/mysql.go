@@ -38,15 +38,24 @@ var mySQL = dialect{
 	semiSync:    func(on bool) string { return "SET GLOBAL rpl_semi_sync_source_enabled=" + onOff(on) },
 	acknowledge: func(on bool) string { return "SET GLOBAL rpl_semi_sync_replica_enabled=" + onOff(on) },
 	changeSource: func(host, port, user, password string) string {
-		return "CHANGE REPLICATION SOURCE TO SOURCE_HOST=" + quote(host) + ", SOURCE_PORT=" + port + ", SOURCE_USER=" + quote(user) + ", SOURCE_PASSWORD=" + quote(password) +
-			", SOURCE_AUTO_POSITION=1, SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=1, GET_SOURCE_PUBLIC_KEY=1, SOURCE_DELAY=0"
+		return mySQLServer(host, port, user, password) + ", SOURCE_AUTO_POSITION=1, SOURCE_DELAY=0"
 	},
-	receivers: "SHOW REPLICAS", serverID: "Server_Id",
-	clients: "SELECT ID AS id, USER AS user, COMMAND AS command FROM performance_schema.processlist",
-	open:    "SELECT COUNT(*) AS n FROM information_schema.INNODB_TRX t JOIN performance_schema.processlist p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','event_scheduler')",
-	readBinlog: func(c comparison) []string {
-		return []string{"mysqlbinlog", "--no-defaults", "--verbose", "--verbose", "--base64-output=decode-rows", "--include-gtids=" + c.Errant}
+	// An applier that is stopped in the middle of a transaction, because the receiver was,
+	// waits for a minute for the rest. One that runs gives it up when the next source
+	// sends it anew.
+	changeServer: mySQLServer,
+	receivers:    "SHOW REPLICAS", serverID: "Server_Id",
+	clients:    "SELECT ID AS id, USER AS user, COMMAND AS command FROM performance_schema.processlist",
+	open:       "SELECT COUNT(*) AS n, COALESCE(SUM(p.COMMAND='Sleep'),0) AS idle FROM information_schema.INNODB_TRX t JOIN performance_schema.processlist p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','event_scheduler')",
+	binlogTool: "mysqlbinlog",
+	errantOnly: func(c comparison) []string {
+		return []string{"--no-defaults", "--verbose", "--verbose", "--base64-output=decode-rows", "--include-gtids=" + c.Errant}
 	},
+}
+
+func mySQLServer(host, port, user, password string) string {
+	return "CHANGE REPLICATION SOURCE TO SOURCE_HOST=" + quote(host) + ", SOURCE_PORT=" + port + ", SOURCE_USER=" + quote(user) + ", SOURCE_PASSWORD=" + quote(password) +
+		", SOURCE_CONNECT_RETRY=1, SOURCE_RETRY_COUNT=0, SOURCE_HEARTBEAT_PERIOD=1, GET_SOURCE_PUBLIC_KEY=1"
 }
 
 func mySQLFacts(ctx context.Context, conn *mysqladmin.Conn) (facts, error) {

@@ -10,18 +10,19 @@ import (
 type step int
 
 const (
-	rest     step = iota // nothing, until something changes or the wait is over
-	makeData             // make an empty server's data
-	copyData             // copy another server's data
-	start                // start the process
-	stop                 // shut the process down
-	kill                 // end the process at once
-	confirm              // read the assignment again, to learn whether a crashed primary still leads
-	carryOut             // have the running server do its task
+	rest        step = iota // nothing, until something changes or the wait is over
+	makeData                // make an empty server's data
+	copyData                // copy another server's data
+	restoreData             // make data of a backup
+	start                   // start the process
+	stop                    // shut the process down
+	kill                    // end the process at once
+	confirm                 // read the assignment again, to learn whether a crashed primary still leads
+	carryOut                // have the running server do its task
 )
 
 func (s step) String() string {
-	return [...]string{"rest", "make data", "copy data", "start", "stop", "kill", "confirm", "carry out"}[s]
+	return [...]string{"rest", "make data", "copy data", "restore data", "start", "stop", "kill", "confirm", "carry out"}[s]
 }
 
 const (
@@ -59,6 +60,13 @@ func next(p picture, now time.Time) (step, time.Duration) {
 			return stop, 0
 		}
 		return rest, verifyEvery
+	case cluster.Lead:
+		if r := p.order.part.Restore; r != nil && r.ID != p.restored {
+			if alive {
+				return kill, 0 // its data is replaced
+			}
+			return restoreData, 0
+		}
 	case cluster.Clone:
 		if !p.copied && alive {
 			return kill, 0 // its data is thrown away

@@ -38,6 +38,7 @@ func TestNext(t *testing.T) {
 	earlier := confirmed
 	earlier.confirmed = 2
 	follow := orderOf(cluster.Follow, 1)
+	back := orderOf(cluster.Lead, 1, func(o *order) { o.part.Restore = &cluster.Restore{ID: "2"} })
 	for name, c := range map[string]struct {
 		p    picture
 		want step
@@ -54,6 +55,11 @@ func TestNext(t *testing.T) {
 		"clone":                                       {picture{order: orderOf(cluster.Clone, 1), process: cluster.Absent, empty: true}, copyData},
 		"start what is copied":                        {picture{order: orderOf(cluster.Clone, 1), process: cluster.Absent, copied: true}, start},
 		"follow on a copy":                            {picture{order: orderOf(cluster.Clone, 1), process: cluster.Running, copied: true}, carryOut},
+		"a restore over what runs":                    {picture{order: back, process: cluster.Running, restored: "1"}, kill},
+		"a restore over what has crashed":             {crashed(back, 0), restoreData},
+		"a primary that begins with a backup":         {picture{order: back, process: cluster.Absent, empty: true}, restoreData},
+		"start what is restored":                      {picture{order: back, process: cluster.Absent, restored: "2"}, start},
+		"lead with what is restored":                  {picture{order: back, process: cluster.Running, restored: "2"}, carryOut},
 		"an empty primary":                            {picture{order: lead, process: cluster.Absent, empty: true}, makeData},
 		"an empty follower":                           {picture{order: follow, process: cluster.Absent, empty: true}, makeData},
 		"nothing to hold":                             {picture{order: orderOf(cluster.Hold, 1), process: cluster.Absent, empty: true}, rest},

@@ -27,6 +27,7 @@ type observer struct {
 	// more is what is asked for less often.
 	more      more
 	askedMore time.Time
+	counted   *order // the last one for which the open transactions were counted
 	load      *load.Server
 	machine   map[string]float64 // what it has to do, and when that was measured
 	measured  time.Time
@@ -44,7 +45,7 @@ type more struct {
 }
 
 func (a *Agent) newObserver() *observer {
-	return &observer{a: a, load: load.NewServer(dbserver.AdminUser, a.o.Replication.User, a.o.Monitor.User)}
+	return &observer{a: a, load: load.NewServer(dbserver.AdminUser, a.Replication().User, a.Monitor().User)}
 }
 
 func (o *observer) close() {
@@ -67,6 +68,13 @@ func (o *observer) report(ctx context.Context, p picture) *cluster.Report {
 	}
 	if o.a.o.Giving != nil {
 		r.CloneAt = o.a.o.Giving.Listen
+	}
+	r.Restored, r.RestoreError, r.Aside = p.restored, p.restoreError, p.aside
+	if p.restoring != p.order.restore() {
+		r.RestoreError = ""
+	}
+	if k := o.a.memory.kept(); k.CopiedTook > 0 {
+		r.Copied = &cluster.Copied{Stored: k.CopiedStored, Bytes: k.CopiedBytes, Took: k.CopiedTook}
 	}
 	r.Load = maps.Clone(o.measure(now))
 	if p.server != nil {
@@ -106,6 +114,11 @@ func (o *observer) fill(r *cluster.Report, p picture) {
 			Source: c.Source, Receiver: c.Receiver, Applier: c.Applier, Acknowledges: f.acknowledges,
 			ReceiverError: c.ReceiverError.String(), ApplierError: c.ApplierError.String(),
 		}
+	}
+	if o.more.beat != nil {
+		o.a.behind.Store(int64(max(1, *o.more.beat)))
+	} else {
+		o.a.behind.Store(0)
 	}
 	r.Beat, r.Open, r.Receivers = o.more.beat, o.more.open, o.more.receivers
 	maps.Copy(r.Load, o.more.load)
@@ -159,9 +172,15 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 			err = o.a.memory.keep(func(k *kept) { k.IntactPID = 0 })
 		}
 	}
+	if err == nil && handing(p.order) && (p.order != o.counted || o.a.open.fresh()) {
+		// What was counted before the proxies were told says nothing.
+		if _, o.more.open, err = o.a.open.count(ctx, o.conn, o.a.dialect); err == nil {
+			o.counted = p.order
+		}
+	}
 	if err == nil && time.Since(o.askedMore) >= reportEvery-reportOften {
 		o.askedMore = time.Now()
-		err = o.askMore(ctx)
+		err = o.askMore(ctx, p)
 	}
 	if err != nil {
 		// Whatever it was: the next question is on a connection that nothing has
@@ -193,8 +212,13 @@ func (o *observer) arrived(f facts) {
 	}
 }
 
-func (o *observer) askMore(ctx context.Context) error {
-	m := more{}
+// handing reports whether a handover from this server waits for the transactions to end.
+func handing(o *order) bool {
+	return o != nil && o.heard && o.assignment.Phase == cluster.Handing && o.part.Task == cluster.Lead
+}
+
+func (o *observer) askMore(ctx context.Context, p picture) error {
+	m := more{open: o.more.open}
 	if rows, err := o.conn.Query(ctx, readHeartbeat); err == nil && len(rows) == 1 {
 		if age, ok := rows[0].Int("age"); ok {
 			beat := time.Duration(age) * time.Microsecond
@@ -203,15 +227,15 @@ func (o *observer) askMore(ctx context.Context) error {
 	} else if err != nil && mysqladmin.Code(err) == 0 {
 		return err
 	}
-	rows, err := o.conn.Query(ctx, o.a.dialect.open)
+	if !handing(p.order) {
+		_, idle, err := o.a.open.count(ctx, o.conn, o.a.dialect)
+		if err != nil {
+			return err
+		}
+		m.open = idle
+	}
+	rows, err := o.conn.Query(ctx, o.a.dialect.receivers)
 	if err != nil {
-		return err
-	}
-	if len(rows) == 1 {
-		n, _ := rows[0].Int("n")
-		m.open = int(n)
-	}
-	if rows, err = o.conn.Query(ctx, o.a.dialect.receivers); err != nil {
 		return err
 	}
 	m.receivers = ids(rows, o.a.dialect.serverID)

@@ -22,6 +22,14 @@ func newOrder(a *cluster.Assignment, name string, heard bool) *order {
 	return o
 }
 
+// restore is the ID of the restore that the data is to come from; empty for none.
+func (o *order) restore() string {
+	if o == nil || o.part.Restore == nil {
+		return ""
+	}
+	return o.part.Restore.ID
+}
+
 // task is empty for no order.
 func (o *order) task() cluster.Task {
 	if o == nil {
@@ -41,7 +49,7 @@ func sameWork(o, p *order) bool {
 	if o == nil || p == nil {
 		return o == p
 	}
-	if o.heard != p.heard || o.part.Task != p.part.Task || o.part.ID != p.part.ID {
+	if o.heard != p.heard || o.part.Task != p.part.Task || o.part.ID != p.part.ID || o.restore() != p.restore() {
 		return false
 	}
 	switch o.part.Task {
@@ -63,5 +71,5 @@ func sameStart(o, p *order) bool {
 		}
 		return false
 	}
-	return needs(o) && needs(p) && (o.task() == cluster.Lead) == (p.task() == cluster.Lead)
+	return needs(o) && needs(p) && (o.task() == cluster.Lead) == (p.task() == cluster.Lead) && o.restore() == p.restore()
 }

@@ -33,6 +33,13 @@ type picture struct {
 
 	empty  bool // there is no data
 	copied bool // the task is Clone, and the data is that of the source
+	// restored is the ID of the last restore that was done. restoreTries counts how often
+	// restoring has failed; restoreError is set once there is no use in another try.
+	restored     string
+	restoring    string
+	restoreTries int
+	restoreError string
+	aside        string // where data from before restores is kept
 	// confirmed is the epoch in which a primary that has crashed was told, after the
 	// time for a failover, that it still leads.
 	confirmed farm.Epoch

@@ -22,6 +22,9 @@ func (a *Agent) findServer() error {
 		return err
 	}
 	a.change(func(p *picture) { p.empty = !initialised })
+	if err := a.findAside(); err != nil {
+		return err
+	}
 	a.history.recall(a.memory.kept())
 	if !initialised {
 		return nil
@@ -111,8 +114,8 @@ func (a *Agent) makeData(ctx context.Context, o *order) error {
 	a.o.Log.Info("initialise data directory", zap.String("directory", a.o.Server.Dir), zap.String("version", a.o.Install.Version))
 	a.change(func(p *picture) { p.process, p.detail = cluster.Copying, "an empty server is made" })
 	statements := slices.Concat(
-		dbserver.ReplicationAccount(a.o.Install.Flavor, a.o.Replication),
-		dbserver.MonitorAccount(a.o.Install.Flavor, a.o.Monitor),
+		dbserver.ReplicationAccount(a.o.Install.Flavor, a.Replication()),
+		dbserver.MonitorAccount(a.o.Install.Flavor, a.Monitor()),
 	)
 	if o.part.Task == cluster.Lead {
 		// It is told to itself before there is anything to lead.

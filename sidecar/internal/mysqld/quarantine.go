@@ -64,16 +64,26 @@ func (a *Agent) export(ctx context.Context, o *order, c comparison, logs []strin
 	_, err = fmt.Fprintf(file, "-- Transactions of %s that %s, the source of its new data, did not have: %s.\n"+
 		"-- Written before the old data was thrown away. Read it before anything of it is executed.\n", a.o.Name, o.part.Source, c.Errant)
 	if err == nil && len(logs) > 0 {
-		argv := slices.Concat(a.dialect.readBinlog(c), logs)
-		cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
-		var complaints strings.Builder
-		cmd.Stdout, cmd.Stderr = file, &complaints
-		if err = cmd.Run(); err != nil {
-			err = fmt.Errorf("%s: %w: %s", argv[0], err, strings.TrimSpace(complaints.String()))
-		}
+		err = a.readBinlogs(ctx, slices.Concat(a.dialect.errantOnly(c), logs), file)
 	}
 	if err = errors.Join(err, file.Sync(), file.Close()); err != nil {
 		return err
 	}
 	return os.Rename(path+".new", path)
+}
+
+// readBinlogs has the server's own program write what the arguments say.
+func (a *Agent) readBinlogs(ctx context.Context, arguments []string, to *os.File) error {
+	tool, err := a.o.Install.Tool(a.dialect.binlogTool)
+	if err != nil {
+		return err
+	}
+	argv := slices.Concat(tool, arguments)
+	cmd := exec.CommandContext(ctx, argv[0], argv[1:]...)
+	var complaints strings.Builder
+	cmd.Stdout, cmd.Stderr = to, &complaints
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("%s: %w: %s", a.dialect.binlogTool, err, strings.TrimSpace(complaints.String()))
+	}
+	return nil
 }

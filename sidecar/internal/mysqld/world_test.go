@@ -80,6 +80,10 @@ type world struct {
 }
 
 func newWorld(t *testing.T, flavor farm.Flavor, names ...string) *world {
+	t.Helper()
+	if flavor == farm.MySQL {
+		farmtest.Long(t)
+	}
 	w := &world{t: t, flavor: flavor, nodes: map[string]*node{}, changed: make(chan struct{}), epoch: 1}
 	for i, name := range names {
 		w.nodes[name] = newNode(t, w, name, uint32(i+1))
@@ -109,6 +113,12 @@ type part struct {
 // assign writes the next assignment.
 func (w *world) assign(semiSync bool, parts ...part) {
 	w.t.Helper()
+	w.assignAs(semiSync, func(*cluster.Assignment) {}, parts...)
+}
+
+// assignAs is assign of what change makes of it.
+func (w *world) assignAs(semiSync bool, change func(*cluster.Assignment), parts ...part) {
+	w.t.Helper()
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	w.serial++
@@ -121,6 +131,7 @@ func (w *world) assign(semiSync bool, parts ...part) {
 		}
 		a.Servers = append(a.Servers, s)
 	}
+	change(a)
 	data, err := a.Encode()
 	if err != nil {
 		w.t.Fatal(err)

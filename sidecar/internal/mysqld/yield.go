@@ -27,6 +27,11 @@ func (a *Agent) yield(ctx context.Context, p picture) error {
 		return a.hold(ctx, p) // it follows, and so has no writers
 	}
 	if !f.readOnly || !a.control.frozen {
+		if !f.readOnly {
+			if err := a.letFinish(ctx, p); err != nil {
+				return err
+			}
+		}
 		if err := a.refuseWrites(ctx, p); err != nil {
 			return err
 		}
@@ -36,6 +41,47 @@ func (a *Agent) yield(ctx context.Context, p picture) error {
 		a.control.frozen = true
 	}
 	return nil
+}
+
+// finishLimit is how long what the proxies had begun before they held writes back may take
+// to end by itself. Then its clients are sent away.
+const finishLimit = 300 * time.Millisecond
+
+// letFinish waits until no client executes anything, and no transaction is open.
+func (a *Agent) letFinish(ctx context.Context, p picture) (err error) {
+	conn, err := dial(ctx, p.server)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, closeConn(conn)) }()
+	for began := time.Now(); time.Since(began) < finishLimit; {
+		busy, err := a.busy(ctx, conn)
+		if err != nil {
+			return err
+		}
+		if busy {
+			if err := pause(ctx, 2*time.Millisecond); err != nil {
+				return err
+			}
+			continue
+		}
+		if open, _, err := a.open.count(ctx, conn, a.dialect); err != nil || open == 0 {
+			return err
+		}
+	}
+	return nil
+}
+
+// busy reports whether a client executes something.
+func (a *Agent) busy(ctx context.Context, conn *mysqladmin.Conn) (bool, error) {
+	rows, err := conn.Query(ctx, a.dialect.clients)
+	if err != nil {
+		return false, fmt.Errorf("list the server's clients: %w", err)
+	}
+	return slices.ContainsFunc(rows, func(row mysqladmin.Row) bool {
+		id, err := strconv.ParseUint(row.String("id"), 10, 32)
+		return err == nil && row.String("command") != "Sleep" && !a.mayStay(row, uint32(id), conn.ID())
+	}), nil
 }
 
 // refuseWrites makes the server read-only, and sends away everybody who may have
@@ -155,7 +201,7 @@ func (a *Agent) sendClientsAway(ctx context.Context, p picture) (err error) {
 
 func (a *Agent) mayStay(row mysqladmin.Row, id, self uint32) bool {
 	switch row.String("user") {
-	case "system user", "event_scheduler", "mysql.session", "mysql.infoschema", "", a.o.Replication.User, a.o.Monitor.User:
+	case "system user", "event_scheduler", "mysql.session", "mysql.infoschema", "", a.Replication().User, a.Monitor().User:
 		return true
 	}
 	if slices.Contains([]string{"Binlog Dump", "Binlog Dump GTID", "Daemon"}, row.String("command")) {

@@ -50,12 +50,15 @@ const kept = 1 << 10
 // Template is one file to be written.
 type Template struct {
 	Source      string // the template's path
+	Text        string // the template itself, if it is not in a file; Source is its name then
 	Destination string
 	Mode        fs.FileMode // of a new file
 	// Check is a command that ends with 0 if the new file is good; empty for none.
 	Check []string
 	// Reload is a command for after a change; empty for none.
 	Reload []string
+	// Signal is what else has to be done after a change; nil for nothing.
+	Signal func() error
 	Limit  time.Duration // for each command
 	// Secrets are files whose content must not be in an error.
 	Secrets []string
@@ -63,8 +66,10 @@ type Template struct {
 
 // View is what a template sees.
 type View struct {
-	Node  string     // the host that the file is for
-	Epoch farm.Epoch // 0 if there has never been a primary
+	Node string // the host that the file is for
+	// Values are what the role of that host gives its own templates.
+	Values any
+	Epoch  farm.Epoch // 0 if there has never been a primary
 	// Hosts are all of them, by name, and Roles those that are up by their role.
 	Hosts []membership.Host
 	Roles map[string][]membership.Host
@@ -97,12 +102,23 @@ func Parse(path string) (*template.Template, error) {
 	if len(text) > maxTemplate {
 		return nil, fmt.Errorf("template %s is larger than %d bytes", path, maxTemplate)
 	}
-	return template.New(path).Option("missingkey=error").Funcs(template.FuncMap{
-		"host": hostOf,
-		"port": portOf,
-		// Its real meaning needs the view.
-		"up": func(string) []membership.Host { return nil },
-	}).Parse(string(text))
+	return parse(path, string(text))
+}
+
+func parse(name, text string) (*template.Template, error) {
+	return template.New(name).Option("missingkey=error").Funcs(View{}.functions()).Parse(text)
+}
+
+// functions are what a template can call.
+func (v View) functions() template.FuncMap {
+	return template.FuncMap{
+		"host":    hostOf,
+		"port":    portOf,
+		"join":    strings.Join,
+		"up":      func(role string) []membership.Host { return v.Roles[role] },
+		"members": func(role string) []membership.Host { return v.members(role) },
+		"slots":   func(role string) []membership.Host { return v.slots(role) },
+	}
 }
 
 // hostOf returns an address without its port, if it has one.
@@ -119,13 +135,20 @@ func portOf(address string) (string, error) {
 	return port, err
 }
 
+func (t Template) parse() (*template.Template, error) {
+	if t.Text != "" {
+		return parse(t.Source, t.Text)
+	}
+	return Parse(t.Source)
+}
+
 // Render returns the content that the file is to have.
 func (t Template) Render(v View) ([]byte, error) {
-	parsed, err := Parse(t.Source)
+	parsed, err := t.parse()
 	if err != nil {
 		return nil, err
 	}
-	parsed.Funcs(template.FuncMap{"up": func(role string) []membership.Host { return v.Roles[role] }})
+	parsed.Funcs(v.functions())
 	var out bounded
 	if err := parsed.Execute(&out, v); err != nil {
 		return nil, err
@@ -172,7 +195,7 @@ func (t Template) Apply(ctx context.Context, v View, state string) (changed bool
 		if err := t.check(ctx, temporary); err != nil {
 			return err
 		}
-		if len(t.Reload) == 0 {
+		if !t.reloads() {
 			return nil
 		}
 		// Before the file is there: one reload too many is better than none.
@@ -183,6 +206,8 @@ func (t Template) Apply(ctx context.Context, v View, state string) (changed bool
 	}
 	return true, t.reload(ctx, due)
 }
+
+func (t Template) reloads() bool { return len(t.Reload) > 0 || t.Signal != nil }
 
 func (t Template) check(ctx context.Context, temporary string) error {
 	if len(t.Check) == 0 {
@@ -196,11 +221,18 @@ func (t Template) check(ctx context.Context, temporary string) error {
 }
 
 func (t Template) reload(ctx context.Context, due string) error {
-	if len(t.Reload) == 0 {
+	if !t.reloads() {
 		return nil
 	}
-	if err := t.run(ctx, "the file is there, but the reload failed", t.Reload); err != nil {
-		return err
+	if len(t.Reload) > 0 {
+		if err := t.run(ctx, "the file is there, but the reload failed", t.Reload); err != nil {
+			return err
+		}
+	}
+	if t.Signal != nil {
+		if err := t.Signal(); err != nil {
+			return fmt.Errorf("the file is there, but the reload failed: %w", err)
+		}
 	}
 	return os.Remove(due)
 }

@@ -19,6 +19,7 @@ import (
 	"farmhand/sidecar/internal/hook"
 	"farmhand/sidecar/internal/load"
 	"farmhand/sidecar/internal/mysqld"
+	"farmhand/sidecar/internal/password"
 )
 
 // mysqlInFarm is a database server that does what its cluster's assignment says.
@@ -26,7 +27,8 @@ type mysqlInFarm struct {
 	*mysql
 	node    string // the node's name in the farm
 	options mysqld.Options
-	scratch string // a directory that a restore drill may make
+	scratch string            // a directory that a restore drill may make
+	secrets map[string]string // the files of the farm's own passwords, by account
 }
 
 func newMySQLInFarm(m *mysql, c config.Config) (Role, error) {
@@ -62,6 +64,7 @@ func newMySQLInFarm(m *mysql, c config.Config) (Role, error) {
 	o.Load = host.Sample
 	f := &mysqlInFarm{mysql: m, node: o.Name, options: o, scratch: filepath.Join(m.server.Dir, "drill")}
 	f.options.Heard = f.heard
+	f.secrets = map[string]string{cluster.ReplicationPassword: accounts.Replication.PasswordFile, cluster.MonitorPassword: accounts.Monitor.PasswordFile}
 	return f, nil
 }
 
@@ -82,22 +85,35 @@ func (m *mysqlInFarm) Run(finish, now context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
-		m.backUp(backing, o)
+		m.backUp(backing, o, agent.Replication)
+	}()
+	passwords := make(chan struct{})
+	go func() {
+		defer close(passwords)
+		m.changePasswords(backing, agent)
 	}()
 	defer func() {
 		stop()
 		<-ended
+		<-passwords
 	}()
 	return agent.Run(finish, now)
 }
 
-// backUp has the server's backups made, as far as that is possible, until ctx ends.
-func (m *mysqlInFarm) backUp(ctx context.Context, o mysqld.Options) {
-	if o.Install.Flavor != farm.MariaDB {
-		return
+// changePasswords has the node take other passwords when it is told to, until ctx ends.
+func (m *mysqlInFarm) changePasswords(ctx context.Context, agent *mysqld.Agent) {
+	err := password.Run(ctx, password.Options{
+		Node: m.node, Watch: m.tools.Farm.Watch, Report: m.tools.Farm.Report, Files: m.secrets, Server: agent, Log: m.tools.Log.Named("passwords"),
+	})
+	if ctx.Err() == nil {
+		m.tools.Log.Error("no order to take other passwords is heard any more", zap.Error(err))
 	}
+}
+
+// backUp has the server's backups made, as far as that is possible, until ctx ends.
+func (m *mysqlInFarm) backUp(ctx context.Context, o mysqld.Options, replication func() dbserver.Account) {
 	err := backupagent.New(backupagent.Options{
-		Name: o.Name, Cluster: o.Cluster, Install: o.Install, Server: o.Server, Replication: o.Replication, Farm: o.Farm,
+		Name: o.Name, Cluster: o.Cluster, Install: o.Install, Server: o.Server, Replication: replication, Farm: o.Farm,
 		Event: m.tools.Event, NewEventID: hook.NewID, Drill: drill.Run, Scratch: m.scratch, Log: m.tools.Log.Named("backups"),
 	}).Run(ctx)
 	if ctx.Err() == nil {

@@ -61,7 +61,7 @@ func termOf(c farm.Cluster) membership.Term {
 type publisher struct {
 	path    string // empty for no such file
 	cluster string
-	farm    *webFarm // is told what was written
+	farm    *nodeFarm // is told what was written
 	log     *zap.Logger
 
 	mu sync.Mutex // is held while the file is written

@@ -32,6 +32,8 @@ type Tools struct {
 	// Members tells who is there, as [registry.Client.WatchMembers] does; nil without
 	// a farm.
 	Members func(context.Context, func(registry.MembersView) error) error
+	// Announce has the others know what the node says of itself; nil without a farm.
+	Announce func(attributes map[string]string)
 	// Output is where the programs that a role runs write what they have to say.
 	Output io.Writer
 }
@@ -67,6 +69,11 @@ type Role interface {
 
 // Kinds are all roles, by the name that the configuration gives.
 var Kinds = map[string]func(config.Config, Tools) (Role, error){
-	"mysql": newMySQL,
-	"web":   newWeb,
+	"mysql":     newMySQL,
+	"web":       newWeb,
+	"base":      newBase,
+	"lb":        newLB,
+	"memcached": newMemcached,
+	"worker":    newWorker,
+	"storage":   newStorage,
 }

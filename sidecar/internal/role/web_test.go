@@ -47,6 +47,7 @@ type webWorld struct {
 	events  chan farm.Event
 	refuse  chan error // what the next call of Event returns
 	unheard error      // what Report returns
+	farm    Farm       // nil for none
 	stop    func()
 	done    chan error
 }
@@ -62,7 +63,7 @@ func newWebWorld(t *testing.T) *webWorld {
 
 func (w *webWorld) start(t *testing.T) {
 	t.Helper()
-	held, err := newWeb(w.config, Tools{
+	held, err := Kinds[w.config.Role](w.config, Tools{
 		Log:    zap.NewNop(),
 		Report: func(r report.Report) error { w.reports <- r; return w.unheard },
 		Event: func(e farm.Event) error {
@@ -74,10 +75,10 @@ func (w *webWorld) start(t *testing.T) {
 				return nil
 			}
 		},
-		Output: os.Stderr,
+		Output: os.Stderr, Farm: w.farm,
 	})
 	must(t, err)
-	held.(*web).source = w.source
+	held.(*node).source = w.source
 	ctx, stop := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	go func() { done <- held.Run(ctx, context.Background()) }()
@@ -104,15 +105,16 @@ func (w *webWorld) event(t *testing.T) farm.Event {
 
 func (w *webWorld) await(t *testing.T, what string, wanted func(report.Report) bool) {
 	t.Helper()
+	var last report.Report
 	limit := time.After(20 * time.Second)
 	for {
 		select {
 		case r := <-w.reports:
-			if wanted(r) {
+			if last = r; wanted(r) {
 				return
 			}
 		case <-limit:
-			t.Fatalf("no report of %s", what)
+			t.Fatalf("no report of %s; the last: %+v", what, last)
 		}
 	}
 }
@@ -204,8 +206,8 @@ func TestStateThatIsSpoilt(t *testing.T) {
 // TestProgramThatDoesNotEnd is told twice and then killed.
 func TestProgramThatDoesNotEnd(t *testing.T) {
 	pids := make(chan int, 1)
-	p := program{
-		args: []string{"/bin/sh", "-c", `trap "" TERM; echo ready >&2; while :; do sleep 0.1; done`}, stopAfter: time.Millisecond,
+	p := &program{
+		args: []string{"/bin/sh", "-c", `trap "" TERM; echo ready >&2; while :; do sleep 0.1; done`}, stopAfter: time.Millisecond, stopSignal: syscall.SIGTERM,
 		output: os.Stderr, log: zap.NewNop(), told: func(pid int, _ error) { pids <- pid },
 	}
 	read, write, err := os.Pipe()

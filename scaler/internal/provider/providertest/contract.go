@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"sync"
 	"testing"
+	"time"
 
 	"farmhand/scaler/internal/farmfile"
 	"farmhand/scaler/internal/provider"
@@ -15,10 +16,12 @@ import (
 
 // Spec is a web node's or a database server's.
 func Spec(kind farmfile.RoleKind, role string, number int) provider.Spec {
-	s := provider.Spec{Name: fmt.Sprint(role, number), RoleName: role, Cluster: "db", Token: "farmhand-join-x", Role: farmfile.Role{Kind: kind}}
+	s := provider.Spec{Name: fmt.Sprint(role, number), RoleName: role, Cluster: "db", Token: "farmhand-join-x", Asked: time.Now(), Role: farmfile.Role{Kind: kind}}
 	switch kind {
 	case farmfile.MySQLKind:
 		s.Role.Parameters.MySQL = &farmfile.MySQL{Flavor: farmfile.MariaDB, Port: 3306, BufferPool: 8 << 20}
+	case farmfile.StorageServerKind:
+		s.Role.Parameters.StorageServer = &farmfile.StorageServer{Port: 24010, Program: "glusterfsd"}
 	case farmfile.WebKind:
 		s.Role.Parameters.Web = &farmfile.Web{Database: "db", Proxy: farmfile.Proxy{TCP: "127.0.0.1:3306", Consistency: "farm", MaxLag: 10_000_000_000}}
 	}
@@ -26,9 +29,17 @@ func Spec(kind farmfile.RoleKind, role string, number int) provider.Spec {
 }
 
 // Contract tests a provider that has no instances yet. again returns the provider as
-// a scaler finds it that begins now.
-func Contract(t *testing.T, p provider.Provider, again func() provider.Provider) {
+// a scaler finds it that begins now; made changes what is launched into what this
+// provider has.
+func Contract(t *testing.T, p provider.Provider, again func() provider.Provider, made ...func(*provider.Spec)) {
 	ctx := t.Context()
+	spec := func(kind farmfile.RoleKind, role string, number int) provider.Spec {
+		s := Spec(kind, role, number)
+		for _, change := range made {
+			change(&s)
+		}
+		return s
+	}
 	list := func(p provider.Provider) map[string]provider.Instance {
 		t.Helper()
 		all, err := p.List(ctx)
@@ -51,7 +62,8 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 	var launches sync.WaitGroup
 	for n := range many {
 		launches.Go(func() {
-			s := Spec(farmfile.MySQLKind, "db", n+1)
+			s := spec(farmfile.MySQLKind, "db", n+1)
+			s.Slot = n + 1
 			i, err := p.Launch(ctx, s)
 			if err != nil || i.Name != s.Name || i.RoleName != "db" || i.Kind != farmfile.MySQLKind || i.State != provider.Running || i.Launched.IsZero() {
 				t.Errorf("launched %+v, %v", i, err)
@@ -59,12 +71,12 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 		})
 	}
 	launches.Wait()
-	if _, err := p.Launch(ctx, Spec(farmfile.MySQLKind, "db", 1)); !errors.Is(err, provider.ErrExists) {
+	if _, err := p.Launch(ctx, spec(farmfile.MySQLKind, "db", 1)); !errors.Is(err, provider.ErrExists) {
 		t.Errorf("launched twice: %v", err)
 	}
 	for name, s := range map[string]provider.Spec{
-		"without a token":   {Name: "db9", RoleName: "db", Cluster: "db", Role: Spec(farmfile.MySQLKind, "db", 9).Role},
-		"by another's name": {Name: "secrets", RoleName: "db", Cluster: "db", Token: "x", Role: Spec(farmfile.MySQLKind, "db", 9).Role},
+		"without a token":   {Name: "db9", RoleName: "db", Cluster: "db", Role: spec(farmfile.MySQLKind, "db", 9).Role},
+		"by another's name": {Name: "secrets", RoleName: "db", Cluster: "db", Token: "x", Role: spec(farmfile.MySQLKind, "db", 9).Role},
 	} {
 		if _, err := p.Launch(ctx, s); err == nil {
 			t.Errorf("launched %s", name)
@@ -77,12 +89,15 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 			t.Errorf("%s and %q are both at %v", name, other, i.Address)
 		}
 		taken[i.Address] = name
+		if name != fmt.Sprint("db", i.Slot) {
+			t.Errorf("%s has slot %d", name, i.Slot)
+		}
 	}
 	if len(all) != many {
 		t.Errorf("%d instances are listed", len(all))
 	}
 	// What it can take while it runs, it has taken when Configure returns.
-	other := Spec(farmfile.MySQLKind, "db", 1)
+	other := spec(farmfile.MySQLKind, "db", 1)
 	other.Role.Hooks.TimeLimit, other.Role.Storage.Size = 77_000_000_000, 16<<20
 	now, err := provider.ConfigurationOf(other.Role)
 	if err != nil {
@@ -99,7 +114,7 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 			t.Errorf("configured, it differs in %v", changes)
 		}
 	}
-	if err := p.Configure(ctx, Spec(farmfile.MySQLKind, "db", 99)); err == nil {
+	if err := p.Configure(ctx, spec(farmfile.MySQLKind, "db", 99)); err == nil {
 		t.Error("an instance that there is not was configured")
 	}
 	// By whom it is terminated makes no difference, nor how often.
@@ -120,7 +135,7 @@ func Contract(t *testing.T, p provider.Provider, again func() provider.Provider)
 	if all := list(p); len(all) != many-2 || all["db2"].Name != "" || all["db1"].State != provider.Running {
 		t.Errorf("after two were terminated: %+v", all)
 	}
-	if _, err := p.Launch(ctx, Spec(farmfile.MySQLKind, "db", 2)); err != nil {
+	if _, err := p.Launch(ctx, spec(farmfile.MySQLKind, "db", 2)); err != nil {
 		t.Errorf("a name that is free again: %v", err)
 	}
 	for name := range list(p) {

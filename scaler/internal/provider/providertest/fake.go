@@ -23,9 +23,43 @@ type Fake struct {
 
 	mu        sync.Mutex
 	instances map[string]provider.Instance
+	images    []provider.Image
 }
 
-var _ provider.Provider = (*Fake)(nil)
+var (
+	_ provider.Provider = (*Fake)(nil)
+	_ provider.Imager   = (*Fake)(nil)
+)
+
+// MakeImage is [provider.Imager.MakeImage].
+func (f *Fake) MakeImage(_ context.Context, instance, name string) (provider.Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if _, there := f.instances[instance]; !there {
+		return provider.Image{}, fmt.Errorf("image of %s: there is no such instance", instance)
+	}
+	if n := slices.IndexFunc(f.images, func(i provider.Image) bool { return i.Name == name }); n >= 0 {
+		return f.images[n], nil
+	}
+	i := provider.Image{Name: name, ID: name, From: instance, Made: time.Now(), Ready: true}
+	f.images = append(f.images, i)
+	return i, nil
+}
+
+// Images is [provider.Imager.Images].
+func (f *Fake) Images(context.Context) ([]provider.Image, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.images), nil
+}
+
+// RemoveImage is [provider.Imager.RemoveImage].
+func (f *Fake) RemoveImage(_ context.Context, name string) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.images = slices.DeleteFunc(f.images, func(i provider.Image) bool { return i.Name == name })
+	return nil
+}
 
 // Launch is [provider.Provider.Launch].
 func (f *Fake) Launch(_ context.Context, s provider.Spec) (provider.Instance, error) {
@@ -45,7 +79,7 @@ func (f *Fake) add(s provider.Spec) (provider.Instance, error) {
 	if _, there := f.instances[s.Name]; there {
 		return provider.Instance{}, fmt.Errorf("launch %s: %w", s.Name, provider.ErrExists)
 	}
-	i := provider.Instance{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now(), State: provider.Running}
+	i := provider.Instance{Name: s.Name, RoleName: s.RoleName, Kind: s.Role.Kind, Launched: time.Now(), State: provider.Running, Slot: s.Slot, Volume: s.Volume}
 	var err error
 	if i.Configuration, err = provider.ConfigurationOf(s.Role); err != nil {
 		return i, err

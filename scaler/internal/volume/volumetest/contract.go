@@ -145,7 +145,7 @@ func Contract(t *testing.T, again func() volume.Store, spec volume.Spec) {
 	} else {
 		must(grown, err)
 	}
-	if before, after := v.Used+v.Free, grown.Used+grown.Free; spec.Kind != volume.Directory && after-before < 80<<20 || grown.Size != spec.Size+96<<20 {
+	if before, after := v.Used+v.Free, grown.Used+grown.Free; grown.Path != "" && spec.Kind != volume.Directory && after-before < 80<<20 || grown.Size != spec.Size+96<<20 {
 		t.Errorf("it had %d bytes and has %d; its size is %d", before, after, grown.Size)
 	}
 	must(again().Grow(ctx, "db-1", spec.Size+96<<20))
@@ -171,7 +171,7 @@ func Contract(t *testing.T, again func() volume.Store, spec volume.Spec) {
 		}
 	}
 	second, err := again().Snapshot(ctx, "db-1", volume.SnapshotOptions{})
-	if err != nil || second.Stored >= first.Stored {
+	if err != nil || second.Stored >= first.Stored && v.Path != "" { // another machine's may not know
 		t.Fatalf("the second snapshot is %+v, %v; it is to store less than %d bytes", second, err, first.Stored)
 	}
 	if all, err := again().Snapshots(ctx); err != nil || len(all) != 2 || all[0] != first || all[1] != second {
@@ -189,18 +189,26 @@ func Contract(t *testing.T, again func() volume.Store, spec volume.Spec) {
 			t.Error("restored to a volume that is too small")
 		}
 	}
+	fitting := func(name string, from volume.Snapshot) volume.Spec {
+		s := named(name)
+		if s.Size > 0 {
+			s.Size = max(s.Size, from.Size)
+		}
+		return s
+	}
 	for n, text := range map[int]string{3: "first", 4: "second"} {
-		from := map[int]string{3: first.ID, 4: second.ID}[n]
-		name := fmt.Sprintf("db-%d", n)
+		snapshot := map[int]volume.Snapshot{3: first, 4: second}[n]
+		from, name := snapshot.ID, fmt.Sprintf("db-%d", n)
 		for range 2 {
-			if v := must(again().Restore(ctx, from, named(name))); v.From != from {
+			if v := must(again().Restore(ctx, from, fitting(name, snapshot))); v.From != from {
 				t.Errorf("restored %+v", v)
 			}
 		}
-		v := must(store.Attach(ctx, name, name+"-user"))
+		user := fmt.Sprint("user", n)
+		v := must(store.Attach(ctx, name, user))
 		want(t, v, text)
 		write(t, v, "other") // it is a volume like any other
-		if err := store.Detach(ctx, name, name+"-user"); err != nil {
+		if err := store.Detach(ctx, name, user); err != nil {
 			t.Error(err)
 		}
 	}
@@ -221,7 +229,7 @@ func Contract(t *testing.T, again func() volume.Store, spec volume.Spec) {
 			t.Error(err)
 		}
 	}
-	must(store.Restore(ctx, second.ID, named("db-5")))
+	must(store.Restore(ctx, second.ID, fitting("db-5", second)))
 	want(t, must(store.Attach(ctx, "db-5", "db5")), "second")
 	if err := store.Detach(ctx, "db-5", "db5"); err != nil {
 		t.Error(err)
