@@ -139,7 +139,7 @@ func (c *Conn) reset(reload bool) error {
 	if len(c.Buffered()) > 0 {
 		return errUnexpectedData
 	}
-	c.Synced, c.Settings, c.Used, c.Warned, c.InsertID = 0, nil, false, false, 0
+	c.Synced, c.Settings, c.Used, c.Warned, c.Unheard, c.InsertID = 0, nil, false, false, false, 0
 	c.statements = c.statements[:0]
 	return nil
 }

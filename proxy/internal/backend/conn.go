@@ -61,6 +61,8 @@ type Conn struct {
 	Used bool
 	// Warned: the last statement left warnings or an error to ask for.
 	Warned bool
+	// Unheard: a statement that failed may have changed what the server has not told yet.
+	Unheard bool
 	// InsertID is what LAST_INSERT_ID() gives, as far as its session knows.
 	InsertID uint64
 

@@ -20,6 +20,7 @@ import (
 
 	"github.com/go-sql-driver/mysql"
 
+	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/config"
 )
@@ -327,6 +328,67 @@ func TestNothingStaysOfAStatementInALane(t *testing.T) {
 		r.byLane(t, b, question)
 	}
 	f.CheckNoOwnEvents(t)
+}
+
+// TestWhatAFailedStatementSetIsItsSessionsOnly: a stored program sets a variable and
+// fails, of which an error says nothing. The session that called it has the variable
+// from then on, as on a direct connection, wherever it reads; no other one has it.
+func TestWhatAFailedStatementSetIsItsSessionsOnly(t *testing.T) {
+	for _, flavor := range []farm.Flavor{farm.MariaDB, farm.MySQL} {
+		t.Run(flavor.String(), func(t *testing.T) {
+			f := farmtest.Start(t, farmtest.Options{Flavor: flavor, Replicas: 1})
+			f.Primary().Exec(t, "SET GLOBAL log_bin_trust_function_creators=1", "SET time_zone='+00:00'",
+				"CREATE TABLE app.t (id INT PRIMARY KEY, at TIMESTAMP)", "INSERT INTO app.t VALUES (1,'2026-01-02 03:04:05')",
+				"CREATE FUNCTION app.elsewhere() RETURNS INT NO SQL BEGIN SET time_zone='+05:00'; SIGNAL SQLSTATE '45000'; RETURN 1; END",
+				"CREATE VIEW app.places AS SELECT id, app.elsewhere() AS m FROM app.t",
+				"CREATE TRIGGER app.moves BEFORE INSERT ON app.t FOR EACH ROW SET time_zone='+06:00'")
+			f.WaitCaughtUp(t)
+			r := start(t, f, func(c *config.Config) {
+				inSessions(c)
+				c.Pool.MaxPerServer = 1
+			})
+			r.caughtUp(t)
+			const question = "SELECT at FROM t WHERE id=1"
+			b := r.conn(t)
+			here := value(t, b, question)
+			for _, fails := range []string{"SELECT m FROM places", "INSERT INTO t (id) VALUES (1)"} {
+				a := r.conn(t)
+				direct, err := f.Primary().Open(t, farmtest.App).Conn(t.Context())
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer direct.Close()
+				if _, err := direct.ExecContext(t.Context(), "USE app"); err != nil {
+					t.Fatal(err)
+				}
+				for _, about := range []string{"SELECT ROW_COUNT()", "SELECT FOUND_ROWS()", "SELECT @@warning_count", question} {
+					told := ""
+					for _, c := range []*sql.Conn{a, direct} {
+						_ = value(t, c, question)
+						if _, err := c.ExecContext(t.Context(), fails); err == nil {
+							t.Fatalf("%s does not fail", fails)
+						}
+						got := value(t, c, about)
+						if c == direct && got != told {
+							t.Errorf("%s: %s gives %s, directly %s", fails, about, told, got)
+						}
+						told = got
+					}
+				}
+				for range 3 {
+					if got := value(t, b, question); got != here {
+						t.Errorf("%s: another session's time zone is seen: %s instead of %s", fails, got, here)
+					}
+					want := value(t, direct, question)
+					if got := value(t, a, question); got != want {
+						t.Errorf("%s: the session reads %s, a direct one %s", fails, got, want)
+					}
+				}
+				_ = a.Close()
+			}
+			f.CheckNoOwnEvents(t)
+		})
+	}
 }
 
 // TestClientsOfLanesLeaveWithoutAWord: their sessions end, whatever they hold.

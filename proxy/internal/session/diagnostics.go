@@ -16,7 +16,7 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 		return
 	}
 	if r.command != wire.ComStmtPrepare && !keepsCount(r, s.handler.tracker.Err) || r.command == wire.ComStmtPrepare && s.handler.tracker.Err != nil {
-		s.lastCount, s.missed.count = c, false
+		s.lastCount, s.missed.count, s.uncounted = c, false, false
 		s.shares.told(askedCount)
 	}
 	if s.handler.rows {

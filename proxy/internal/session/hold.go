@@ -99,11 +99,11 @@ func (s *Session) warned(c *backend.Conn) bool {
 // connection only.
 func (s *Session) insertUnsure() bool { return s.generated || s.state.inserted }
 
-// lend lends what it can between two commands.
-func (s *Session) lend() {
+// lend lends what it can between two commands. An error ends the session.
+func (s *Session) lend() error {
 	s.endSuspended(nil)
 	if !s.shared.running.set(nil) {
-		return
+		return nil
 	}
 	for _, c := range [...]*backend.Conn{s.primary, s.replica} {
 		if c == nil {
@@ -112,6 +112,14 @@ func (s *Session) lend() {
 		l := s.leaseOf(c)
 		if l.lent || !s.lendable(c) {
 			continue
+		}
+		if c.Unheard {
+			if err := s.hear(c); err != nil {
+				return err
+			}
+			if !s.lendable(c) {
+				continue
+			}
 		}
 		p := backend.Parting{Since: s.ended, Keep: c == s.last && c.Warned || c == s.lastRows && s.calculated}
 		if c == s.primary && s.insertUnsure() {
@@ -124,6 +132,7 @@ func (s *Session) lend() {
 		c.Idle()
 		s.Pool.Lend(c, l.Lease, p)
 	}
+	return nil
 }
 
 // lendable tells whether nothing of the session depends on a connection that
@@ -151,7 +160,7 @@ func (s *Session) release(at **backend.Conn) {
 	}
 	// Nothing that could be asked for, nor anything that this session has set by
 	// itself: the next one need not wait for it to be cleaned.
-	asIs := s.lendable(c) && !c.Warned && c.InsertID == 0 && c.Settings.Equal(s.atLogin) && len(s.statements) == 0 &&
+	asIs := s.lendable(c) && !c.Warned && !c.Unheard && c.InsertID == 0 && c.Settings.Equal(s.atLogin) && len(s.statements) == 0 &&
 		(c != s.primary || s.lastInsertID == 0 && !s.insertUnsure())
 	s.miss(c, c.Warned)
 	s.forget(c)

@@ -71,9 +71,12 @@ func (s *Session) run(ctx context.Context, r *request) error {
 			s.use(c) // whoever fixed it has made sure that it is not lent
 			err = s.sync(ctx, c)
 		} else {
-			s.together = r.read && r.command == wire.ComQuery && r.bind == nil && r.firstPacket == 0
+			s.together = r.read && r.command == wire.ComQuery && r.bind == nil && r.firstPacket == 0 && !s.uncounted
 			c, err = s.acquire(ctx, target, r.fresh, avoid)
 			s.together = false
+		}
+		if err == nil && r.meaning.Flags&classify.AsksRowCount != 0 {
+			err = s.recount(c)
 		}
 		if err != nil {
 			return s.refuse(ctx, r, err, target)
@@ -257,7 +260,9 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			s.discard(c, "server shut down")
 			return again, h.tracker.Err
 		}
-		return elsewhere, h.tracker.Err
+		e := h.tracker.Err
+		s.release(&s.replica) // what the statement may have changed before it failed counts for nobody
+		return elsewhere, e
 	case errors.As(err, &server):
 		if server.Torn {
 			s.reportLoss(ctx, c, err)
@@ -446,6 +451,7 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		}
 	} else {
 		s.learnFailed(r)
+		c.Unheard = c.Unheard || mayHaveRun(r, t.Err)
 	}
 	if s.state.version != c.Synced && c.Synced == h.version {
 		// What changed, changed on this connection: the others lack it now.

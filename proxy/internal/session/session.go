@@ -165,6 +165,7 @@ type Session struct {
 	// lastCount ran the last statement, which ROW_COUNT() is about; it may have
 	// left the diagnostics of last as they are.
 	lastCount *backend.Conn
+	uncounted bool // ROW_COUNT() there is not what it was (recount)
 	// lastRows ran the last statement that gave a result set, which FOUND_ROWS()
 	// is about.
 	lastRows *backend.Conn
@@ -298,8 +299,7 @@ func (s *Session) Begin(ctx context.Context, schema string, accept func(wire.Sta
 		_ = s.sendError(e) // the session ends either way
 		return false
 	}
-	s.lend()
-	begun = accept(s.status) == nil
+	begun = s.lend() == nil && accept(s.status) == nil
 	return begun
 }
 
@@ -415,8 +415,11 @@ func (s *Session) serve(ctx context.Context) error {
 			s.shared.end(s)
 			return err
 		}
-		s.lend()
+		err = s.lend()
 		s.shared.end(s)
+		if err != nil {
+			return err
+		}
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
