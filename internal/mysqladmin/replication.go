@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"net"
 	"strconv"
 	"time"
@@ -44,6 +45,10 @@ type Channel struct {
 	// Received is what the receiver has got: MariaDB's Gtid_IO_Pos, MySQL's
 	// Retrieved_Gtid_Set, which covers only what is since the relay logs began.
 	Received gtid.Position
+	// File and Offset are the place in the source's binlog up to which the receiver has
+	// got whole events.
+	File   string
+	Offset uint32
 }
 
 // Running tells whether a thread's state is that of one that works.
@@ -130,6 +135,10 @@ func channelOf(flavor farm.Flavor, row Row) (Channel, error) {
 	}
 	if n, ok := row.Int("SQL_Delay"); ok {
 		ch.Delay = time.Duration(n) * time.Second
+	}
+	ch.File = row.String("Source_Log_File", "Master_Log_File")
+	if n, ok := row.Int("Read_Source_Log_Pos", "Read_Master_Log_Pos"); ok && n <= math.MaxUint32 {
+		ch.Offset = uint32(n)
 	}
 	var err error
 	ch.Received, err = gtid.Parse(flavor, row.String("Gtid_IO_Pos", "Retrieved_Gtid_Set"))

@@ -197,8 +197,8 @@ func (s *state) yield() {
 	}
 	s.crown(target, final, true, fmt.Sprintf("%s has all that %s had written", target.Name, old.Name))
 	// It acknowledges from its first connection on. A receiver that comes to acknowledge
-	// later connects again for it, and asks for nothing that it has: the commit that
-	// waits for it waits for ever, where no other replica acknowledges.
+	// later connects again for it, and asks for nothing that it has: where no other replica
+	// acknowledges, a commit waits for a second until its sidecar says it again.
 	edit(s.step.Assignment, old.Name, func(server *cluster.Server) { server.Acknowledges = true })
 	s.step.Assignment.Epoch++
 }

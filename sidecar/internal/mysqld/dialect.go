@@ -41,12 +41,18 @@ type dialect struct {
 	adoptOwn                    func(executed gtid.Position) []string // makes what the server wrote itself part of the position that it follows from
 	changeSource                func(host, port, user, password string) string
 	changeServer                func(host, port, user, password string) string // the same while the applier runs; nil if that cannot be
-	receivers                   string                                         // query: whose ids are in column server_id
-	serverID                    string                                         // that column
-	clients                     string                                         // query: id, user, command of each connection
-	open                        string                                         // query: columns n, idle
-	binlogTool                  string                                         // the program that writes binlog files as SQL
-	errantOnly                  func(comparison) []string                      // its arguments for what is errant in them
+	// waiting is a status variable of a source: how many sessions wait for
+	// acknowledgements. isReceived tells whether the place up to which the channel says
+	// that it has received is one in the source's binlog, and no later one.
+	waiting    string
+	isReceived func(ctx context.Context, source *mysqladmin.Conn, f facts) (bool, error)
+
+	receivers  string                    // query: whose ids are in column server_id
+	serverID   string                    // that column
+	clients    string                    // query: id, user, command of each connection
+	open       string                    // query: columns n, idle
+	binlogTool string                    // the program that writes binlog files as SQL
+	errantOnly func(comparison) []string // its arguments for what is errant in them
 }
 
 // dialects are those that are known.

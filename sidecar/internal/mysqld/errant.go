@@ -111,7 +111,7 @@ func (a *Agent) compareHistory(ctx context.Context) error {
 		}
 		last = said
 		wait := compareEvery
-		if _, _, intact := a.history.get(); !intact && said == "" {
+		if _, _, intact := a.history.get(); (!intact || seen.at != (place{})) && said == "" {
 			wait = compareEvery / 10
 		}
 		if err := pause(ctx, wait); err != nil {
@@ -124,6 +124,8 @@ func (a *Agent) compareHistory(ctx context.Context) error {
 type look struct {
 	order *order
 	had   string
+	// at is up to where the server had received, if the source waited; see acknowledgeAgain.
+	at place
 }
 
 // compare compares the server's history with its source's, which was looked at
@@ -132,6 +134,7 @@ func (a *Agent) compare(ctx context.Context, p picture, before look) (_ look, er
 	if !sameWork(before.order, p.order) {
 		before = look{}
 	}
+	unlimited := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, compareLimit, fmt.Errorf("no answer within %v", compareLimit))
 	defer cancel()
 	defer context.AfterFunc(p.life, cancel)()
@@ -157,7 +160,12 @@ func (a *Agent) compare(ctx context.Context, p picture, before look) (_ look, er
 	}
 	a.isErrant(p, c)
 	a.isMissing(p, c)
-	return look{p.order, c.seen}, a.reaches(ctx, p, own, c.sourceHas)
+	now := look{order: p.order, had: c.seen}
+	if err := a.reaches(ctx, p, own, c.sourceHas); err != nil {
+		return now, err
+	}
+	now.at, err = a.acknowledgeAgain(unlimited, p, own, source, before.at)
+	return now, err
 }
 
 // reaches notes that the server has lost nothing of what it had acknowledged, once

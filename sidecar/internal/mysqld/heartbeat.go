@@ -12,7 +12,6 @@ import (
 	"farmhand/internal/dbserver"
 	"farmhand/internal/farm"
 	"farmhand/internal/mysqladmin"
-	"farmhand/internal/service"
 )
 
 // beatEvery is how often a primary writes down that it can commit. A server whose
@@ -20,10 +19,10 @@ import (
 // only a commit that gets through shows that it works.
 const beatEvery = 500 * time.Millisecond
 
-// heartbeatTable has two rows for each server that ever led.
+// heartbeatTable has a row for each server that ever led.
 var heartbeatTable = []string{
 	"CREATE DATABASE IF NOT EXISTS farmhand",
-	"CREATE TABLE IF NOT EXISTS farmhand.heartbeat (server_id INT UNSIGNED NOT NULL, part TINYINT UNSIGNED NOT NULL, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL, PRIMARY KEY (server_id, part)) ENGINE=InnoDB",
+	"CREATE TABLE IF NOT EXISTS farmhand.heartbeat (server_id INT UNSIGNED NOT NULL PRIMARY KEY, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB",
 }
 
 const (
@@ -33,8 +32,8 @@ const (
 
 // writeHeartbeat writes only where clients could, for an administrator's write is
 // not refused.
-func writeHeartbeat(part int, epoch farm.Epoch) string {
-	return fmt.Sprintf("REPLACE INTO farmhand.heartbeat (server_id, part, at, epoch) SELECT @@server_id, %d, CURRENT_TIMESTAMP(6), %d FROM DUAL WHERE @@GLOBAL.read_only=0", part, epoch)
+func writeHeartbeat(epoch farm.Epoch) string {
+	return fmt.Sprintf("REPLACE INTO farmhand.heartbeat (server_id, at, epoch) SELECT @@server_id, CURRENT_TIMESTAMP(6), %d FROM DUAL WHERE @@GLOBAL.read_only=0", epoch)
 }
 
 // beat is how a primary's heartbeat goes.
@@ -92,97 +91,39 @@ func ended(server *dbserver.Server) bool {
 	}
 }
 
-// nudgeAfter is how long a heartbeat waits before another one is written beside it.
-//
-// An acknowledgement can be lost: a follower has received a transaction and is told
-// to stop, or loses its connection, before it has said so. When it connects again it
-// asks for what comes after, and the commit waits until something does.
-const nudgeAfter = time.Second
-
 // beatWhileItLeads returns when p's server no longer leads, or cannot be written to.
-func (a *Agent) beatWhileItLeads(ctx context.Context, p picture) error {
-	group := service.NewGroup(ctx)
-	defer context.AfterFunc(p.lead, func() { group.Stop(context.Canceled) })()
-	beats := make(chan time.Time, 1) // when a write began that is still on its way; zero when it has ended
-	group.Go("heartbeat", func(ctx context.Context) error {
-		err := a.write(ctx, p, 0, func(began, last time.Time) {
-			a.beat.set(began, last)
-			select {
-			case <-beats:
-			default:
-			}
-			beats <- began
-		}, func(ctx context.Context) error { return pause(ctx, beatEvery) })
-		a.beat.set(time.Time{}, time.Time{})
-		return err
-	})
-	group.Go("second heartbeat", func(ctx context.Context) error {
-		return a.write(ctx, p, 1, func(time.Time, time.Time) {}, func(ctx context.Context) error { return awaitStall(ctx, beats) })
-	})
-	return group.Wait()
-}
-
-// awaitStall returns when a write has been waiting for nudgeAfter.
-func awaitStall(ctx context.Context, beats <-chan time.Time) error {
-	timer := time.NewTimer(0)
-	timer.Stop()
-	defer timer.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		case began := <-beats:
-			timer.Stop()
-			if !began.IsZero() {
-				timer.Reset(nudgeAfter)
-			}
-		case <-timer.C:
-			return nil
-		}
-	}
-}
-
-// write writes a part of the heartbeat, waiting before each but the first of part 0.
-// It tells when a write began and the last one ended.
-func (a *Agent) write(ctx context.Context, p picture, part int, tell func(began, last time.Time), wait func(context.Context) error) (err error) {
-	if part > 0 {
-		if err := wait(ctx); err != nil {
-			return err
-		}
-	}
+func (a *Agent) beatWhileItLeads(ctx context.Context, p picture) (err error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(p.lead, func() { cancel(context.Cause(p.lead)) })()
 	conn, err := a.dialForHeartbeat(ctx, p)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, closeConn(conn)) }()
+	defer a.beat.set(time.Time{}, time.Time{})
 	var last time.Time
 	for {
 		// Without a limit: for how long it waits is what is to be known.
-		tell(time.Now(), last)
-		if part == 0 && last.IsZero() {
+		a.beat.set(time.Now(), last)
+		if last.IsZero() {
 			if err := makeHeartbeat(ctx, conn); err != nil {
 				return err
 			}
 		}
-		written, err := conn.Exec(ctx, writeHeartbeat(part, a.look().order.assignment.Epoch))
-		if mysqladmin.Code(err) == errNoSuchTable && part > 0 {
-			err = nil // it is the table that waits
-		}
+		written, err := conn.Exec(ctx, writeHeartbeat(a.look().order.assignment.Epoch))
 		if err != nil {
 			return err
 		}
 		if written > 0 {
 			last = time.Now()
 		}
-		tell(time.Time{}, last)
-		if err := wait(ctx); err != nil {
+		a.beat.set(time.Time{}, last)
+		if err := pause(ctx, beatEvery); err != nil {
 			return err
 		}
 	}
 }
-
-// errNoSuchTable is the server's code.
-const errNoSuchTable = 1146
 
 func (a *Agent) dialForHeartbeat(ctx context.Context, p picture) (*mysqladmin.Conn, error) {
 	ctx, cancel := context.WithTimeout(ctx, 3*time.Second)

@@ -49,6 +49,7 @@ var mariaDB = dialect{
 		return "CHANGE MASTER TO MASTER_HOST=" + quote(host) + ", MASTER_PORT=" + port + ", MASTER_USER=" + quote(user) + ", MASTER_PASSWORD=" + quote(password) +
 			", MASTER_USE_GTID=slave_pos, MASTER_CONNECT_RETRY=1, MASTER_HEARTBEAT_PERIOD=1, MASTER_DELAY=0"
 	},
+	waiting: "Rpl_semi_sync_master_wait_sessions", isReceived: mariaDBIsReceived,
 	receivers: "SHOW SLAVE HOSTS", serverID: "Server_id",
 	clients:    "SELECT ID AS id, USER AS user, COMMAND AS command FROM information_schema.PROCESSLIST",
 	open:       "SELECT COUNT(*) AS n, COALESCE(SUM(p.COMMAND='Sleep'),0) AS idle FROM information_schema.INNODB_TRX t JOIN information_schema.PROCESSLIST p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','')",

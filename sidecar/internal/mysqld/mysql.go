@@ -44,7 +44,8 @@ var mySQL = dialect{
 	// waits for a minute for the rest. One that runs gives it up when the next source
 	// sends it anew.
 	changeServer: mySQLServer,
-	receivers:    "SHOW REPLICAS", serverID: "Server_Id",
+	waiting:      "Rpl_semi_sync_source_wait_sessions", isReceived: mySQLIsReceived,
+	receivers: "SHOW REPLICAS", serverID: "Server_Id",
 	clients:    "SELECT ID AS id, USER AS user, COMMAND AS command FROM performance_schema.processlist",
 	open:       "SELECT COUNT(*) AS n, COALESCE(SUM(p.COMMAND='Sleep'),0) AS idle FROM information_schema.INNODB_TRX t JOIN performance_schema.processlist p ON p.ID=t.trx_mysql_thread_id WHERE p.USER NOT IN ('system user','event_scheduler')",
 	binlogTool: "mysqlbinlog",
