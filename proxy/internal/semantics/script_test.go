@@ -139,7 +139,7 @@ func (p *pair) served(who, needle string) {
 	needle = strings.Trim(needle, " \t\r\n;\x00\ufeff")
 	var servers []string
 	for _, e := range p.log {
-		if strings.Contains(e.text, needle) && e.text != cleaning && e.command != "Close stmt" && !slices.Contains(servers, e.server) {
+		if strings.Contains(e.text, needle) && strings.TrimSpace(e.text) != cleaning && e.command != "Close stmt" && !slices.Contains(servers, e.server) {
 			servers = append(servers, e.server)
 		}
 	}

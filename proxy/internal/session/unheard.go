@@ -64,7 +64,7 @@ func (s *Session) recount(c *backend.Conn) error {
 	}
 	s.uncounted = false
 	// It is -1 after a result set, as after an error.
-	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), "SELECT 1"...))
+	c.WriteCommand(append(wire.AppendQuery(nil, c.Caps), "SELECT -1"...))
 	err := c.Flush()
 	if err == nil {
 		_, err = c.ReadValue()
