@@ -168,7 +168,7 @@ func (g *Group) choose() *lane {
 			best, least = l, n
 		}
 	}
-	if best == nil || int64(least)*best.pace.Load() > int64(patience) {
+	if best == nil || best.way.Load()+int64(least)*best.pace.Load() > int64(patience) {
 		return nil
 	}
 	return best

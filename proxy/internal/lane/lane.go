@@ -20,10 +20,15 @@ const (
 	MaxAnswer = 16 << 10
 	// most is how many statements are sent, or wait to be, on one lane.
 	most = 64
+	// mostFlights is how many batches are on their way at most, one for each perFlight of
+	// the way to the server and back: less is gained by sending a batch earlier than by
+	// having more in it.
+	mostFlights = 8
+	perFlight   = 250 * time.Microsecond
 )
 
-// lane is one shared connection. What its sessions ask is sent in batches, each when
-// the one before is answered. Nobody waits for the answers: the poller tells of them
+// lane is one shared connection. What its sessions ask is sent in batches; to a server
+// that is near, each when the one before is answered. Nobody waits for the answers: the poller tells of them
 // (rawio.Watch), and they are handed out where it does. An encrypted connection cannot
 // be watched like that, so a goroutine reads its answers for as long as there are any
 // to come.
@@ -35,7 +40,8 @@ type lane struct {
 	soon    func()         // flush
 
 	load atomic.Int32 // calls in it
-	pace atomic.Int64 // nanoseconds that a statement took of late
+	pace atomic.Int64 // nanoseconds that a statement took of late, without the way
+	way  atomic.Int64 // nanoseconds to the server and back, the least of late
 	sent atomic.Int64 // nanoseconds of the clock when the server was last heard of or written to; 0: nothing is outstanding
 
 	mu          sync.Mutex // of what follows
@@ -52,7 +58,8 @@ type lane struct {
 	scratch     []byte
 	scanned     int // bytes of the answer under way
 	begun       bool
-	batch       int64 // when out was sent
+	flights     []flight // batches of out that are not answered
+	landing     int64    // when the last one was
 	tracker     wire.Tracker
 	told        queue // done, to be told
 }
@@ -61,6 +68,14 @@ type lane struct {
 type question struct {
 	call     *Call
 	prepares bool // the statement that the call, which is the next question, executes
+}
+
+// flight is a batch that was sent.
+type flight struct {
+	sent  int64 // nanoseconds of the clock
+	size  int   // questions
+	left  int   // of them not answered
+	alone bool  // nothing else was on its way then
 }
 
 // Statement ids that no server gives.
@@ -94,7 +109,7 @@ func (l *lane) submit(c *Call) (ok, due bool) {
 	}
 	l.pending = append(l.pending, c)
 	l.load.Add(1)
-	due = !l.due && !l.busy && l.next == len(l.out)
+	due = !l.due && !l.busy && len(l.flights) < l.depth()
 	l.due = l.due || due
 	return true, due
 }
@@ -106,10 +121,18 @@ func (l *lane) flush() {
 	l.leave(l.send())
 }
 
-// send sends what has gathered if nothing is outstanding. The caller has the lock, as
+// depth is how many batches may be on their way.
+func (l *lane) depth() int {
+	if l.watched == nil {
+		return 1
+	}
+	return min(max(1, int(l.way.Load()/int64(perFlight))), mostFlights)
+}
+
+// send sends what has gathered unless enough is on its way. The caller has the lock, as
 // for all that follows but turn.
 func (l *lane) send() error {
-	if l.busy || l.next < len(l.out) {
+	if l.busy || len(l.flights) >= l.depth() {
 		return nil
 	}
 	if more, err := l.gather(); err != nil || !more {
@@ -144,7 +167,9 @@ func (l *lane) gather() (bool, error) {
 		}
 		l.lent = false
 	}
-	l.out, l.next = l.out[:0], 0
+	alone := l.next == len(l.out)
+	l.out, l.next = append(l.out[:0], l.out[l.next:]...), 0
+	before := len(l.out)
 	waiting := l.pending[:0]
 	for _, c := range l.pending {
 		if !l.ask(c) {
@@ -154,8 +179,15 @@ func (l *lane) gather() (bool, error) {
 	clear(l.pending[len(waiting):])
 	l.pending = waiting
 	l.used = true
-	l.batch = l.group.lanes.now()
-	l.sent.Store(l.batch)
+	size := len(l.out) - before
+	if size == 0 {
+		return false, nil // all wait for a statement to be prepared
+	}
+	now := l.group.lanes.now()
+	l.flights = append(l.flights, flight{sent: now, size: size, left: size, alone: alone})
+	if alone {
+		l.sent.Store(now)
+	}
 	l.group.lanes.watch()
 	return true, nil
 }
@@ -258,14 +290,15 @@ func (l *lane) readable(ended bool) {
 
 // goOn sends the next batch if this one is answered, or lends the connection.
 func (l *lane) goOn() error {
-	if l.dead || l.busy || l.next < len(l.out) {
+	switch {
+	case l.dead || l.busy:
 		return nil
-	}
-	if len(l.pending) == 0 {
+	case len(l.pending) > 0:
+		return l.send()
+	case l.next == len(l.out):
 		l.rest()
-		return nil
 	}
-	return l.send()
+	return nil
 }
 
 // rest lends the connection: nobody is in the lane. Who comes next takes it back, or
@@ -307,7 +340,7 @@ func (l *lane) leave(err error) {
 		for _, c := range l.pending {
 			l.finish(c)
 		}
-		l.out, l.pending, l.next = nil, nil, 0
+		l.out, l.pending, l.flights, l.next = nil, nil, nil, 0
 	}
 	told := l.told.first
 	l.told = queue{}
@@ -409,6 +442,7 @@ func (l *lane) answer() (bool, error) {
 	l.out[l.next] = question{}
 	l.next++
 	defer func() { l.scanned, l.begun = 0, false }()
+	l.landed()
 	if q.prepares {
 		l.conn.Discard(l.scanned)
 		return true, l.prepared(c)
@@ -421,15 +455,34 @@ func (l *lane) answer() (bool, error) {
 		c.unfit = true
 	}
 	l.conn.Discard(l.scanned)
-	if l.next == len(l.out) {
-		took := (l.group.lanes.now() - l.batch) / int64(len(l.out))
-		l.pace.Store((l.pace.Load()*7 + took) / 8)
-	}
 	l.finish(c)
 	if !l.unharmed() {
 		return true, errChanged
 	}
 	return true, nil
+}
+
+// landed takes note of when a question was answered.
+func (l *lane) landed() {
+	f := &l.flights[0]
+	first := f.left == f.size
+	if f.left--; f.left > 0 && !(first && f.alone) {
+		return
+	}
+	now, way := l.group.lanes.now(), l.way.Load()
+	if first && f.alone {
+		longer := way + way/1024 + 1
+		if way = now - f.sent; l.way.Load() != 0 {
+			way = min(way, longer)
+		}
+		l.way.Store(way)
+	}
+	if f.left == 0 {
+		took := max(0, now-max(f.sent+way, l.landing)) / int64(f.size)
+		l.pace.Store((l.pace.Load()*7 + took) / 8)
+		l.landing = now
+		l.flights = append(l.flights[:0], l.flights[1:]...)
+	}
 }
 
 // prepared takes note of the answer to a preparation.
