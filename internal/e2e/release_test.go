@@ -109,8 +109,8 @@ func (f *localFarm) all(version string, many int) {
 }
 
 // TestReleasesOfAFarm: versions are rolled out and taken back while visitors come, none of whom sees anything but a
-// page of one version: also when one is no good, on one node or on all; when a sidecar is killed in the middle, and a
-// node joins; a node that is killed with all that it has costs the pages that it had.
+// page of one version: also when one is no good, on one node or on all; when the store is away and a sidecar is killed in the middle, and
+// a node joins; a node that is killed with all that it has costs the pages that it had.
 func TestReleasesOfAFarm(t *testing.T) {
 	farmtest.Long(t)
 	for _, program := range []string{"haproxy", "nginx"} {
@@ -118,7 +118,8 @@ func TestReleasesOfAFarm(t *testing.T) {
 			t.Skip(err)
 		}
 	}
-	f := newFarm(t)
+	f, s3 := newFarm(t), farmtest.StartS3(t)
+	store := fmt.Sprintf("%q", "s3://"+farmtest.S3Bucket+"/releases?endpoint="+s3.Endpoint()+"&region="+farmtest.S3Region)
 	site := func(version, also string) string {
 		dir := filepath.Join(f.top, "code", version)
 		for name, text := range map[string]string{
@@ -136,7 +137,7 @@ func TestReleasesOfAFarm(t *testing.T) {
 	for range 13 {
 		last = last.Next()
 	}
-	text := fmt.Sprintf(releaseFarm, f.dir, first, f.listen, farmtest.FreePort(t), filepath.Join(f.top, "store"))
+	text := fmt.Sprintf(releaseFarm, f.dir, first, f.listen, farmtest.FreePort(t), store)
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -202,18 +203,21 @@ func TestReleasesOfAFarm(t *testing.T) {
 	none("while one refused a release that another had")
 	refused("its code is other code", site("other", ""), "--version", "v2")
 
-	// In the middle of the next one a sidecar is killed, and a node joins.
+	// In the middle of the next one the store is away for a while, a sidecar is killed, and a node joins.
 	nodes := f.nodes()
 	v3 := f.beginRelease(site("v3", ""), "v3")
+	s3.Kill9(t)
 	if err := syscall.Kill(nodes["web2"].PID, syscall.SIGKILL); err != nil {
 		t.Fatal(err)
 	}
+	time.Sleep(3 * time.Second) // of which the store is away
+	s3.Restart(t)
 	f.order("scale", "web", "4")
 	f.order("wait", v3)
 	f.all("v3", 4)
 	serves("v3", "web2")
 	serves("v3", "web4")
-	none("while v3 was rolled out, a sidecar killed and a node joined")
+	none("while v3 was rolled out, the store away, a sidecar killed and a node joined")
 
 	// And a node with all that it has.
 	v4 := f.beginRelease(site("v4", ""), "v4")

@@ -3,12 +3,15 @@ package registry
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
 	"testing"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"farmhand/internal/farmtest"
 )
 
 func names(members []Member) []string {
@@ -273,6 +276,17 @@ func TestThreeMembers(t *testing.T) {
 		t.Fatal("none of the three leads")
 		return 0
 	}
+	terms, stopA := led(t, admin, "a")
+	soon(t, terms, "term of a")
+	waits := c.admin(t, "test")
+	_, stopB := led(t, waits, "b")
+	farmtest.Eventually(t, "b waits to be elected", func() error {
+		r, err := waits.etcd.Get(ctx, waits.keys.leader()+"/", clientv3.WithPrefix(), clientv3.WithCountOnly())
+		if err == nil && r.Count != 2 {
+			err = fmt.Errorf("%d are there", r.Count)
+		}
+		return err
+	})
 	stopped := leader() // the hardest one to lose
 	c.stop(stopped)
 	hold(t, admin, Member{Name: "b", Role: "web"})
@@ -281,6 +295,11 @@ func TestThreeMembers(t *testing.T) {
 	c.stop(second)
 	if _, err := admin.Append(ctx, Entry{Kind: "x", Who: "test"}); !errors.Is(err, ErrUnavailable) {
 		t.Errorf("a write to one of three: %v", err)
+	}
+	for who, stop := range map[string]func() error{"a": stopA, "b": stopB} {
+		if err := stop(); err == nil {
+			t.Errorf("%s has ended, and could tell one of three", who)
+		}
 	}
 	c.start(t, stopped)
 	c.start(t, second)

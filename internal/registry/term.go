@@ -68,7 +68,7 @@ func (c *Client) Lead(ctx context.Context, who string, lease time.Duration, lead
 	}()
 
 	election := concurrency.NewElection(session, c.keys.leader())
-	if err := election.Campaign(ctx, who); err != nil {
+	if err := campaign(ctx, election, who); err != nil {
 		if ctx.Err() != nil {
 			return fmt.Errorf("registry: wait to be elected as %s: %w", who, context.Cause(ctx))
 		}
@@ -82,6 +82,25 @@ func (c *Client) Lead(ctx context.Context, who string, lease time.Duration, lead
 		err = errors.Join(ErrDeposed, err)
 	}
 	return err
+}
+
+// campaign is election.Campaign, which when ctx has ended gives its place up and waits for
+// an answer to that as long as the client lives. Here it has callLimit: the place ends with
+// the lease anyway.
+func campaign(ctx context.Context, election *concurrency.Election, who string) error {
+	elected := make(chan error, 1)
+	go func() { elected <- election.Campaign(ctx, who) }()
+	select {
+	case err := <-elected:
+		return err
+	case <-ctx.Done():
+	}
+	select {
+	case err := <-elected:
+		return err
+	case <-time.After(callLimit):
+		return context.Cause(ctx)
+	}
 }
 
 // session is a lease that etcd's client renews. Only its beginning is bound to
