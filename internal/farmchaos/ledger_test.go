@@ -235,9 +235,9 @@ func (l *ledger) auditUntil(db *sql.DB, then time.Time) (lost, twice []int64, er
 	return lost, twice, nil
 }
 
-// overlap finds two servers that acknowledged writes at the same time: the times at which
-// each took writes, as clients saw them, must not interleave but by a change of primary.
-func (l *ledger) overlap(db *sql.DB) (string, error) {
+// overlap finds two servers that acknowledged writes at the same time, since a moment after
+// which there were so many epochs.
+func (l *ledger) overlap(db *sql.DB, since time.Time, epochs int) (string, error) {
 	rows, err := db.Query("SELECT id, server FROM ledger")
 	if err != nil {
 		return "", err
@@ -256,25 +256,54 @@ func (l *ledger) overlap(db *sql.DB) (string, error) {
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	// A write that began after another was acknowledged must be by the same
-	// server, or by one that took over and keeps: A, B, A within one statement's
-	// time is not a change of primary.
-	var last written
-	changes := map[int64]time.Time{}
+	var writes []written
 	for _, w := range sortedByEnd(l.writes) {
-		if w.err != nil || server[w.id] == 0 {
-			continue
+		if w.server = server[w.id]; w.err == nil && w.server != 0 && w.told.After(since) {
+			writes = append(writes, w)
 		}
-		w.server = server[w.id]
-		if last.server != 0 && w.server != last.server {
-			if left, ok := changes[w.server]; ok && w.began.Before(left.Add(time.Second)) && w.began.After(left) {
-				return fmt.Sprintf("server %d acknowledged a write at %s, %v after server %d had taken over", w.server, w.told.Format("15:04:05.000"), w.told.Sub(left), last.server), nil
+	}
+	return turns(writes, epochs), nil
+}
+
+// turns says where servers took more turns at acknowledging writes than there were epochs. A
+// write that was told after another server's and had begun before that was on its way:
+// it is no turn.
+func turns(writes []written, epochs int) string {
+	var last written
+	taken := 0
+	for _, w := range writes {
+		if last.server != 0 && w.server != last.server && w.began.After(last.told) {
+			if taken++; taken > epochs {
+				return fmt.Sprintf("server %d acknowledged a write at %s, %v after server %d; it is turn %d of %d epochs",
+					w.server, w.told.Format("15:04:05.000"), w.told.Sub(last.told), last.server, taken, epochs)
 			}
-			changes[last.server] = last.told
 		}
 		last = w
 	}
-	return "", nil
+	return ""
+}
+
+func TestTurnsAreSeen(t *testing.T) {
+	at := time.Now()
+	wrote := func(server int64, began, told int) written {
+		return written{server: server, began: at.Add(time.Duration(began) * time.Millisecond), told: at.Add(time.Duration(told) * time.Millisecond)}
+	}
+	change := []written{wrote(1, 0, 1), wrote(1, 1, 2), wrote(2, 1, 100), wrote(2, 101, 102)}
+	back := append(slices.Clone(change), wrote(1, 103, 300), wrote(1, 301, 302))
+	late := append(slices.Clone(change), wrote(1, 2, 103), wrote(2, 104, 105))
+	both := append(slices.Clone(change), wrote(1, 103, 104), wrote(2, 105, 106))
+	for name, c := range map[string]struct {
+		writes []written
+		epochs int
+		want   bool
+	}{
+		"a change": {change, 1, false}, "there and back": {back, 2, false}, "one that was on its way": {late, 1, false},
+		"two at once": {both, 1, true}, "a change in no epoch": {[]written{wrote(1, 0, 1), wrote(2, 2, 3)}, 0, true},
+	} {
+		if got := turns(c.writes, c.epochs); (got != "") != c.want {
+			t.Errorf("%s: %q", name, got)
+		}
+	}
 }
 
 // sortedByEnd returns the writes in the order in which their clients were told.

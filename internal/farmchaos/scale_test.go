@@ -193,5 +193,5 @@ func TestAFarmGrowsWithItsLoad(t *testing.T) {
 	if crowd.failed > 0 {
 		t.Errorf("%d reads of the crowd failed: %v", crowd.failed, crowd.why)
 	}
-	f.auditAll(l)
+	f.auditAll(l, time.Time{}, 0)
 }

@@ -378,7 +378,7 @@ func (f *chaosFarm) strike(t *testing.T, l *ledger, s scenario) {
 	if !s.errors && (sum.Failed > 0 || sum.ReadErr > 0) {
 		t.Errorf("%d writes failed that were not on the way, and %d reads: %v", sum.Failed, sum.ReadErr, sum.First)
 	}
-	f.auditAll(l)
+	f.auditAll(l, from, int(after.Epoch-before.Epoch))
 }
 
 // flows waits until clients have written for a while from now on.
@@ -393,8 +393,9 @@ func (f *chaosFarm) flows(l *ledger) {
 	})
 }
 
-// auditAll holds the ledger against every server once that has all there is.
-func (f *chaosFarm) auditAll(l *ledger) {
+// auditAll holds the ledger against every server once that has all there is, and against the
+// number of epochs that there were since a moment.
+func (f *chaosFarm) auditAll(l *ledger, since time.Time, epochs int) {
 	f.t.Helper()
 	primary, replicas := f.servers()
 	for _, s := range append(slices.Clone(replicas), primary) {
@@ -410,7 +411,7 @@ func (f *chaosFarm) auditAll(l *ledger) {
 			f.t.Errorf("%s: %d writes are there more than once, such as %d", s.name, len(twice), twice[0])
 		}
 	}
-	if what, err := l.overlap(f.database(primary)); err != nil || what != "" {
+	if what, err := l.overlap(f.database(primary), since, epochs); err != nil || what != "" {
 		f.t.Errorf("two servers took writes: %s %v", what, err)
 	}
 }

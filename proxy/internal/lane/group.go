@@ -24,8 +24,10 @@ const (
 	// it, as far as that can be told; else it runs by itself.
 	patience = 40 * time.Millisecond
 	// silence is how long a lane waits for a server's next answer. Then the
-	// statement that keeps it is not quick, and nobody waits for it any longer.
-	silence = 50 * time.Millisecond
+	// statement that keeps it is not quick, and nobody waits for it any longer. Where
+	// batches usually take longer it waits longer, mostSilence at the most.
+	silence     = 50 * time.Millisecond
+	mostSilence = 200 * time.Millisecond
 	// look is how often the lanes are looked at for that by who uses them, and idleLook
 	// in any case: a timer would wake the scheduler's threads.
 	look     = 10 * time.Millisecond

@@ -19,7 +19,7 @@ const (
 	// MaxAnswer is the longest answer, in bytes with its headers.
 	MaxAnswer = 16 << 10
 	// most is how many statements are sent, or wait to be, on one lane.
-	most = 64
+	most = 256
 	// mostFlights is how many batches are on their way at most, one for each perFlight of
 	// the way to the server and back: less is gained by sending a batch earlier than by
 	// having more in it.
@@ -42,6 +42,7 @@ type lane struct {
 	load atomic.Int32 // calls in it
 	pace atomic.Int64 // nanoseconds that a statement took of late, without the way
 	way  atomic.Int64 // nanoseconds to the server and back, the least of late
+	slow atomic.Int64 // nanoseconds after which an answer is late, where that is more than silence
 	sent atomic.Int64 // nanoseconds of the clock when the server was last heard of or written to; 0: nothing is outstanding
 
 	mu          sync.Mutex // of what follows
@@ -60,6 +61,8 @@ type lane struct {
 	begun       bool
 	flights     []flight // batches of out that are not answered
 	landing     int64    // when the last one was
+	usual       int64    // nanoseconds that a batch takes
+	varies      int64    // by so much
 	tracker     wire.Tracker
 	told        queue // done, to be told
 }
@@ -478,11 +481,22 @@ func (l *lane) landed() {
 		l.way.Store(way)
 	}
 	if f.left == 0 {
+		l.expect(now - f.sent)
 		took := max(0, now-max(f.sent+way, l.landing)) / int64(f.size)
 		l.pace.Store((l.pace.Load()*7 + took) / 8)
 		l.landing = now
 		l.flights = append(l.flights[:0], l.flights[1:]...)
 	}
+}
+
+// expect learns from the time that a batch took how long one may take: on a machine
+// whose processors are all busy any statement may wait for more than silence, and it is
+// not to blame. It is what RFC 6298 does for a segment's acknowledgement.
+func (l *lane) expect(took int64) {
+	apart := took - l.usual
+	l.usual += apart / 8
+	l.varies += (max(apart, -apart) - l.varies) / 4
+	l.slow.Store(min(l.usual+4*l.varies, int64(mostSilence)))
 }
 
 // prepared takes note of the answer to a preparation.
@@ -521,10 +535,11 @@ func (l *lane) finish(c *Call) {
 	l.told.add(c)
 }
 
-// isLate tells whether nothing has been heard of the server for limit.
+// isLate tells whether nothing has been heard of the server for limit, or for longer if
+// that is usual, unless everything ends.
 func (l *lane) isLate(now int64, limit time.Duration) bool {
 	sent := l.sent.Load()
-	return sent != 0 && now-sent >= int64(limit)
+	return sent != 0 && (now-sent >= max(int64(limit), l.slow.Load()) || l.group.lanes.closed.Load())
 }
 
 // giveUp ends the lane if it is late. The goroutine that reads an encrypted connection

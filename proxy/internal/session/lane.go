@@ -197,6 +197,7 @@ func (s *Session) laneFor(f freshness, found bool) *lane.Group {
 
 // notByLane takes note that a lane has not answered the call.
 func (s *Session) notByLane(print uint64) {
+	s.Metrics.laneMisses.Inc()
 	if s.shares.call.Unfit() {
 		s.Quick.Lapsed(print, time.Now())
 	}

@@ -22,7 +22,7 @@ type Metrics struct {
 	replays, replaysFailed               prometheus.Counter
 	readsExcused                         prometheus.Counter
 	waits                                prometheus.Counter
-	lanes                                prometheus.Counter
+	lanes, laneMisses                    prometheus.Counter
 	malformedHints                       prometheus.Counter
 	unknownCalls                         prometheus.Counter
 }
@@ -56,6 +56,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		replays:        counter("farmhand_proxy_transaction_replays_total", "Attempts to run a transaction again that lost its primary (writes.replay)."),
 		replaysFailed:  counter("farmhand_proxy_transaction_replays_failed_total", "Transactions that could not be run again."),
 		lanes:          counter("farmhand_proxy_lane_reads_total", "Reads that were sent back to back with other sessions' on a shared connection (pool.pipelining)."),
+		laneMisses:     counter("farmhand_proxy_lane_misses_total", "Reads that were to share a connection and ran on one of their own: those that share were busy, or the answer was late, long or an error."),
 		waits:          counter("farmhand_proxy_primary_waits_total", "Statements that waited for a primary."),
 		malformedHints: counter("farmhand_proxy_malformed_hints_total", "Hints that were ignored because they are malformed."),
 		unknownCalls:   counter("farmhand_proxy_unknown_function_total", "Statements that went to the primary only because they call a function that is not known to be a built-in one."),
