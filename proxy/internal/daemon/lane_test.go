@@ -341,6 +341,7 @@ func TestWhatAFailedStatementSetIsItsSessionsOnly(t *testing.T) {
 				"CREATE TABLE app.t (id INT PRIMARY KEY, at TIMESTAMP)", "INSERT INTO app.t VALUES (1,'2026-01-02 03:04:05')",
 				"CREATE FUNCTION app.elsewhere() RETURNS INT NO SQL BEGIN SET time_zone='+05:00'; SIGNAL SQLSTATE '45000'; RETURN 1; END",
 				"CREATE VIEW app.places AS SELECT id, app.elsewhere() AS m FROM app.t",
+				"CREATE TABLE app.n (n INT)", "INSERT INTO app.n VALUES (1)",
 				"CREATE TRIGGER app.moves BEFORE INSERT ON app.t FOR EACH ROW SET time_zone='+06:00'")
 			f.WaitCaughtUp(t)
 			r := start(t, f, func(c *config.Config) {
@@ -374,6 +375,19 @@ func TestWhatAFailedStatementSetIsItsSessionsOnly(t *testing.T) {
 						}
 						told = got
 					}
+				}
+				counts := ""
+				for _, c := range []*sql.Conn{a, direct} {
+					exec(t, c, "BEGIN")
+					if _, err := c.ExecContext(t.Context(), fails); err == nil {
+						t.Fatalf("%s does not fail", fails)
+					}
+					exec(t, c, "UPDATE n SET n=n+1", "COMMIT")
+					got := value(t, c, "SELECT ROW_COUNT()")
+					if c == direct && got != counts {
+						t.Errorf("%s: after a COMMIT ROW_COUNT() is %s, directly %s", fails, counts, got)
+					}
+					counts = got
 				}
 				for range 3 {
 					if got := value(t, b, question); got != here {

@@ -16,7 +16,8 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 		return
 	}
 	if r.command != wire.ComStmtPrepare && !keepsCount(r, s.handler.tracker.Err) || r.command == wire.ComStmtPrepare && s.handler.tracker.Err != nil {
-		s.lastCount, s.missed.count, s.uncounted = c, false, false
+		s.lastCount, s.missed.count = c, false
+		s.count, s.uncounted = s.handler.count(), false
 		s.shares.told(askedCount)
 	}
 	if s.handler.rows {
@@ -42,6 +43,14 @@ func (s *Session) noteLast(c *backend.Conn, r *request) {
 func asksSequence(sql []byte) bool {
 	text := bytes.ToUpper(sql)
 	return bytes.Contains(text, []byte("LASTVAL")) || bytes.Contains(text, []byte("PREVIOUS"))
+}
+
+// count is what ROW_COUNT() gives after the statement.
+func (h *handler) count() int64 {
+	if h.tracker.Err != nil || h.rows {
+		return -1
+	}
+	return int64(h.tracker.OK.AffectedRows)
 }
 
 // keepsCount tells whether a statement that failed leaves ROW_COUNT() as it was,

@@ -314,6 +314,7 @@ func (s *Session) runAgain(ctx context.Context) error {
 	}
 	client, unsaid := s.conn, s.shares.unsaid
 	last, lastCount, lastRows, calculated, missed := s.last, s.lastCount, s.lastRows, s.calculated, s.missed
+	count, uncounted := s.count, s.uncounted
 	s.conn = wire.NewConn(discard{})
 	err = s.run(ctx, r)
 	s.conn = client
@@ -332,6 +333,7 @@ func (s *Session) runAgain(ctx context.Context) error {
 	}
 	if unsaid&askedCount == 0 {
 		s.lastCount, s.missed.count = s.stillThere(lastCount, missed.count)
+		s.count, s.uncounted = count, uncounted
 	}
 	if unsaid&askedRows == 0 {
 		s.lastRows, s.missed.rows = s.stillThere(lastRows, missed.rows)

@@ -165,7 +165,8 @@ type Session struct {
 	// lastCount ran the last statement, which ROW_COUNT() is about; it may have
 	// left the diagnostics of last as they are.
 	lastCount *backend.Conn
-	uncounted bool // ROW_COUNT() there is not what it was (recount)
+	count     int64 // what it gives
+	uncounted bool  // it does not any more (recount)
 	// lastRows ran the last statement that gave a result set, which FOUND_ROWS()
 	// is about.
 	lastRows *backend.Conn

@@ -53,11 +53,17 @@ func (s *Session) hear(c *backend.Conn) error {
 	if s.state.version != c.Synced && c.Synced == before {
 		s.synced(c)
 	}
-	s.uncounted = s.uncounted || c == s.lastCount
+	switch {
+	case c != s.lastCount || s.count == 0:
+	case s.count == -1:
+		s.uncounted = true
+	default: // a statement that did not fail has come after
+		s.lastCount, s.missed.count = nil, true
+	}
 	return nil
 }
 
-// recount makes ROW_COUNT() what it was after the statement that failed.
+// recount makes ROW_COUNT() what it was before hear.
 func (s *Session) recount(c *backend.Conn) error {
 	if !s.uncounted || c != s.lastCount {
 		return nil
