@@ -13,11 +13,13 @@ import (
 // before the row that is refused. The server tells with its next OK. Until then the
 // connection is Unheard, and no other session's.
 
-// mayHaveRun tells whether a statement that failed may have run a stored program.
+// mayHaveRun tells whether a statement that failed may have run a stored program. The
+// SHOWs of which MariaDB leaves the count as it finds it run none, and what it finds is not
+// known here.
 func mayHaveRun(r *request, e *wire.Error) bool {
 	const runs = classify.UsesTable | classify.UnknownFunction | classify.CallsProcedure | classify.ExecutesText | classify.MultiStatement
 	const syntax = 1064
-	return r.command != wire.ComStmtPrepare && r.meaning.Flags&runs != 0 && e.Code != syntax
+	return r.command != wire.ComStmtPrepare && r.meaning.Flags&runs != 0 && e.Code != syntax && !keepsCount(r, e)
 }
 
 // hear asks what statements that failed have changed. An error ends the session, like
