@@ -260,9 +260,8 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			s.discard(c, "server shut down")
 			return again, h.tracker.Err
 		}
-		e := h.tracker.Err
-		s.release(&s.replica) // what the statement may have changed before it failed counts for nobody
-		return elsewhere, e
+		c.Unheard = c.Unheard || mayHaveRun(r, h.tracker.Err)
+		return elsewhere, h.tracker.Err
 	case errors.As(err, &server):
 		if server.Torn {
 			s.reportLoss(ctx, c, err)
