@@ -126,6 +126,7 @@ func (h *handler) eof(payload []byte) (relay.Verdict, []byte) {
 
 // failed decides whether the client is to see an error.
 func (h *handler) failed() (relay.Verdict, []byte) {
+	h.conn.Unheard = h.conn.Unheard || mayHaveRun(h.request, h.tracker.Err)
 	if e := h.request.unknown; e != nil && h.tracker.Err.Code == e.Code {
 		h.out = wire.AppendError(h.out[:0], e)
 		return relay.Replace, h.out

@@ -260,7 +260,6 @@ func (s *Session) attempt(ctx context.Context, c *backend.Conn, r *request) (out
 			s.discard(c, "server shut down")
 			return again, h.tracker.Err
 		}
-		c.Unheard = c.Unheard || mayHaveRun(r, h.tracker.Err)
 		return elsewhere, h.tracker.Err
 	case errors.As(err, &server):
 		if server.Torn {
@@ -450,7 +449,6 @@ func (s *Session) after(c *backend.Conn, r *request) {
 		}
 	} else {
 		s.learnFailed(r)
-		c.Unheard = c.Unheard || mayHaveRun(r, t.Err)
 	}
 	if s.state.version != c.Synced && c.Synced == h.version {
 		// What changed, changed on this connection: the others lack it now.
