@@ -19,10 +19,11 @@ import (
 // only a commit that gets through shows that it works.
 const beatEvery = 500 * time.Millisecond
 
-// heartbeatTable has a row for each server that ever led.
+// heartbeatTable has a row for each server that ever led. A column part was in the key once,
+// and is in the tables that were made then: it is 0.
 var heartbeatTable = []string{
 	"CREATE DATABASE IF NOT EXISTS farmhand",
-	"CREATE TABLE IF NOT EXISTS farmhand.heartbeat (server_id INT UNSIGNED NOT NULL PRIMARY KEY, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL) ENGINE=InnoDB",
+	"CREATE TABLE IF NOT EXISTS farmhand.heartbeat (server_id INT UNSIGNED NOT NULL, part TINYINT UNSIGNED NOT NULL, at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6), epoch BIGINT UNSIGNED NOT NULL, PRIMARY KEY (server_id, part)) ENGINE=InnoDB",
 }
 
 const (
@@ -33,7 +34,7 @@ const (
 // writeHeartbeat writes only where clients could, for an administrator's write is
 // not refused.
 func writeHeartbeat(epoch farm.Epoch) string {
-	return fmt.Sprintf("REPLACE INTO farmhand.heartbeat (server_id, at, epoch) SELECT @@server_id, CURRENT_TIMESTAMP(6), %d FROM DUAL WHERE @@GLOBAL.read_only=0", epoch)
+	return fmt.Sprintf("REPLACE INTO farmhand.heartbeat (server_id, part, at, epoch) SELECT @@server_id, 0, CURRENT_TIMESTAMP(6), %d FROM DUAL WHERE @@GLOBAL.read_only=0", epoch)
 }
 
 // beat is how a primary's heartbeat goes.
