@@ -9,11 +9,10 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"strconv"
 
 	"farmhand/internal/dbserver"
 	"farmhand/internal/dbtool"
-	"farmhand/internal/farm"
-	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
 )
 
@@ -48,7 +47,7 @@ func Dump(ctx context.Context, c dbserver.Config, w io.Writer) (position string,
 	if err := (dbtool.Program{Server: c, Out: w, Args: []string{DumpTool, "--defaults-file=" + options, "--system=users", "--insert-ignore"}}).Run(ctx); err != nil {
 		return "", err
 	}
-	head := &binlogPlace{to: w, found: func(file, offset string) error {
+	head := &binlogPlace{to: w, found: func(file string, offset uint64) error {
 		position, err = positionAt(ctx, admin, file, offset)
 		return err
 	}}
@@ -63,29 +62,24 @@ func Dump(ctx context.Context, c dbserver.Config, w io.Writer) (position string,
 }
 
 // positionAt is the GTID position at a place of the server's binlog.
-func positionAt(ctx context.Context, admin mysqladmin.Target, file, offset string) (position string, err error) {
+func positionAt(ctx context.Context, admin mysqladmin.Target, file string, offset uint64) (position string, err error) {
 	conn, err := mysqladmin.Dial(ctx, admin)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, conn.Close()) }()
-	rows, err := conn.Query(ctx, "SELECT BINLOG_GTID_POS("+mysqladmin.Text(file)+", "+offset+") AS position")
+	p, err := conn.GTIDAt(ctx, file, offset)
 	if err != nil {
 		return "", fmt.Errorf("the position of the dump: %w", err)
 	}
-	text, known := rows[0].Get("position")
-	if !known {
-		return "", fmt.Errorf("the server does not say what GTID position is at %s in its binlog %s, where the dump is", offset, file)
-	}
-	p, err := gtid.Parse(farm.MariaDB, text)
-	return p.String(), err
+	return p.String(), nil
 }
 
 // binlogPlace passes a dump on and finds in its head where in the server's binlog it
 // is. What comes later in a dump can be anybody's.
 type binlogPlace struct {
 	to    io.Writer
-	found func(file, offset string) error
+	found func(file string, offset uint64) error
 	head  []byte
 	done  bool
 }
@@ -104,7 +98,11 @@ func (p *binlogPlace) Write(b []byte) (int, error) {
 			if m == nil {
 				return 0, errors.New("the dump does not say where in the binlog it is (has the server a binlog?)")
 			}
-			if err := p.found(string(m[1]), string(m[2])); err != nil {
+			offset, err := strconv.ParseUint(string(m[2]), 10, 64)
+			if err == nil {
+				err = p.found(string(m[1]), offset)
+			}
+			if err != nil {
 				return 0, err
 			}
 			p.done, p.head = true, nil

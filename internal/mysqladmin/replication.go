@@ -100,6 +100,20 @@ func (c *Conn) Replication(ctx context.Context) ([]Channel, error) {
 	return channels, nil
 }
 
+// GTIDAt is the position of all that is before a place in a MariaDB server's binlog. It is
+// an error if the server does not know, as of a file that it has not.
+func (c *Conn) GTIDAt(ctx context.Context, file string, offset uint64) (gtid.Position, error) {
+	rows, err := c.Query(ctx, fmt.Sprintf("SELECT BINLOG_GTID_POS(%s, %d) AS position", Text(file), offset))
+	if err != nil {
+		return gtid.Position{}, fmt.Errorf("ask for the GTID position at %d in binlog %q: %w", offset, file, err)
+	}
+	text, known := rows[0].Get("position")
+	if !known {
+		return gtid.Position{}, fmt.Errorf("the server does not say what GTID position is at %d in its binlog %q", offset, file)
+	}
+	return gtid.Parse(farm.MariaDB, text)
+}
+
 // ReplicationPrivilege is the privilege that reading the replication's state
 // needs on the connection's server, to be named when it is missing.
 func (c *Conn) ReplicationPrivilege() string {

@@ -133,15 +133,9 @@ func tables(t *testing.T, s *farmtest.Server) {
 
 const contents = "CHECKSUM TABLE app.item, app.plain, app.made0, app.made1, app.made2, app.made3, app.made4"
 
-// restored is a server on data that was restored to the newest position.
-func restored(t *testing.T, store objects.Store) *dbserver.Server {
+// restoreNewest puts the data of the newest position where the server of c has its data.
+func restoreNewest(t *testing.T, store objects.Store, inst dbserver.Install, c dbserver.Config) *restore.Restored {
 	t.Helper()
-	place, dir := farmtest.FreePort(t), farmtest.ShortDir(t)
-	inst := farmtest.Need(t, farm.MariaDB)
-	c := dbserver.Config{
-		Dir: filepath.Join(dir, "restored"), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(dir, "s"),
-		ServerID: 99, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL,
-	}
 	plan, err := restore.Find(t.Context(), restore.Source{Store: store, Cluster: "app"}, restore.Target{}, "")
 	if err != nil {
 		t.Fatal(err)
@@ -153,6 +147,19 @@ func restored(t *testing.T, store objects.Store) *dbserver.Server {
 	if err := data.Swap(); err != nil {
 		t.Fatal(err)
 	}
+	return data
+}
+
+// restored is a server on data that was restored to the newest position.
+func restored(t *testing.T, store objects.Store) *dbserver.Server {
+	t.Helper()
+	place, dir := farmtest.FreePort(t), farmtest.ShortDir(t)
+	inst := farmtest.Need(t, farm.MariaDB)
+	c := dbserver.Config{
+		Dir: filepath.Join(dir, "restored"), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(dir, "s"),
+		ServerID: 99, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL,
+	}
+	restoreNewest(t, store, inst, c)
 	s, err := dbserver.Start(t.Context(), inst, c)
 	if err != nil {
 		t.Fatal(err)

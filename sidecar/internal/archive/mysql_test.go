@@ -19,7 +19,6 @@ import (
 	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
 	"farmhand/internal/objects"
-	"farmhand/internal/restore"
 	"farmhand/sidecar/internal/archive"
 	full "farmhand/sidecar/internal/backup"
 )
@@ -122,17 +121,7 @@ func TestAMySQLBackupAndItsArchiveAreTheServer(t *testing.T) {
 		Dir: filepath.Join(dir, "restored"), Address: place.Addr(), Port: place.Port(), Socket: filepath.Join(dir, "s"),
 		ServerID: 1, RedoLog: 16 << 20, ParentDeath: syscall.SIGKILL, ExtraArgs: farmtest.Frugal(farm.MySQL),
 	}
-	plan, err := restore.Find(t.Context(), restore.Source{Store: store, Cluster: "app"}, restore.Target{}, "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	data, err := plan.Restore(t.Context(), restore.Into{Install: inst, Config: config})
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := data.Swap(); err != nil {
-		t.Fatal(err)
-	}
+	data := restoreNewest(t, store, inst, config)
 	const contents = "CHECKSUM TABLE app.item, app.made"
 	want := sums(p.Query(t, contents))
 	uuid := p.Query(t, "SELECT @@GLOBAL.server_uuid AS v")[0].String("v")

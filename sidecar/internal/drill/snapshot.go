@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strconv"
 	"time"
 
 	"farmhand/internal/farm"
@@ -91,16 +92,11 @@ func mariaDBView(ctx context.Context, _ mysqladmin.Target, conn *mysqladmin.Conn
 	for _, row := range rows {
 		says[row.String("Variable_name")] = row.String("Value")
 	}
-	file, offset := says["Binlog_snapshot_file"], says["Binlog_snapshot_position"]
-	rows, err = conn.Query(ctx, "SELECT BINLOG_GTID_POS("+mysqladmin.Text(file)+", "+mysqladmin.Text(offset)+") AS position")
+	offset, err := strconv.ParseUint(says["Binlog_snapshot_position"], 10, 64)
 	if err != nil {
-		return gtid.Position{}, err
+		return gtid.Position{}, fmt.Errorf("where in the binlog the snapshot is: %w", err)
 	}
-	position, known := rows[0].Get("position")
-	if !known {
-		return gtid.Position{}, fmt.Errorf("the server does not say what GTID position is at %q in its binlog %q", offset, file)
-	}
-	return gtid.Parse(farm.MariaDB, position)
+	return conn.GTIDAt(ctx, says["Binlog_snapshot_file"], offset)
 }
 
 // resumeLimit bounds the start of an applier that was halted.

@@ -7,8 +7,6 @@ import (
 
 	"go.uber.org/zap"
 
-	"farmhand/internal/farm"
-	"farmhand/internal/gtid"
 	"farmhand/internal/mysqladmin"
 )
 
@@ -71,12 +69,7 @@ func (a *Agent) acknowledgeAgain(ctx context.Context, p picture, own, source *my
 
 // mariaDBIsReceived goes by what the source says is before the place.
 func mariaDBIsReceived(ctx context.Context, source *mysqladmin.Conn, f facts) (bool, error) {
-	what := fmt.Sprintf("BINLOG_GTID_POS(%s, %d)", quote(f.channel.File), f.channel.Offset)
-	rows, err := source.Query(ctx, "SELECT "+what+" AS position")
-	if err != nil {
-		return false, fmt.Errorf("%s: %w", what, err)
-	}
-	before, err := gtid.Parse(farm.MariaDB, rows[0].String("position"))
+	before, err := source.GTIDAt(ctx, f.channel.File, uint64(f.channel.Offset))
 	return err == nil && !before.IsZero() && f.received.Contains(before), err
 }
 
