@@ -87,7 +87,6 @@ func TestProgramOfAKilledSidecar(t *testing.T) {
 	must(t, err)
 	// A second role beside it is as the sidecar that comes after a killed one.
 	again := *w
-	again.reports = make(chan report.Report, 10_000)
 	again.start(t)
 	again.await(t, "the same process", func(r report.Report) bool { return strconv.Itoa(r.PID) == first })
 	if now, err := os.ReadFile(filepath.Join(w.config.State, "program-one.json")); err != nil || string(now) != string(record) {
@@ -95,7 +94,6 @@ func TestProgramOfAKilledSidecar(t *testing.T) {
 	}
 	other := again
 	other.config.Base.Programs = []config.Program{waiting("one", `: other; echo $$ >>`+pids+`; while :; do sleep 0.02; done`)}
-	other.reports = make(chan report.Report, 10_000)
 	must(t, func() error { w.stop(); return nil }())
 	if err := <-w.done; err == nil {
 		t.Error("sh was ended by a signal, and that is said to be clean")

@@ -55,7 +55,7 @@ type webWorld struct {
 func newWebWorld(t *testing.T) *webWorld {
 	t.Helper()
 	dir := t.TempDir()
-	w := &webWorld{source: make(scripted), config: config.Default(), reports: make(chan report.Report, 10_000), events: make(chan farm.Event, 100), refuse: make(chan error, 1)}
+	w := &webWorld{source: make(scripted), config: config.Default(), events: make(chan farm.Event, 100), refuse: make(chan error, 1)}
 	w.config.Role, w.config.Name, w.config.State = "web", "web1", dir
 	w.config.Web.Topology = filepath.Join(dir, "topology.json")
 	return w
@@ -63,9 +63,11 @@ func newWebWorld(t *testing.T) *webWorld {
 
 func (w *webWorld) start(t *testing.T) {
 	t.Helper()
+	reports := make(chan report.Report, 10_000) // nothing of the node before, if this is its next life
+	w.reports = reports
 	held, err := Kinds[w.config.Role](w.config, Tools{
 		Log:    zap.NewNop(),
-		Report: func(r report.Report) error { w.reports <- r; return w.unheard },
+		Report: func(r report.Report) error { reports <- r; return w.unheard },
 		Event: func(e farm.Event) error {
 			select {
 			case err := <-w.refuse:
