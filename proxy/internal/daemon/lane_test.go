@@ -8,11 +8,13 @@ import (
 	"crypto/x509"
 	"database/sql"
 	"encoding/pem"
+	"errors"
 	"fmt"
 	"math/big"
 	"net"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -275,6 +277,97 @@ func TestWhatIsAskedAfterALaneIsAboutWhatTheClientGot(t *testing.T) {
 	var n int
 	if err := c.QueryRowContext(t.Context(), "SELECT FOUND_ROWS()").Scan(&n); err == nil && n != 3 || err != nil && !strings.Contains(err.Error(), "cannot be told") {
 		t.Errorf("FOUND_ROWS() is %d after three rows: %v", n, err)
+	}
+}
+
+// TestWhatIsAskedAfterALaneAndAWrite: the replica is behind the write, so what went by a
+// lane can be run again on the primary only, on the connection that knows of the write.
+func TestWhatIsAskedAfterALaneAndAWrite(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1})
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT)", "INSERT INTO app.t VALUES (1),(2),(3)", "CREATE TABLE app.u (id TINYINT)")
+	f.WaitCaughtUp(t)
+	r := start(t, f, inSessions)
+	r.caughtUp(t)
+	c := r.conn(t)
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	const refused = "refused" // rather than a wrong answer
+	ask := func(query string) (last string, n int) {
+		t.Helper()
+		rows, err := c.QueryContext(t.Context(), query)
+		if err != nil && strings.Contains(err.Error(), "Error 1235 (42000): Farmhand: ") {
+			return refused, 0
+		}
+		must(err)
+		columns, err := rows.Columns()
+		must(err)
+		values := make([]any, len(columns))
+		for i := range values {
+			values[i] = &last
+		}
+		for ; rows.Next(); n++ {
+			must(rows.Scan(values...))
+		}
+		must(errors.Join(rows.Err(), rows.Close()))
+		return last, n
+	}
+	const both = "SELECT ROW_COUNT() + 10*FOUND_ROWS()"
+	const three = "SELECT id FROM t ORDER BY id"
+	for _, x := range []struct{ question, want string }{{both, "32"}, {"SELECT ROW_COUNT() FROM u LIMIT 1", "2"}, {"SELECT FOUND_ROWS() FROM u LIMIT 1", "3"}, {"SELECT LAST_INSERT_ID(), FOUND_ROWS()", "3"}} {
+		value(t, c, three) // on the replica
+		exec(t, c, "INSERT INTO u VALUES (1),(2)")
+		if got, _ := ask(x.question); got != x.want && got != refused {
+			t.Errorf("%s gives %s", x.question, got)
+		}
+	}
+	value(t, c, three)
+	if _, err := c.ExecContext(t.Context(), "INSERT INTO u VALUES (FOUND_ROWS())"); err == nil {
+		if got, _ := ask("SELECT COUNT(*) FROM u WHERE id=3"); got != "1" {
+			t.Error("a write has been given a wrong FOUND_ROWS()")
+		}
+	}
+	for _, x := range []struct{ between, question, want string }{
+		{"INSERT INTO u VALUES (1),(2)", "SELECT ROW_COUNT()", "2"},
+		{"INSERT INTO u VALUES (1),(2)", "SELECT FOUND_ROWS()", "3"},
+		{"BEGIN; INSERT INTO u VALUES (1),(2)", "SELECT ROW_COUNT()", "2"},
+		{"BEGIN; INSERT INTO u VALUES (1),(2)", "SELECT FOUND_ROWS()", "3"},
+		{"INSERT INTO u VALUES (1),(2)", both, "32"},
+		{"INSERT INTO u VALUES (1),(2)", "prepare", "2"},
+		{"INSERT IGNORE INTO u VALUES (1000)", "warnings", "1"},
+	} {
+		r.byLane(t, c, three)
+		f.Replica(0).Exec(t, "STOP SLAVE SQL_THREAD")
+		for one := range strings.SplitSeq(x.between, "; ") {
+			exec(t, c, one)
+		}
+		got := ""
+		switch x.question {
+		case both:
+			got, _ = ask(both)
+		case "prepare": // changes no count
+			st, err := c.PrepareContext(t.Context(), "SET @y=1")
+			must(err)
+			must(st.Close())
+			got, _ = ask("SELECT ROW_COUNT()")
+		case "warnings":
+			must(c.QueryRowContext(t.Context(), "SELECT FOUND_ROWS()").Scan(new(int)))
+			n := 0
+			if got, n = ask("SHOW WARNINGS"); got != refused {
+				got = strconv.Itoa(n)
+			}
+		default:
+			got = value(t, c, x.question)
+		}
+		if got != x.want && got != refused {
+			t.Errorf("%s; %s gives %s instead of %s", x.between, x.question, got, x.want)
+		}
+		exec(t, c, "ROLLBACK")
+		f.Replica(0).Exec(t, "START SLAVE SQL_THREAD")
+		r.caughtUp(t)
 	}
 }
 

@@ -48,7 +48,8 @@ type Facts struct {
 	// ReadOnlyDefault: the session's transactions are read-only by default.
 	ReadOnlyDefault bool
 	// HasLast: the connection of the last statement is still there, and what the
-	// text asks can be asked there: it changes nothing and reads no table.
+	// text asks can be asked there: it changes nothing, and reads no table but on the
+	// primary.
 	HasLast bool
 	// Pinned is why every statement stays on the primary connection; empty if
 	// nothing holds it.

@@ -102,7 +102,7 @@ func isServerError(err error) bool {
 func (s *Session) usable() *backend.Conn {
 	v := s.Farm.View()
 	primary, replica := s.primary, s.replica
-	if primary != nil && (v.Primary == nil || v.Primary.Name != primary.Server.Name || v.Primary.Address != primary.Server.Address) {
+	if primary != nil && !s.isPrimary(primary) {
 		primary = nil
 	}
 	if replica != nil {
@@ -114,6 +114,12 @@ func (s *Session) usable() *backend.Conn {
 		return primary
 	}
 	return replica
+}
+
+// isPrimary tells whether a connection is to the server that is the primary now.
+func (s *Session) isPrimary(c *backend.Conn) bool {
+	p := s.Farm.View().Primary
+	return p != nil && p.Name == c.Server.Name && p.Address == c.Server.Address
 }
 
 // open returns the held connection, or a new one to server, with the session's
@@ -189,8 +195,7 @@ func (s *Session) adopt(c *backend.Conn) {
 // returns, so it may try as often as time allows.
 func (s *Session) acquirePrimary(ctx context.Context) (*backend.Conn, error) {
 	if c := s.primary; c != nil && s.use(c) {
-		p := s.Farm.View().Primary
-		moved := p == nil || p.Name != c.Server.Name || p.Address != c.Server.Address
+		moved := !s.isPrimary(c)
 		if bound := s.state.bound(); bound != "" || s.transaction == c {
 			if err := s.sync(ctx, c); err == nil || isServerError(err) {
 				return c, err

@@ -156,6 +156,7 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		m.Class, m.Reason = classify.Write, classify.RefusedByReplica
 	}
 	st := &s.state
+	asked := s.asked(m)
 	f := route.Facts{
 		InTransaction:   s.transaction != nil && !s.nextTransaction,
 		NextTransaction: s.transaction != nil && s.nextTransaction,
@@ -163,8 +164,9 @@ func (s *Session) decide(m *classify.Meaning, sql []byte) route.Decision {
 		Serializable:    st.serializable,
 		ReadOnlyDefault: st.readOnly,
 		Bound:           len(st.temporary) > 0 || len(st.unknownVariables) > 0 || s.lastInsertID != 0 || st.inserted,
-		HasLast: s.asked(m) != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read && m.Flags&classify.UsesTable == 0 &&
-			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || s.asked(m) == s.primary),
+		HasLast: asked != nil && m.Flags&classify.Diagnostics != 0 && m.Class == classify.Read &&
+			(m.Flags&classify.UsesTable == 0 || asked == s.primary && s.isPrimary(asked) && (s.transaction == nil || s.transaction == asked)) &&
+			(m.Flags&classify.LastInsertID == 0 || s.lastInsertID == 0 && !st.inserted || asked == s.primary),
 		Pinned:       st.pinned(),
 		HintsAllowed: m.Hint.Present && s.policy.HintsAllowed(s.client.User),
 	}

@@ -96,15 +96,17 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 		return nil
 	}
 	what := ""
+	rows, count := r.meaning.Flags&classify.AsksFoundRows != 0, r.meaning.Flags&classify.AsksRowCount != 0
 	switch {
-	case r.meaning.Flags&classify.AsksFoundRows != 0:
-		if s.missed.rows {
-			what = "FOUND_ROWS()"
-		}
-	case r.meaning.Flags&classify.AsksRowCount != 0:
-		if s.missed.count {
-			what = "ROW_COUNT()"
-		}
+	case rows && s.missed.rows:
+		what = "FOUND_ROWS()"
+	case count && s.missed.count:
+		what = "ROW_COUNT()"
+	case rows && s.knownElsewhere(s.lastRows, r):
+		return knownElsewhere("FOUND_ROWS()", s.lastRows)
+	case count && s.knownElsewhere(s.lastCount, r):
+		return knownElsewhere("ROW_COUNT()", s.lastCount)
+	case rows, count:
 	case s.missed.warnings, s.last == nil && s.transaction != nil && s.transaction.Warned:
 		what = "the warnings"
 	}
@@ -115,10 +117,37 @@ func (s *Session) unanswerable(r *request) *wire.Error {
 		" of the statement before cannot be told any more: its server connection was needed by another session (pool.max_per_server), or it shared one (pool.pipelining) and its answer would be another by now. Ask at once, or in a transaction"}
 }
 
+// knownElsewhere tells whether a statement asks, where it is going to run, for what
+// only c knows.
+func (s *Session) knownElsewhere(c *backend.Conn, r *request) bool {
+	if c == nil || r.command == wire.ComStmtPrepare || r.meaning.Flags&classify.MultiStatement != 0 {
+		return false
+	}
+	switch r.meaning.Verb {
+	case classify.VerbSelect, classify.VerbInsert, classify.VerbReplace, classify.VerbUpdate, classify.VerbDelete:
+	default: // the text of a procedure, for instance
+		return false
+	}
+	if s.transaction != nil {
+		return c != s.transaction
+	}
+	return c != s.primary
+}
+
+func knownElsewhere(what string, c *backend.Conn) *wire.Error {
+	return &wire.Error{Code: codeNotThrough, State: "42000", Message: "Farmhand: " + what + " is known to " + c.Server.Name +
+		" only, which has run the statement before, and this statement runs elsewhere. Ask in a SELECT of nothing else"}
+}
+
 // asked is the connection whose diagnostics a statement asks for; nil if there is
-// none, or another session has it now.
+// none, or another session has it now, or no one has all.
 func (s *Session) asked(m *classify.Meaning) *backend.Conn {
 	switch {
+	case m.Flags&classify.AsksFoundRows != 0 && m.Flags&classify.AsksRowCount != 0:
+		if s.lastRows != nil && s.lastRows != s.lastCount {
+			return nil
+		}
+		return s.lastCount
 	case m.Flags&classify.AsksFoundRows != 0:
 		return s.lastRows
 	case m.Flags&classify.AsksRowCount != 0:

@@ -277,9 +277,16 @@ func (s *Session) recall(ctx context.Context, m *classify.Meaning) error {
 	}
 	questions := askedAll
 	switch {
-	case m.Flags&(classify.Diagnostics|classify.AsksFoundRows|classify.AsksRowCount) == classify.Diagnostics:
-		questions = askedWarnings
 	case m.Flags&classify.Diagnostics != 0:
+		if questions = 0; m.Flags&classify.AsksFoundRows != 0 {
+			questions |= askedRows
+		}
+		if m.Flags&classify.AsksRowCount != 0 {
+			questions |= askedCount
+		}
+		if questions == 0 {
+			questions = askedWarnings
+		}
 	case m.Class == classify.Read, m.Class == classify.Write && m.Flags&(changesSession|classify.ExecutesText) == 0:
 		return nil
 	}
@@ -315,8 +322,10 @@ func (s *Session) runAgain(ctx context.Context) error {
 	client, unsaid := s.conn, s.shares.unsaid
 	last, lastCount, lastRows, calculated, missed := s.last, s.lastCount, s.lastRows, s.calculated, s.missed
 	count, uncounted := s.count, s.uncounted
-	s.conn = wire.NewConn(discard{})
+	warned := last != nil && s.warned(last)
+	s.conn, s.lastCount = wire.NewConn(discard{}), nil
 	err = s.run(ctx, r)
+	ran := s.lastCount // nil: none
 	s.conn = client
 	if st := r.stmt; st != nil && s.statements[st.id] != st {
 		s.closeOnServers(st) // the client has closed it
@@ -327,16 +336,17 @@ func (s *Session) runAgain(ctx context.Context) error {
 		s.last, s.lastRows = nil, nil
 		s.missed.warnings, s.missed.rows = true, true
 	}
-	// What can be asked about statements since is as it was.
+	// What can be asked about statements since is as it was, but for what the one
+	// connection that could run this had to tell of them.
 	if unsaid&askedWarnings == 0 {
-		s.last, s.missed.warnings = s.stillThere(last, missed.warnings)
+		s.last, s.missed.warnings = s.stillThere(last, missed.warnings, ran != nil && ran == last && (warned || ran.Warned))
 	}
 	if unsaid&askedCount == 0 {
-		s.lastCount, s.missed.count = s.stillThere(lastCount, missed.count)
+		s.lastCount, s.missed.count = s.stillThere(lastCount, missed.count, ran == lastCount && count != -1)
 		s.count, s.uncounted = count, uncounted
 	}
 	if unsaid&askedRows == 0 {
-		s.lastRows, s.missed.rows = s.stillThere(lastRows, missed.rows)
+		s.lastRows, s.missed.rows = s.stillThere(lastRows, missed.rows, ran == lastRows)
 		s.calculated = calculated
 	}
 	return err
@@ -361,10 +371,10 @@ func (s *Session) lastByLane() (*request, error) {
 	return r, nil
 }
 
-// stillThere is a connection of the session's, if that has it still; else what
-// it knew is missed.
-func (s *Session) stillThere(c *backend.Conn, missed bool) (*backend.Conn, bool) {
-	if c == nil || c == s.primary || c == s.replica {
+// stillThere is a connection of the session's, if that has it still and it is not spoiled;
+// else what it knew is missed.
+func (s *Session) stillThere(c *backend.Conn, missed, spoiled bool) (*backend.Conn, bool) {
+	if c == nil || !spoiled && (c == s.primary || c == s.replica) {
 		return c, missed
 	}
 	return nil, true
