@@ -241,13 +241,14 @@ type served struct {
 	session *session.Session
 	ticket  *frontend.Ticket
 
-	wait, ask, work frontend.Step // made once
+	wait, ask, send, work frontend.Step // made once
 }
 
 func newServed(s *session.Session, ticket *frontend.Ticket) *served {
 	c := &served{session: s, ticket: ticket}
 	c.wait = frontend.Step{Run: c.glance, Await: s.Notify, Brief: true}
 	c.ask = frontend.Step{Run: c.answer, Await: s.Ask, Brief: true}
+	c.send = frontend.Step{Run: c.sent, Await: s.Send, Brief: true}
 	c.work = frontend.Step{Run: c.serve}
 	return c
 }
@@ -287,6 +288,13 @@ func (c *served) glance() frontend.Step {
 
 func (c *served) answer() frontend.Step {
 	if c.session.Answer() {
+		return c.send
+	}
+	return c.work
+}
+
+func (c *served) sent() frontend.Step {
+	if c.session.Sent() {
 		return c.later()
 	}
 	return c.work

@@ -26,7 +26,7 @@ const (
 	// silence is how long a lane waits for a server's next answer. Then the
 	// statement that keeps it is not quick, and nobody waits for it any longer. Where
 	// batches usually take longer it waits longer, mostSilence at the most.
-	silence     = 50 * time.Millisecond
+	silence     = 100 * time.Millisecond
 	mostSilence = 200 * time.Millisecond
 	// look is how often the lanes are looked at for that by who uses them, and idleLook
 	// in any case: a timer would wake the scheduler's threads.

@@ -4,12 +4,11 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime"
 	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
-	"unsafe"
+	"unsafe" // for go:linkname as well
 
 	"golang.org/x/sys/unix"
 )
@@ -35,9 +34,10 @@ type poller struct {
 	open    int
 	serial  uint32 // of the last that is watched
 
-	events [128]unix.EpollEvent // of the goroutine
-	told   [128]*Socket
-	coarse bool // it can wait for whole milliseconds only
+	events   [128]unix.EpollEvent // of the goroutine
+	told     [128]*Socket
+	together ring
+	coarse   bool // it can wait for whole milliseconds only
 }
 
 // watchword is the socket of a descriptor, and tells it from those before.
@@ -50,49 +50,6 @@ type watchword struct {
 var watched struct {
 	sync.Mutex // of what is in the poller, but for what is its goroutine's
 	p          *poller
-}
-
-// soon is what is to be done when the poller has told what it has.
-var soon struct {
-	sync.Mutex
-	telling bool
-	calls   []func()
-}
-
-// Soon has f called when the poller has told of all the input that it has just been
-// told of itself, by its goroutine: what many clients have sent at the same moment is
-// there then. Where it tells of none, f is called at once. f must not wait for
-// anything.
-func Soon(f func()) {
-	soon.Lock()
-	if soon.telling {
-		soon.calls = append(soon.calls, f)
-		soon.Unlock()
-		return
-	}
-	soon.Unlock()
-	f()
-}
-
-// startTelling and endTelling are around what the poller tells.
-func startTelling() {
-	soon.Lock()
-	soon.telling = true
-	soon.Unlock()
-}
-
-func endTelling() {
-	soon.Lock()
-	defer soon.Unlock()
-	for i := 0; i < len(soon.calls); i++ {
-		f := soon.calls[i]
-		soon.calls[i] = nil
-		soon.Unlock()
-		f()
-		soon.Lock()
-	}
-	soon.calls = soon.calls[:0]
-	soon.telling = false
 }
 
 // start starts a poller.
@@ -123,6 +80,7 @@ func start() (*poller, error) {
 	}
 	go func() {
 		defer p.close()
+		defer p.together.close()
 		// It ends when the file is closed.
 		_ = raw.Read(func(fd uintptr) bool {
 			p.take(int(fd), 0) // after which it tells nothing
@@ -171,6 +129,7 @@ const (
 // collect takes the events that there are and tells of them, until it has had none for
 // a while.
 func (p *poller) collect() {
+	yielded := time.Now()
 	for silent := 0; ; {
 		n, wait := 0, forMore
 		if p.expects.Load() > 0 && silent < patience && !p.coarse {
@@ -188,9 +147,10 @@ func (p *poller) collect() {
 		default:
 			silent++
 		}
-		if makeWay.Load() {
+		if now := time.Now(); makeWay.Load() || now.Sub(yielded) >= yieldEvery {
 			makeWay.Store(false)
-			runtime.Gosched()
+			yield()
+			yielded = now
 		}
 	}
 }
@@ -222,6 +182,16 @@ func (p *poller) take(fd int, wait time.Duration) int {
 	return int(n)
 }
 
+// yieldEvery is how often the poller yields anyhow. The scheduler interrupts a goroutine
+// that has run for 10 ms, which costs more.
+const yieldEvery = 4 * time.Millisecond
+
+// yield lets the goroutines run that wait for this processor. [runtime.Gosched] would wake
+// a thread as well, to run the poller, which goes on here at once if there are none.
+//
+//go:linkname yield runtime.goyield
+func yield()
+
 // makeWay: a goroutine was woken, or started.
 var makeWay atomic.Bool
 
@@ -236,7 +206,7 @@ func MakeWay() {
 // tell tells of events, but for those of the other epoll: nested is that there are some.
 func (p *poller) tell(events []unix.EpollEvent) (nested bool) {
 	startTelling()
-	defer endTelling()
+	defer p.endTelling()
 	watched.Lock()
 	for i := range events {
 		e := &events[i]

@@ -434,6 +434,11 @@ func (s *Socket) send(b []byte) (n int, errno syscall.Errno) {
 		return 0, syscall.EAGAIN // who tries again sees why
 	}
 	defer s.leave()
+	return s.sendNow(b)
+}
+
+// sendNow is send of who has entered.
+func (s *Socket) sendNow(b []byte) (n int, errno syscall.Errno) {
 	for {
 		r, _, errno := syscall.RawSyscall6(syscall.SYS_SENDTO, uintptr(s.fd), uintptr(unsafe.Pointer(unsafe.SliceData(b))), uintptr(len(b)), syscall.MSG_NOSIGNAL, 0, 0)
 		switch errno {

@@ -19,7 +19,7 @@ type Outlook uint8
 const (
 	Serves Outlook = iota // Serve is to be called, which may have to wait
 	Left                  // nothing: the session has ended
-	Asks                  // Ask, and then Answer
+	Asks                  // Ask, then Answer, Send and Sent
 )
 
 // glance is a read that goes by a lane without a goroutine of the session's. Its
@@ -121,8 +121,8 @@ func (s *Session) Ask(then func()) bool {
 	return g.group.Start(s.shares.call, g.command, then)
 }
 
-// Answer gives the client its answer, without waiting for anything. False: Serve is
-// to be called, which does what is left.
+// Answer has the client's answer ready for Send, without waiting for anything. False:
+// there is none, and Serve is to be called.
 func (s *Session) Answer() bool {
 	sh := s.shares
 	g := &sh.glance
@@ -146,10 +146,18 @@ func (s *Session) Answer() bool {
 	s.ended = s.horizon.ended
 	s.conn.Discard(wire.HeaderSize + len(payload))
 	s.conn.WriteRaw(answer)
-	all, err := s.conn.FlushNow()
+	return true
+}
+
+// Send sends the answer; then is called when Sent is to be, without waiting for
+// anything. False: it is to be called already.
+func (s *Session) Send(then func()) bool { return s.conn.FlushSoon(then) }
+
+// Sent ends the command. False: Serve is to be called, which sends what is left.
+func (s *Session) Sent() bool {
 	s.shared.end(s)
 	s.conn.Idle()
-	return all || err != nil // which the next read says, too
+	return s.conn.Flushed()
 }
 
 // begin begins a command.

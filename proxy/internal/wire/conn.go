@@ -45,6 +45,7 @@ type Conn struct {
 	lazy    lazy    // conn, if it is one
 	instant instant // the same
 	prompt  prompt  // the same
+	wrote   func()  // FlushSoon's
 	buf     []byte
 	small   *[]byte // buf's owner, or large is
 	large   *[]byte
@@ -65,6 +66,11 @@ type lazy interface {
 type instant interface {
 	ReadNow(b []byte) (int, error)
 	WriteNow(b []byte) (int, error)
+}
+
+// sociable is a connection that can be written together with others (rawio.Socket).
+type sociable interface {
+	WriteSoon(b []byte, then interface{ Wrote(n int, err error) }) bool
 }
 
 // prompt is a connection of which nobody need wait for input (rawio.Socket).
@@ -227,7 +233,37 @@ func (c *Conn) FillNow() (got, more bool, err error) {
 // FlushNow is Flush that does not wait: it sends what there is room for, all of it
 // where it says so. The rest is Flush's.
 func (c *Conn) FlushNow() (all bool, err error) {
-	n, err := c.instant.WriteNow(c.out)
+	return c.flushed(c.instant.WriteNow(c.out))
+}
+
+// FlushSoon is FlushNow, but may leave it to the poller, which calls then when that is
+// done. Until then nobody may use the Conn, but for the deadlines and Close, and then
+// must not wait for anything. False: it is done already, and then is not called.
+// Flushed tells what came of it.
+func (c *Conn) FlushSoon(then func()) bool {
+	c.wrote = then // before: it may be called at once
+	if together, ok := c.conn.(sociable); ok && together.WriteSoon(c.out, c) {
+		return true
+	}
+	c.wrote = nil
+	_, _ = c.FlushNow() // an error is the next read's too
+	return false
+}
+
+// Flushed tells whether nothing waits to be sent: all has been sent, or nothing more can
+// be, which the next read says too.
+func (c *Conn) Flushed() bool { return len(c.out) == 0 }
+
+// Wrote is called by the poller, see FlushSoon.
+func (c *Conn) Wrote(n int, err error) {
+	then := c.wrote
+	c.wrote = nil
+	_, _ = c.flushed(n, err)
+	then()
+}
+
+// flushed takes note of what has been sent.
+func (c *Conn) flushed(n int, err error) (all bool, _ error) {
 	if c.Sum != nil {
 		_, _ = c.Sum.Write(c.out[:n]) // never fails
 	}
