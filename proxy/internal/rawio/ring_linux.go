@@ -72,6 +72,7 @@ const (
 	offSQ       = 0
 	offCQ       = 0x8000000
 	offSQEs     = 0x10000000
+	mostBusy    = 100 // times that a call may be refused for now
 	sendNoWait  = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
 )
 
@@ -106,14 +107,17 @@ func (r *ring) batch(list []outgoing) {
 	}
 	atomic.StoreUint32(r.sqTail, tail+uint32(len(list)))
 	taken, done := 0, 0
-	for done < len(list) {
+	for busy := 0; done < len(list); {
 		// All are done when it returns, so it does not wait.
 		n, _, errno := syscall.RawSyscall6(unix.SYS_IO_URING_ENTER, uintptr(r.fd), uintptr(len(list)-taken), uintptr(len(list)-done), getEvents, 0, 0)
 		if errno == 0 {
 			taken += int(n)
 		}
 		done += r.reap(list)
-		if errno != 0 && errno != syscall.EINTR && errno != syscall.EAGAIN && errno != syscall.EBUSY {
+		if errno == syscall.EAGAIN || errno == syscall.EBUSY { // no memory for it, mostly
+			busy++
+		}
+		if errno != 0 && errno != syscall.EINTR && (busy == 0 || busy > mostBusy) {
 			// What the kernel has not taken is sent in another way. Of the rest nobody
 			// knows how much has gone out.
 			for i := range list[:taken] {
