@@ -64,16 +64,19 @@ type ringParams struct {
 	}
 }
 
+const (
+	ringEntries = 128 // sends in one call
+	mostBusy    = 100 // times that a call may be refused for now
+)
+
 // The kernel's constants.
 const (
-	ringEntries = 128
-	opSend      = 26
-	getEvents   = 1
-	offSQ       = 0
-	offCQ       = 0x8000000
-	offSQEs     = 0x10000000
-	mostBusy    = 100 // times that a call may be refused for now
-	sendNoWait  = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
+	opSend     = 26
+	getEvents  = 1
+	offSQ      = 0
+	offCQ      = 0x8000000
+	offSQEs    = 0x10000000
+	sendNoWait = syscall.MSG_DONTWAIT | syscall.MSG_NOSIGNAL
 )
 
 // send sends what it can of a list, and notes what came of it.

@@ -71,8 +71,14 @@ func TestWriteSoon(t *testing.T) {
 				if _, err := io.ReadAll(all[gone]); err != nil { // the end has come
 					t.Fatal(err)
 				}
-				_, _ = all[gone].Write([]byte("x")) // over TCP it is told of by the next
-				time.Sleep(10 * time.Millisecond)
+				for limit := time.Now().Add(patience); ; { // over TCP one is sent before that is known
+					if _, err := all[gone].Write([]byte("x")); err != nil {
+						break
+					}
+					if time.Now().After(limit) {
+						t.Fatal("who has gone can still be written to")
+					}
+				}
 				if err := all[expired].SetWriteDeadline(time.Unix(1, 0)); err != nil {
 					t.Fatal(err)
 				}

@@ -68,13 +68,10 @@ type instant interface {
 	WriteNow(b []byte) (int, error)
 }
 
-// sociable is a connection that can be written together with others (rawio.Socket).
-type sociable interface {
-	WriteSoon(b []byte, then interface{ Wrote(n int, err error) }) bool
-}
-
-// prompt is a connection of which nobody need wait for input (rawio.Socket).
+// prompt is a connection of which nobody need wait for input, and that can be written
+// together with others (rawio.Socket).
 type prompt interface {
+	WriteSoon(b []byte, then interface{ Wrote(n int, err error) }) bool
 	Notify(then func()) bool
 	Settle() error
 	Settled() bool
@@ -242,7 +239,7 @@ func (c *Conn) FlushNow() (all bool, err error) {
 // Flushed tells what came of it.
 func (c *Conn) FlushSoon(then func()) bool {
 	c.wrote = then // before: it may be called at once
-	if together, ok := c.conn.(sociable); ok && together.WriteSoon(c.out, c) {
+	if c.prompt != nil && c.prompt.WriteSoon(c.out, c) {
 		return true
 	}
 	c.wrote = nil
