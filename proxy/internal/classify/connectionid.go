@@ -2,7 +2,9 @@ package classify
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
+	"unicode/utf8"
 )
 
 // RewriteConnectionID appends sql to dst with every CONNECTION_ID() and
@@ -189,7 +191,7 @@ func (r *rewriter) endItem() {
 	if !r.inList || !i.started || !i.asksID || i.alias || r.aliased(i) {
 		return
 	}
-	name := r.sql[i.first.start:i.last.end]
+	name := r.columnName(r.sql[i.first.start:i.last.end])
 	// No name can have NUL or a character of four bytes.
 	if len(name) > maxAlias || bytes.ContainsFunc(name, func(c rune) bool { return c == 0 || c > 0xffff }) {
 		return
@@ -204,6 +206,29 @@ func (r *rewriter) endItem() {
 		r.dst = append(r.dst, c)
 	}
 	r.dst = append(r.dst, '`')
+}
+
+// columnName is the name that a server gives a column with this text: bytes that
+// are no characters, which no alias may have, are written out by MariaDB and are
+// question marks for MySQL. The result shares text where it can.
+func (r *rewriter) columnName(text []byte) []byte {
+	if r.mode.Charset != UTF8 || utf8.Valid(text) {
+		return text
+	}
+	var name []byte
+	for len(text) > 0 {
+		c, size := utf8.DecodeRune(text)
+		switch {
+		case c != utf8.RuneError || size > 1:
+			name = append(name, text[:size]...)
+		case r.mode.MariaDB:
+			name = fmt.Appendf(name, `\x%02X`, text[0])
+		default:
+			name = append(name, '?')
+		}
+		text = text[size:]
+	}
+	return name
 }
 
 // aliased reports whether the last token of an item is a bare alias: a name

@@ -273,6 +273,7 @@ func TestRewriteConnectionID(t *testing.T) {
 		{"SELECT 1; SELECT CONNECTION_ID()", "SELECT 1; SELECT 77 AS `CONNECTION_ID()`"},
 		{"KILL CONNECTION_ID()", "KILL 77"},
 		{"SELECT@@pseudo_thread_id", "SELECT 77 AS `@@pseudo_thread_id`"},
+		{"SELECT CONCAT('\xfb\u00e9', CONNECTION_ID())", "SELECT CONCAT('\xfb\u00e9', 77) AS `CONCAT('\\xFB\u00e9', CONNECTION_ID())`"},
 		{"SELECT a FROM t WHERE b=CONNECTION_ID()AND c", "SELECT a FROM t WHERE b=77 AND c"},
 
 		{"SELECT 1", ""},
