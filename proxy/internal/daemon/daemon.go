@@ -27,6 +27,7 @@ import (
 	"farmhand/proxy/internal/frontend"
 	"farmhand/proxy/internal/lane"
 	"farmhand/proxy/internal/monitor"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/route"
 	"farmhand/proxy/internal/session"
 )
@@ -280,7 +281,7 @@ func (d *Daemon) ready() []service.Condition {
 	}
 }
 
-// totals are the counters that SHOW FARMHAND STATUS shows.
+// totals are the counters that SHOW FARMHAND STATUS shows, and what is amiss.
 func (d *Daemon) totals() []console.Total {
 	families, err := d.metrics.Gather()
 	if err != nil {
@@ -300,6 +301,9 @@ func (d *Daemon) totals() []console.Total {
 			}
 			out = append(out, console.Total{Name: name, Value: strconv.FormatFloat(m.GetCounter().GetValue(), 'f', -1, 64)})
 		}
+	}
+	if err := rawio.Alone(); err != nil {
+		out = append(out, console.Total{Name: "answers_together", Value: "no, one by one, which costs more with many clients: " + err.Error()})
 	}
 	return out
 }

@@ -8,7 +8,10 @@ import "testing"
 // test ends. There must be no sockets yet.
 func AllowRings(t *testing.T, allowed bool) {
 	ringsAllowed = allowed
-	t.Cleanup(func() { ringsAllowed = true })
+	t.Cleanup(func() {
+		ringsAllowed = true
+		alone.Store(nil)
+	})
 }
 
 // HasRing tells whether the poller sends together. It is for what the poller calls.

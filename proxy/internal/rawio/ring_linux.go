@@ -1,6 +1,7 @@
 package rawio
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -29,6 +30,20 @@ type ring struct {
 
 // ringsAllowed is false in tests of what is done without.
 var ringsAllowed = true
+
+var errNoRing = errors.New("no io_uring is to be used")
+
+// alone is why a poller has no ring.
+var alone atomic.Pointer[error]
+
+// Alone is why what WriteSoon writes goes out with a system call for each socket: the
+// kernel's refusal of an io_uring. Nil: it goes out together, or nothing had to yet.
+func Alone() error {
+	if why := alone.Load(); why != nil {
+		return *why
+	}
+	return nil
+}
 
 // submission is the kernel's struct io_uring_sqe, completion its struct io_uring_cqe.
 type submission struct {
@@ -85,9 +100,12 @@ func (r *ring) send(list []outgoing) {
 		return
 	}
 	if r.submissions == nil {
-		if !ringsAllowed || r.open() != nil {
-			r.none = true
-			r.close()
+		err := errNoRing
+		if ringsAllowed {
+			err = r.open()
+		}
+		if err != nil {
+			r.giveUp(err)
 			return
 		}
 	}
@@ -128,11 +146,17 @@ func (r *ring) batch(list []outgoing) {
 					o.tried, o.errno = true, syscall.EIO
 				}
 			}
-			r.none = true
-			r.close()
+			r.giveUp(os.NewSyscallError("io_uring_enter", errno))
 			return
 		}
 	}
+}
+
+// giveUp has everything sent one by one from now on.
+func (r *ring) giveUp(why error) {
+	r.none = true
+	r.close()
+	alone.Store(&why)
 }
 
 // reap takes what the kernel has done. It returns how many sends that were.
