@@ -54,7 +54,9 @@ func (r *results) limits(counter counter) []limit {
 	for _, kind := range []string{selectText, selectPrepared} {
 		relative(fmt.Sprintf("queries/s ÷ haproxy: %s, 64", kind), kind, 64, haproxyReads, rateOf, false, 1)
 	}
-	relative("connections/s ÷ direct, +1 ms to the servers", connectDelay, 16, directName, rateOf, false, 2)
+	for _, n := range []int{4, 16} {
+		relative(fmt.Sprintf("connections/s ÷ direct, +1 ms to the servers, %d", n), connectDelay, n, directName, rateOf, false, 2)
+	}
 	relative("connections/s ÷ direct, loopback", connectTCP, 16, directName, rateOf, false, 0.8)
 	relative("CPU/connection ÷ haproxy, loopback", connectTCP, 16, haproxyReads, cpuOf, true, 0.7)
 	relative("p99 ÷ haproxy at 70 % of its rate, 16 connections", selectAtShare, 16, haproxyReads, p99Of, true, 1.2)

@@ -67,6 +67,7 @@ var workloads = []workload{
 	{name: "sessions of 20", clients: 16, unit: query, path: byTCP, onlyReads: true, load: inSessions(20)},
 	{name: connectTCP, clients: 16, unit: connection, path: byTCP, onlyReads: true, load: inSessions(1), quick: true},
 	{name: connectSocket, clients: 16, unit: connection, path: bySocket, onlyReads: true, load: inSessions(1)},
+	{name: connectDelay, clients: 4, unit: connection, path: byDelay, onlyReads: true, load: inSessions(1), quick: true},
 	{name: connectDelay, clients: 16, unit: connection, path: byDelay, onlyReads: true, load: inSessions(1), quick: true},
 	{name: selectAtShare, clients: 16, unit: query, path: byTCP, onlyReads: true, load: atShare, quick: true},
 	{name: result16Name, clients: 1, unit: mb, path: byTCP, onlyReads: true, load: again(result16), quick: true},
