@@ -101,7 +101,7 @@ func (s *state) acknowledge(leader cluster.Server) {
 		switch {
 		case server.Acknowledges && !connected && r == nil && (covered || !s.Assignment.Durable):
 			edit(s.next("%s receives nothing and cannot acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = false })
-		case !server.Acknowledges && connected && r != nil && (r.Replication.Acknowledges || s.caughtUp(r)):
+		case !server.Acknowledges && connected && r != nil && (r.Replication.Acknowledges || s.caughtUp(r) || s.hasAll(r, primary)):
 			edit(s.minor("%s is close enough to acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = true })
 		case !server.Acknowledges && connected && server.Task == cluster.Follow && s.fresh(server.Name) == nil:
 			edit(s.next("%s receives, though nobody hears of it: it may acknowledge", server.Name), server.Name, func(o *cluster.Server) { o.Acknowledges = true })
@@ -112,21 +112,29 @@ func (s *state) acknowledge(leader cluster.Server) {
 // covered reports whether a replica that counts, and is connected, has received
 // all that the primary had written when it said who is connected.
 func (s *state) covered(leader cluster.Server, primary *cluster.Report) bool {
-	_, written, err := position(primary)
-	if err != nil {
-		s.because("%v", err)
-		return false
-	}
 	for _, server := range s.Assignment.Servers {
 		r := s.following(server)
 		if server.Name == leader.Name || !server.Acknowledges || r == nil || !r.Intact || !slices.Contains(primary.Receivers, server.ID) {
 			continue
 		}
-		if _, all, err := position(r); err == nil && all.Contains(written) {
+		if s.hasAll(r, primary) {
 			return true
 		}
 	}
 	return false
+}
+
+// hasAll reports whether a replica has received all that the primary had written when
+// that was last heard of. Where commits wait for a replica that does not acknowledge
+// yet, nothing else shows that it is close: heartbeats are commits, too.
+func (s *state) hasAll(replica, primary *cluster.Report) bool {
+	_, written, err := position(primary)
+	if err != nil {
+		s.because("%v", err)
+		return false
+	}
+	_, all, err := position(replica)
+	return err == nil && all.Contains(written)
 }
 
 // durability has commits wait for an acknowledgement as soon as there is one who

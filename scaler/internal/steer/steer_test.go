@@ -514,6 +514,33 @@ func TestThePrimaryThatDiesOnTheWay(t *testing.T) {
 	}
 }
 
+// TestAPrimaryWhoseReplicasDoNotAcknowledgeYet: both of the others led before, or were
+// about to, and count as new; the commits that wait for them must not keep them from
+// acknowledging, nor look like the end of the primary.
+func TestAPrimaryWhoseReplicasDoNotAcknowledgeYet(t *testing.T) {
+	w := begun(t, 3)
+	w.kill(w.primary())
+	if !w.until(50, func() bool { return w.assignment.Phase == cluster.Promoting }) {
+		t.Fatalf("%s", w.show())
+	}
+	leader, _ := w.assignment.Leader()
+	w.kill(w.servers[leader.Name])
+	if !w.until(200, func() bool { return w.assignment.Primary != "" && w.assignment.Primary != leader.Name }) {
+		t.Fatalf("%s", w.show())
+	}
+	epoch := w.assignment.Epoch
+	for _, server := range w.assignment.Servers {
+		if server.Name != w.assignment.Primary && server.Acknowledges {
+			t.Fatalf("%s acknowledges already\n%s", server.Name, w.show())
+		}
+		w.servers[server.Name].lastGot = w.tick - 15 // it takes them a while to be heard
+	}
+	w.settle(t)
+	if w.assignment.Epoch != epoch {
+		t.Errorf("the primary was left, since it waited for its replicas: epoch %d, then %d\n%s", epoch, w.assignment.Epoch, strings.Join(w.story, "\n"))
+	}
+}
+
 // TestAllAreKilledTogether: at most one election is begun that nobody can win, and the
 // one that led does again, however long it takes to come back.
 func TestAllAreKilledTogether(t *testing.T) {

@@ -137,7 +137,10 @@ func (w *world) replicate() {
 			f.intact = true
 			if have <= len(src.log) {
 				f.relay = append(f.relay, src.log[have:]...)
-				f.lastGot = w.tick
+				// Heartbeats are commits: they wait as others do.
+				if w.tick-src.lastCommit <= 1 {
+					f.lastGot = w.tick
+				}
 			}
 			if f.acks {
 				w.acknowledge(src, f)
