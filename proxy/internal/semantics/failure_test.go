@@ -10,6 +10,7 @@ import (
 	"farmhand/internal/farm"
 	"farmhand/internal/farmtest"
 	"farmhand/internal/topology"
+	"farmhand/proxy/internal/wire"
 )
 
 // faulty is a farm of its own whose servers the proxy reaches by links that can
@@ -101,6 +102,22 @@ func (w *faulty) serves(t *testing.T, server, what string) string {
 		return fmt.Errorf("there is no such server")
 	})
 	return reason
+}
+
+// becomesPrimary makes the only replica the primary, alone.
+func (w *faulty) becomesPrimary(t *testing.T, flavor farm.Flavor) {
+	t.Helper()
+	replica := w.farm.Replica(0)
+	if flavor == farm.MySQL {
+		replica.Exec(t, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only=0", "SET GLOBAL read_only=0")
+	} else {
+		replica.Exec(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=0")
+	}
+	w.write(t, func(c *farm.Cluster) {
+		promoted := c.Replicas[0]
+		promoted.State, promoted.Weight = "", 0
+		c.Primary, c.Replicas = &promoted, nil
+	})
 }
 
 func (w *faulty) client(t *testing.T) *client {
@@ -267,17 +284,7 @@ func checkWritesWaitForAPrimary(t *testing.T, flavor farm.Flavor) {
 		return nil
 	})
 	// The replica becomes the primary, by hand.
-	replica := w.farm.Replica(0)
-	if flavor == farm.MySQL {
-		replica.Exec(t, "STOP REPLICA", "RESET REPLICA ALL", "SET GLOBAL super_read_only=0", "SET GLOBAL read_only=0")
-	} else {
-		replica.Exec(t, "STOP SLAVE", "RESET SLAVE ALL", "SET GLOBAL read_only=0")
-	}
-	w.write(t, func(c *farm.Cluster) {
-		promoted := c.Replicas[0]
-		promoted.State, promoted.Weight = "", 0
-		c.Primary, c.Replicas = &promoted, nil
-	})
+	w.becomesPrimary(t, flavor)
 	for range 2 {
 		good(t, "a write that waited", <-done)
 	}
@@ -289,6 +296,68 @@ func checkWritesWaitForAPrimary(t *testing.T, flavor farm.Flavor) {
 	// One with state that is lost does.
 	if r := pinned.sql("SELECT * FROM tmp"); r.err == nil && r.lost == nil {
 		t.Errorf("a temporary table outlives its server: %v", r)
+	}
+}
+
+// tooLong makes a statement one of which only the head is kept (limits.classify_size).
+var tooLong = " /*" + strings.Repeat("x", 2<<20) + "*/"
+
+// TestLongCommandsThatAreRefused: the rest of a command that is not passed on is not
+// taken for the next one.
+func TestLongCommandsThatAreRefused(t *testing.T) { onFlavors(t, checkLongRefused) }
+
+func checkLongRefused(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 1, impatient)
+	w.farm.Primary().Exec(t, "CREATE TABLE app.big (b LONGBLOB)")
+	w.farm.WaitCaughtUp(t)
+	c := w.client(t)
+	refused := func(what string, r *reply, code uint16) {
+		t.Helper()
+		if r.err == nil || r.err.Code != code {
+			t.Errorf("%s: %v, want error %d", what, r, code)
+		}
+		c.pings(t)
+	}
+	good(t, "a read on the replica", c.sql("SELECT * FROM t"))
+	refused("what the replica knows", c.sql("INSERT INTO t SELECT 50+FOUND_ROWS(),0"+tooLong), 1235)
+	refused("a bulk execution of who has not said that it can", c.do(append(statement(wire.ComStmtBulkExecute, 1, 0, 0), tooLong...)), 1047)
+	// The connection that has the statement is gone, and the table.
+	prepared := good(t, "a statement is prepared", c.do(prepare("INSERT INTO big VALUES (?)")))
+	w.links["primary"].Reset()
+	w.farm.Primary().Exec(t, "DROP TABLE app.big")
+	refused("a statement that cannot be prepared any more", c.do(c.execution(prepared.prepared.ID, 0, true, tooLong)), 1146)
+}
+
+// TestWhatIsAskedAfterANewPrimary: a write that asks for what only the primary before
+// knows is refused.
+func TestWhatIsAskedAfterANewPrimary(t *testing.T) { onFlavors(t, checkAskedAfterANewPrimary) }
+
+func checkAskedAfterANewPrimary(t *testing.T, flavor farm.Flavor) {
+	w := newFaulty(t, flavor, 1, impatient)
+	good(t, "rows", w.client(t).sql("INSERT INTO t VALUES (2,0),(3,0)"))
+	rows, count := w.client(t), w.client(t)
+	if r := good(t, "three rows", rows.sql("SELECT id FROM t ORDER BY id DESC FOR UPDATE")); r.first != "3" {
+		t.Fatalf("the table begins with %s", r.first)
+	}
+	good(t, "two rows written", count.sql("UPDATE t SET v=v+1 WHERE id>1"))
+	w.farm.WaitCaughtUp(t)
+	w.becomesPrimary(t, flavor)
+	for _, x := range []struct {
+		c               *client
+		write, question string
+	}{
+		{rows, "INSERT INTO t SELECT 50+FOUND_ROWS(),0", "SELECT COUNT(*) FROM t WHERE id=53"},
+		{count, "INSERT INTO t SELECT 60+ROW_COUNT(),0" + tooLong, "SELECT COUNT(*) FROM t WHERE id=62"},
+	} {
+		r := x.c.sql(x.write)
+		x.c.pings(t)
+		if r.err != nil && r.err.Code == 1235 && strings.HasPrefix(r.err.Message, "Farmhand: ") {
+			continue
+		}
+		good(t, x.write, r)
+		if r := good(t, x.question, x.c.sql(x.question)); r.first != "1" {
+			t.Errorf("%s was given a wrong number", x.write)
+		}
 	}
 }
 

@@ -143,6 +143,9 @@ func (s *Session) dispatch(ctx context.Context, payload []byte, firstPacket int)
 		return s.sendError(&wire.Error{Code: codeNotThrough, State: "42000", Message: fmt.Sprintf(
 			"Farmhand: %v is about one server; connect to that server directly", command)})
 	}
+	if err := s.skip(firstPacket); err != nil {
+		return err
+	}
 	return s.sendError(&wire.Error{Code: codeUnknownCom, State: "08S01", Message: "Unknown command"})
 }
 

@@ -46,13 +46,10 @@ type request struct {
 // the client got an answer, be it an error; an error ends the session.
 func (s *Session) run(ctx context.Context, r *request) error {
 	if e := s.strands(r); e != nil {
-		if err := s.skip(r.firstPacket); err != nil {
-			return err
-		}
-		return s.sendError(e)
+		return s.refuse(ctx, r, e, r.target)
 	}
 	if e := s.unanswerable(r); e != nil {
-		return s.sendError(e)
+		return s.refuse(ctx, r, e, r.target)
 	}
 	s.asks = r.meaning.Flags&classify.Diagnostics != 0 && r.meaning.Class == classify.Read && r.target != route.Last
 	if s.goesByLane(r) {
@@ -71,9 +68,17 @@ func (s *Session) run(ctx context.Context, r *request) error {
 			s.use(c) // whoever fixed it has made sure that it is not lent
 			err = s.sync(ctx, c)
 		} else {
-			s.together = r.read && r.command == wire.ComQuery && r.bind == nil && r.firstPacket == 0 && !s.uncounted
+			s.together = r.read && r.command == wire.ComQuery && r.bind == nil && r.firstPacket == 0 && !s.uncounted &&
+				r.meaning.Flags&(classify.Diagnostics|classify.Sequence) == 0
 			c, err = s.acquire(ctx, target, r.fresh, avoid)
 			s.together = false
+			if err == nil {
+				// The session may have left the connection that knows what is asked. Nothing
+				// has been written to this one, see together.
+				if e := s.unanswerable(r); e != nil {
+					return s.refuse(ctx, r, e, target)
+				}
+			}
 		}
 		if err == nil && r.meaning.Flags&classify.AsksRowCount != 0 {
 			err = s.recount(c)
@@ -151,10 +156,8 @@ func (s *Session) refuse(ctx context.Context, r *request, err error, target rout
 		}
 		e = noServer("%v", err)
 	}
-	if r.firstPacket > 0 {
-		if err := s.skipStream(); err != nil {
-			return err
-		}
+	if err := s.skip(r.firstPacket); err != nil {
+		return err
 	}
 	return s.sendError(e)
 }
@@ -397,6 +400,9 @@ func (s *Session) bindFailed(ctx context.Context, c *backend.Conn, r *request, e
 		c.Warned = true // of an error that is not the client's statement's
 		if c == s.replica && s.transaction != c {
 			return elsewhere, err
+		}
+		if err := s.skip(r.firstPacket); err != nil {
+			return answered, err
 		}
 		return answered, s.sendError(refused)
 	}
