@@ -281,6 +281,19 @@ func (s *state) choose(held []voter, best gtid.Position) {
 		return
 	}
 	s.crown(chosen.server, best, len(held) > 1, fmt.Sprintf("%s has all that was received (%s)", chosen.server.Name, best.String()))
+	for _, v := range held {
+		if v.server.Name != chosen.server.Name && whole(v.report) && v.all.Contains(best) {
+			acknowledgesAtOnce(s.step.Assignment, v.server.Name)
+		}
+	}
+}
+
+// acknowledgesAtOnce has a server acknowledge from its first connection on, since it is
+// as far as the one that is to lead. A receiver that comes to acknowledge later connects
+// again for it, and asks for nothing that it has: where no other replica acknowledges, a
+// commit waits for a second until its sidecar says it again.
+func acknowledgesAtOnce(a *cluster.Assignment, name string) {
+	edit(a, name, func(server *cluster.Server) { server.Acknowledges = true })
 }
 
 // better prefers the server that a person named, then one that has nothing left

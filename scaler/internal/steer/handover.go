@@ -196,9 +196,6 @@ func (s *state) yield() {
 		return
 	}
 	s.crown(target, final, true, fmt.Sprintf("%s has all that %s had written", target.Name, old.Name))
-	// It acknowledges from its first connection on. A receiver that comes to acknowledge
-	// later connects again for it, and asks for nothing that it has: where no other replica
-	// acknowledges, a commit waits for a second until its sidecar says it again.
-	edit(s.step.Assignment, old.Name, func(server *cluster.Server) { server.Acknowledges = true })
+	acknowledgesAtOnce(s.step.Assignment, old.Name)
 	s.step.Assignment.Epoch++
 }

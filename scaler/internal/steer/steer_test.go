@@ -530,9 +530,6 @@ func TestAPrimaryWhoseReplicasDoNotAcknowledgeYet(t *testing.T) {
 	}
 	epoch := w.assignment.Epoch
 	for _, server := range w.assignment.Servers {
-		if server.Name != w.assignment.Primary && server.Acknowledges {
-			t.Fatalf("%s acknowledges already\n%s", server.Name, w.show())
-		}
 		w.servers[server.Name].lastGot = w.tick - 15 // it takes them a while to be heard
 	}
 	w.settle(t)

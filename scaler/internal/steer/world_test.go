@@ -75,6 +75,7 @@ type server struct {
 	lastCommit int
 	lastHeard  int // tick of the registry's last answer
 	lastGot    int
+	asked      bool // something has come by the connection by which it acknowledges: what came by another before is acknowledged with that
 	report     *cluster.Report
 	reportedAt int
 }
@@ -137,12 +138,16 @@ func (w *world) replicate() {
 			f.intact = true
 			if have <= len(src.log) {
 				f.relay = append(f.relay, src.log[have:]...)
+				f.asked = f.asked || f.acks && have < len(src.log)
 				// Heartbeats are commits: they wait as others do.
 				if w.tick-src.lastCommit <= 1 {
 					f.lastGot = w.tick
 				}
 			}
-			if f.acks {
+			if f.acks && w.tick-src.lastCommit > 10 { // its sidecar says again what it has
+				f.asked = true
+			}
+			if f.acks && f.asked {
 				w.acknowledge(src, f)
 			}
 		}
@@ -295,6 +300,9 @@ func (w *world) obey(s *server, me cluster.Server) {
 			s.log = s.log[:common(s.log, src.log)]
 		}
 		s.recovering = false
+		if s.source != me.Source || s.acks != me.Acknowledges {
+			s.asked = false
+		}
 		s.source, s.receives, s.acks = me.Source, true, me.Acknowledges
 	case cluster.Clone:
 		if src := w.servers[me.Source]; src != nil && src.working() && w.linked(s.name, src.name) {
