@@ -249,7 +249,7 @@ func TestLimits(t *testing.T) {
 		"resident bytes of an idle session, of 1000":        broken,
 		"1000 sessions over few server connections":         kept,
 		"CPU/byte ÷ haproxy: 16 MB results":                 unmeasured,
-		"connections/s ÷ direct, +1 ms to the servers, 16":      unmeasured,
+		"connections/s ÷ direct, +1 ms to the servers, 16":  unmeasured,
 		"p99 ÷ haproxy at 70 % of its rate, 16 connections": unmeasured,
 	} {
 		if states[what] != want {

@@ -68,7 +68,7 @@ func DatabaseReport(r *cluster.Report, heard time.Time) Report {
 	report := Report{
 		Heard:   heard,
 		Well:    r.Process == cluster.Running && r.Answers,
-		Retired: r.Task == cluster.Retire && r.Done && r.Process == cluster.Absent,
+		Retired: r.Task == cluster.Retire && r.Done && (r.Process == cluster.Absent || r.Process == cluster.Crashed),
 	}
 	if clients, ok := r.Load[cluster.LoadClients]; ok && r.Answers {
 		report.Clients = &clients

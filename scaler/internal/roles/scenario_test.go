@@ -320,8 +320,10 @@ func TestDatabaseReport(t *testing.T) {
 			t.Errorf("%s: %+v", name, r)
 		}
 	}
-	if r := roles.DatabaseReport(&cluster.Report{Task: cluster.Retire, Done: true, Process: cluster.Absent}, start); !r.Retired || r.Well {
-		t.Errorf("%+v", r)
+	for _, process := range []cluster.Process{cluster.Absent, cluster.Crashed} {
+		if r := roles.DatabaseReport(&cluster.Report{Task: cluster.Retire, Done: true, Process: process}, start); !r.Retired || r.Well {
+			t.Errorf("%+v", r)
+		}
 	}
 }
 
