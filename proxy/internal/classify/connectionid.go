@@ -2,7 +2,6 @@ package classify
 
 import (
 	"bytes"
-	"fmt"
 	"strconv"
 	"unicode/utf8"
 )
@@ -215,6 +214,7 @@ func (r *rewriter) columnName(text []byte) []byte {
 	if r.mode.Charset != UTF8 || utf8.Valid(text) {
 		return text
 	}
+	const digits = "0123456789ABCDEF"
 	var name []byte
 	for len(text) > 0 {
 		c, size := utf8.DecodeRune(text)
@@ -222,7 +222,7 @@ func (r *rewriter) columnName(text []byte) []byte {
 		case c != utf8.RuneError || size > 1:
 			name = append(name, text[:size]...)
 		case r.mode.MariaDB:
-			name = fmt.Appendf(name, `\x%02X`, text[0])
+			name = append(name, '\\', 'x', digits[text[0]>>4], digits[text[0]&15])
 		default:
 			name = append(name, '?')
 		}
