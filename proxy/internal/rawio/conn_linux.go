@@ -196,7 +196,7 @@ func readable(fd uintptr) bool {
 
 // chunk bounds what one system call writes: while it runs nobody else runs on
 // its processor.
-const chunk = 64 << 10
+const chunk = 256 << 10
 
 // Write implements net.Conn.
 func (c *Conn) Write(b []byte) (int, error) {

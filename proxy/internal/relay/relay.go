@@ -56,7 +56,11 @@ func (e *ClientError) Unwrap() error { return e.Err }
 // over; else ErrStopped, a *ServerError or a *ClientError.
 func Response(server, client *wire.Conn, t *wire.Tracker, h Handler) (forwarded int64, err error) {
 	r := response{server: server, client: client, tracker: t, handler: h}
-	if err = r.run(); err != nil {
+	err = r.run()
+	if r.gathering != nil {
+		r.gathering.stop()
+	}
+	if err != nil {
 		var lost *ServerError
 		if errors.As(err, &lost) {
 			lost.Torn = r.rest > 0 || t.Continued()
@@ -70,7 +74,8 @@ type response struct {
 	tracker        *wire.Tracker
 	handler        Handler
 	forwarded      int64
-	rest           int // bytes of the current packet still to pass, some having passed
+	rest           int        // bytes of the current packet still to pass, some having passed
+	gathering      *gathering // of a large response
 }
 
 func (r *response) run() error {
@@ -92,7 +97,7 @@ func (r *response) run() error {
 			if err := r.client.Flush(); err != nil {
 				return &ClientError{err}
 			}
-			if err := r.server.Need(need); err != nil {
+			if err := r.read(need); err != nil {
 				return &ServerError{Err: fmt.Errorf("read response: %w", err)}
 			}
 		}
@@ -101,6 +106,22 @@ func (r *response) run() error {
 		return &ClientError{err}
 	}
 	return nil
+}
+
+// read reads until n bytes are buffered.
+func (r *response) read(n int) error {
+	if r.forwarded < gatherFrom {
+		return r.server.Need(n)
+	}
+	if r.gathering == nil {
+		if r.gathering = gather(r.server.NetConn()); r.gathering == nil {
+			return r.server.Need(n)
+		}
+		r.server.Widen()
+	}
+	r.gathering.begin(r.forwarded)
+	defer r.gathering.end()
+	return r.server.Need(n)
 }
 
 // forward sends the first n buffered bytes to the client.

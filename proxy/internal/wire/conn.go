@@ -11,16 +11,18 @@ import (
 )
 
 // Buffer sizes. A connection takes a small buffer from a pool when there is
-// something to read, and a large one while a large packet or result passes
-// through it; one that waits has neither.
+// something to read, a large one while a large packet or result passes
+// through it, and a wide one when it is told to (Widen); one that waits has none.
 const (
 	smallBuffer = 4 << 10
 	largeBuffer = 64 << 10
+	WideBuffer  = 256 << 10
 )
 
 var (
 	smallBuffers = sync.Pool{New: func() any { b := make([]byte, smallBuffer); return &b }}
 	largeBuffers = sync.Pool{New: func() any { b := make([]byte, largeBuffer); return &b }}
+	wideBuffers  = sync.Pool{New: func() any { b := make([]byte, WideBuffer); return &b }}
 )
 
 // ErrTooLarge is the error for a payload over the limit that the reader set.
@@ -47,8 +49,9 @@ type Conn struct {
 	prompt  prompt  // the same
 	wrote   func()  // FlushSoon's
 	buf     []byte
-	small   *[]byte // buf's owner, or large is
+	small   *[]byte // buf's owner, or one of the next two is
 	large   *[]byte
+	wide    *[]byte
 	r, w    int
 	out     []byte
 	whole   []byte // joined payload of ReadPayload, where it was not in buf in one piece
@@ -279,7 +282,10 @@ func (c *Conn) giveBack() {
 	if c.large != nil {
 		largeBuffers.Put(c.large)
 	}
-	c.small, c.large = nil, nil
+	if c.wide != nil {
+		wideBuffers.Put(c.wide)
+	}
+	c.small, c.large, c.wide = nil, nil, nil
 }
 
 // take takes a small buffer.
@@ -319,7 +325,7 @@ func (c *Conn) room() error {
 		c.r = 0
 	}
 	if c.w == len(c.buf) {
-		if c.large != nil {
+		if c.small == nil {
 			return io.ErrShortBuffer
 		}
 		c.grow()
@@ -332,7 +338,7 @@ func (c *Conn) filled(n int, err error) error {
 	c.w += n
 	if n > 0 {
 		// A read that filled a small buffer to the brim has more behind it.
-		if c.large == nil && c.w == len(c.buf) {
+		if c.small != nil && c.w == len(c.buf) {
 			c.grow()
 		}
 		return nil
@@ -349,9 +355,24 @@ func noProgress(err error) error {
 
 func (c *Conn) grow() {
 	large := largeBuffers.Get().(*[]byte)
-	n := copy(*large, c.buf[c.r:c.w])
+	c.move(*large)
+	c.large = large
+}
+
+// Widen has the Conn read into a buffer of WideBuffer bytes until it is idle.
+func (c *Conn) Widen() {
+	if c.wide == nil {
+		wide := wideBuffers.Get().(*[]byte)
+		c.move(*wide)
+		c.wide = wide
+	}
+}
+
+// move makes to the buffer, which its owner is to be set to.
+func (c *Conn) move(to []byte) {
+	n := copy(to, c.buf[c.r:c.w])
 	c.giveBack()
-	c.buf, c.large, c.r, c.w = *large, large, 0, n
+	c.buf, c.r, c.w = to, 0, n
 }
 
 // Need reads until at least n bytes are buffered; n is at most the size of the

@@ -177,6 +177,12 @@ func TestReaderWithoutProgress(t *testing.T) {
 func TestBuffers(t *testing.T) {
 	stream := append(packets([]byte("small")), packets(make([]byte, 50000))...)
 	stream = append(stream, packets(make([]byte, 1<<20))...)
+	for _, before := range []int{0, 4, 50000} {
+		if before > 0 {
+			stream = append(stream, packets(make([]byte, before))...)
+		}
+		stream = append(stream, packets(make([]byte, WideBuffer))...)
+	}
 	stream = append(stream, packets([]byte("last"))...)
 	c := NewConn(bytesConn{r: iotest.OneByteReader(bytes.NewReader(stream))})
 	read := func(size int) {
@@ -204,6 +210,33 @@ func TestBuffers(t *testing.T) {
 	c.Idle()
 	if c.large != nil || c.buf != nil || c.whole != nil {
 		t.Error("Idle left the large buffers")
+	}
+	for _, what := range []string{"nothing", "a small buffer", "a large one"} {
+		switch what {
+		case "a small buffer":
+			read(4)
+		case "a large one":
+			read(50000)
+		}
+		if what != "nothing" { // the first byte of what comes next stays
+			if err := c.Need(1); err != nil {
+				t.Fatal(err)
+			}
+		}
+		had := string(c.Buffered())
+		c.Widen()
+		c.Widen()
+		if len(c.buf) != WideBuffer || c.small != nil || c.large != nil || string(c.Buffered()) != had {
+			t.Errorf("with %s, Widen has made %d bytes, of %q %q", what, len(c.buf), had, c.Buffered())
+		}
+		read(WideBuffer)
+		if len(c.buf) != WideBuffer {
+			t.Errorf("it has %d bytes after a packet", len(c.buf))
+		}
+		c.Idle()
+		if c.wide != nil || c.buf != nil {
+			t.Error("Idle left the wide buffer")
+		}
 	}
 	read(4)
 	if c.large != nil {
