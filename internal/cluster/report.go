@@ -34,6 +34,9 @@ type Report struct {
 	PID     int     `json:"pid,omitempty"`
 	// Empty says that there is no data yet.
 	Empty bool `json:"empty,omitempty"`
+	// Broken is how a server on the data ends each time that it is started, though one on
+	// empty data can be; empty where that is not known.
+	Broken string `json:"broken,omitempty"`
 	// Answers says that the server answered the sidecar's questions just now; the
 	// rest is from its last answer.
 	Answers bool `json:"answers"`
@@ -58,8 +61,8 @@ type Report struct {
 
 	Replication *Replication `json:"replication,omitempty"`
 
-	// ReceivedAge is for how long the receiver has got nothing new; the primary's heartbeat
-	// alone gives it something twice a second. Nil is unknown.
+	// ReceivedAge is for how long the receiver has got nothing new, while it was connected and
+	// looked at; the primary's heartbeat alone gives it something twice a second. Nil is unknown.
 	ReceivedAge *time.Duration `json:"received_age,omitempty"`
 	// Beat is the age of the newest heartbeat that can be read on the server: on a
 	// replica how far it is behind, or for how long its primary has not been able to

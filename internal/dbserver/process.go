@@ -101,6 +101,22 @@ func (s *Server) launch() (err error) {
 	return nil
 }
 
+// ErrEnded is wrapped by Start's error where the server's process ended by itself before
+// it answered. One that somebody killed, for want of memory for instance, is not meant.
+var ErrEnded = errors.New("the server ended")
+
+// ended is the error for a process that has ended before it was asked to.
+func (s *Server) ended() error {
+	how := s.child.Ended()
+	var exit *exec.ExitError
+	if errors.As(how, &exit) {
+		if status, ok := exit.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGKILL {
+			return fmt.Errorf("the server was killed: %w", how)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrEnded, how)
+}
+
 // awaitAnswer returns when both the socket and the TCP port send a handshake.
 func (s *Server) awaitAnswer(ctx context.Context) error {
 	tick := time.NewTicker(20 * time.Millisecond)
@@ -114,7 +130,7 @@ func (s *Server) awaitAnswer(ctx context.Context) error {
 		}
 		select {
 		case <-s.child.Done():
-			return fmt.Errorf("the server ended: %w", s.child.Ended())
+			return s.ended()
 		case <-ctx.Done():
 			return fmt.Errorf("%w (last try: %w)", context.Cause(ctx), last)
 		case <-tick.C:

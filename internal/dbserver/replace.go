@@ -188,7 +188,7 @@ func (s *Server) awaitAdmin(ctx context.Context) (*mysqladmin.Conn, error) {
 		}
 		select {
 		case <-s.child.Done():
-			return nil, fmt.Errorf("the server ended: %w", s.child.Ended())
+			return nil, s.ended()
 		case <-ctx.Done():
 			return nil, fmt.Errorf("%w (last try: %w)", context.Cause(ctx), last)
 		case <-tick.C:

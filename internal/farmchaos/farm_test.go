@@ -280,6 +280,20 @@ func (f *chaosFarm) look() (s status, err error) {
 	return s, json.Unmarshal([]byte(text), &s)
 }
 
+// reported is what a server's sidecar has said of it last.
+func (f *chaosFarm) reported(name string) (*cluster.Report, error) {
+	now, err := f.look()
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range now.Nodes {
+		if n.Name == name && n.Database != nil {
+			return n.Database, nil
+		}
+	}
+	return nil, fmt.Errorf("%s does not report", name)
+}
+
 // settled says why the farm is not what it is to be.
 func (f *chaosFarm) settled() error {
 	s, err := f.look()

@@ -159,16 +159,14 @@ func (f *chaosFarm) all() []server {
 	return append(replicas, primary)
 }
 
-// report is a server's.
+// report is a server's, which there is.
 func (f *chaosFarm) report(name string) *cluster.Report {
 	f.t.Helper()
-	for _, n := range f.status().Nodes {
-		if n.Name == name && n.Database != nil {
-			return n.Database
-		}
+	r, err := f.reported(name)
+	if err != nil {
+		f.t.Fatal(err)
 	}
-	f.t.Fatalf("%s does not report", name)
-	return nil
+	return r
 }
 
 // marked wants a server to have some rows.

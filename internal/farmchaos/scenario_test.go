@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"path/filepath"
 	"slices"
 	"strconv"
 	"sync"
@@ -15,6 +16,7 @@ import (
 
 	"farmhand/internal/cluster"
 	"farmhand/internal/farm"
+	"farmhand/internal/farmtest"
 )
 
 // scenario is one fault and what is to come of it.
@@ -89,6 +91,18 @@ var scenarios = []scenario{
 				return err
 			}
 			return errors.New("the errant table is there")
+		})
+		return nil
+	}, 0, 0, quick, false},
+	{"a replica's data broken", func(f *chaosFarm, _ server, replicas []server) func() {
+		farmtest.BreakData(f.t, filepath.Join(f.dir, "farm", replicas[0].name, "mysql"))
+		f.kill(syscall.SIGKILL, replicas[0].mysqld)
+		f.await("the replica is copied anew", func() error {
+			r, err := f.reported(replicas[0].name)
+			if err != nil || r.Task == cluster.Clone {
+				return err
+			}
+			return fmt.Errorf("%s: %s", r.Task, r.Detail)
 		})
 		return nil
 	}, 0, 0, quick, false},

@@ -157,21 +157,14 @@ func TestAFarmBearsItsSurroundings(t *testing.T) {
 
 // behind returns nil once a server's report says that it has not got what others have.
 func (f *chaosFarm) behind(s server) error {
-	now, err := f.look()
-	if err != nil {
+	r, err := f.reported(s.name)
+	switch {
+	case err != nil:
 		return err
+	case r.Replication != nil && r.Replication.ApplierError+r.Replication.ReceiverError != "" || r.Beat != nil && *r.Beat > 2*time.Second || r.ReceivedAge != nil && *r.ReceivedAge > 2*time.Second || !r.Answers:
+		return nil
 	}
-	for _, n := range now.Nodes {
-		if n.Name != s.name || n.Database == nil {
-			continue
-		}
-		r := n.Database
-		if r.Replication != nil && r.Replication.ApplierError+r.Replication.ReceiverError != "" || r.Beat != nil && *r.Beat > 2*time.Second || r.ReceivedAge != nil && *r.ReceivedAge > 2*time.Second || !r.Answers {
-			return nil
-		}
-		return fmt.Errorf("%+v", r)
-	}
-	return errors.New("it is not shown")
+	return fmt.Errorf("%+v", r)
 }
 
 // secretsKept waits until the hooks have run, and looks for what they told in all that

@@ -220,31 +220,44 @@ func (s *state) mend(leader cluster.Server) {
 		return
 	}
 	s.eachReplica(leader, func(server cluster.Server) {
-		r := s.answered(server.Name)
-		if server.Task == cluster.Hold && !server.Acknowledges && s.Servers[server.Name].Leave == Stay {
+		if s.Servers[server.Name].Leave != Stay {
+			return
+		}
+		why := s.unfit(server)
+		switch {
+		case server.Task == cluster.Hold && !server.Acknowledges:
 			s.copyFrom(leader, server, "it was set aside")
-			return
-		}
-		if r == nil || server.Task != cluster.Follow || r.Task != cluster.Follow || r.Epoch != s.Assignment.Epoch || s.Servers[server.Name].Leave != Stay {
-			return
-		}
-		var why string
-		switch broken := r.Replication != nil && (r.Replication.ApplierError != "" || r.Replication.ReceiverError != "" && r.Replication.Receiver == "No"); {
-		case r.Errant != "":
-			why = "it has transactions that its primary has not: " + r.Errant
-		case r.Missing != "":
-			why = "it lacks transactions that its position says it has: " + r.Missing
-		case broken && r.Beat != nil && *r.Beat > s.p.Broken:
-			why = "its replication has stopped: " + r.Replication.ApplierError + r.Replication.ReceiverError
-		default:
-			return
-		}
-		if server.Acknowledges {
+		case why == "":
+		case server.Acknowledges:
 			s.setAside(leader, server, why)
-			return
+		default:
+			s.copyFrom(leader, server, why)
 		}
-		s.copyFrom(leader, server, why)
 	})
+}
+
+// unfit is why a replica cannot follow with the data that it has; empty if it can, or that is
+// not known.
+func (s *state) unfit(server cluster.Server) string {
+	r := s.fresh(server.Name)
+	if r == nil || server.Task != cluster.Follow || r.Task != cluster.Follow || r.Epoch != s.Assignment.Epoch {
+		return ""
+	}
+	if r.Broken != "" {
+		return "no server can be started on its data: " + r.Broken
+	}
+	if s.answered(server.Name) == nil {
+		return ""
+	}
+	switch broken := r.Replication != nil && (r.Replication.ApplierError != "" || r.Replication.ReceiverError != "" && r.Replication.Receiver == "No"); {
+	case r.Errant != "":
+		return "it has transactions that its primary has not: " + r.Errant
+	case r.Missing != "":
+		return "it lacks transactions that its position says it has: " + r.Missing
+	case broken && r.Beat != nil && *r.Beat > s.p.Broken:
+		return "its replication has stopped: " + r.Replication.ApplierError + r.Replication.ReceiverError
+	}
+	return ""
 }
 
 // setAside has a server receive nothing more whose data is to be thrown away, and

@@ -408,6 +408,33 @@ func TestServersThatLackSomethingAreCopiedAnew(t *testing.T) {
 	}
 }
 
+// TestServersWhoseDataIsBrokenAreCopiedAnew: a replica, the only one, and one that led.
+func TestServersWhoseDataIsBrokenAreCopiedAnew(t *testing.T) {
+	for name, of := range map[string]struct {
+		servers int
+		which   func(*world) *server
+	}{
+		"a replica":        {3, (*world).another},
+		"the only replica": {2, (*world).another},
+		"the primary":      {3, (*world).primary},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := begun(t, of.servers)
+			s := of.which(w)
+			s.rotten = true
+			w.kill(s)
+			w.run(50)
+			if r := s.report; r.Process != cluster.Crashed || r.Broken != "" {
+				t.Fatalf("%+v", r)
+			}
+			w.settle(t)
+			if s.rotten || w.assignment.Primary == s.name {
+				t.Errorf("%s\n%s", w.show(), strings.Join(w.reasons, "\n"))
+			}
+		})
+	}
+}
+
 // TestNobodyIsPromotedWhoLacksSomething, though what it says of how far it is counts.
 func TestNobodyIsPromotedWhoLacksSomething(t *testing.T) {
 	w := begun(t, 3)
@@ -538,6 +565,35 @@ func TestAPrimaryWhoseReplicasDoNotAcknowledgeYet(t *testing.T) {
 	}
 }
 
+// TestTheOnlyReplicaIsAway: commits wait for it, which it hears nothing of when it is back.
+// That must not look like the end of the primary.
+func TestTheOnlyReplicaIsAway(t *testing.T) {
+	for _, how := range []string{"frozen", "killed", "cut off"} {
+		for away := 1; away < 190; away += 3 {
+			w := begun(t, 2)
+			epoch, s := w.assignment.Epoch, w.another()
+			link := [2]string{s.name, w.assignment.Primary}
+			switch how {
+			case "frozen":
+				s.frozen = true
+			case "killed":
+				w.kill(s)
+				s.node = false
+			case "cut off":
+				w.cut[link] = true
+			}
+			w.run(away)
+			s.frozen, s.node = false, true
+			delete(w.cut, link)
+			w.settle(t)
+			if how != "cut off" && w.assignment.Epoch != epoch {
+				t.Errorf("%s for %d ticks: the primary was left\n%s", how, away, strings.Join(w.story, "\n"))
+				break
+			}
+		}
+	}
+}
+
 // TestAllAreKilledTogether: at most one election is begun that nobody can win, and the
 // one that led does again, however long it takes to come back.
 func TestAllAreKilledTogether(t *testing.T) {
@@ -575,7 +631,7 @@ func TestWhateverFails(t *testing.T) {
 		ends := append(slices.Clone(names), "scaler")
 		for range rapid.IntRange(1, 12).Draw(t, "faults") {
 			s := w.servers[rapid.SampledFrom(names).Draw(t, "server")]
-			switch what := rapid.SampledFrom([]string{"kill", "node", "back", "freeze", "thaw", "cut", "mend", "slow", "fast", "switchover", "errant"}).Draw(t, "fault"); what {
+			switch what := rapid.SampledFrom([]string{"kill", "node", "back", "freeze", "thaw", "cut", "mend", "slow", "fast", "switchover", "errant", "rot"}).Draw(t, "fault"); what {
 			case "kill":
 				if s.up {
 					w.kill(s)
@@ -603,6 +659,12 @@ func TestWhateverFails(t *testing.T) {
 				s.slow = 0
 			case "errant":
 				s.errant = s.name != w.assignment.Primary
+			case "rot":
+				// The primary has all that there is, whatever fails after this.
+				if w.assignment.Phase == cluster.Steady && s.name != w.assignment.Primary && w.primary().working() {
+					s.rotten = true
+					w.kill(s)
+				}
 			case "switchover":
 				w.request = &Request{Kind: Switchover, To: s.name}
 			}

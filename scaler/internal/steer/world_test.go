@@ -60,6 +60,8 @@ type server struct {
 	crashed      bool
 	errant       bool // it has a transaction of its own
 	missing      bool // it lacks something that its position has
+	rotten       bool // its process ends whenever it is started
+	unstarted    int  // ticks for which it has done so
 	copied       bool // since it was told to clone
 	restored     string
 	restoreError string
@@ -234,9 +236,15 @@ func (w *world) kill(s *server) {
 	s.up, s.writable, s.crashed, s.waiting, s.relay, s.intact, s.frozen, s.receives = false, false, true, nil, nil, false, false, false
 }
 
-// start begins the process.
-func (s *server) start() {
-	if !s.up {
+// start begins the process. For how long it hears nothing counts from then on.
+func (w *world) start(s *server) {
+	switch {
+	case s.up:
+	case s.rotten:
+		s.crashed = true
+		s.unstarted++
+	default:
+		s.lastGot = w.tick
 		s.up, s.crashed, s.writable, s.receives, s.recovering = true, false, false, false, true
 	}
 }
@@ -266,7 +274,9 @@ func (w *world) obey(s *server, me cluster.Server) {
 			}
 		}
 		fresh := !s.up || s.source != "" || !s.writable
-		s.start()
+		if w.start(s); !s.up {
+			return
+		}
 		if s.missing {
 			w.broken("%s is promoted and lacks something", s.name)
 		}
@@ -287,10 +297,12 @@ func (w *world) obey(s *server, me cluster.Server) {
 	case cluster.Yield:
 		s.writable = false
 	case cluster.Hold:
-		s.demote()
+		w.demote(s)
 		s.receives = false
 	case cluster.Follow:
-		s.demote()
+		if w.demote(s); !s.up {
+			return
+		}
 		src := w.servers[me.Source]
 		if len(s.relay) > 0 && s.source != me.Source {
 			return // applied first
@@ -306,7 +318,8 @@ func (w *world) obey(s *server, me cluster.Server) {
 		s.source, s.receives, s.acks = me.Source, true, me.Acknowledges
 	case cluster.Clone:
 		if src := w.servers[me.Source]; src != nil && src.working() && w.linked(s.name, src.name) {
-			s.start()
+			s.rotten, s.unstarted = false, 0
+			w.start(s)
 			s.missing, s.copied = src.missing, true
 			s.log, s.relay, s.source, s.receives, s.data, s.acks, s.writable = slices.Clone(src.log), nil, me.Source, true, true, false, false
 			s.errant = false
@@ -325,6 +338,7 @@ func (w *world) obey(s *server, me cluster.Server) {
 // then on.
 func (w *world) restore(s *server, id string) {
 	w.kill(s)
+	s.rotten, s.unstarted = false, 0
 	w.restoredTo = min(w.restoredTo, len(s.log))
 	if len(s.log) > 0 {
 		s.log = slices.Clone(s.log[:w.restoredTo])
@@ -340,13 +354,13 @@ func (w *world) restore(s *server, id string) {
 
 // demote makes a replica of what may have led. One that led is started again,
 // and gives up the transactions that it has told nobody.
-func (s *server) demote() {
+func (w *world) demote(s *server) {
 	if s.writable {
 		s.up, s.writable, s.waiting = false, false, nil
 	}
 	if !s.up {
 		s.intact = false
-		s.start()
+		w.start(s)
 	}
 }
 
@@ -431,6 +445,9 @@ func (w *world) tell(s *server, me cluster.Server, member bool) {
 	}
 	if s.missing {
 		r.Missing = "0-8-8"
+	}
+	if s.unstarted > 100 {
+		r.Broken = "it ends"
 	}
 	r.Copied = s.copiedBefore
 	if r.Restored = s.restored; me.Restore != nil && me.Restore.ID == s.unrestored {

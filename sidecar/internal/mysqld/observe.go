@@ -31,9 +31,11 @@ type observer struct {
 	load      *load.Server
 	machine   map[string]float64 // what it has to do, and when that was measured
 	measured  time.Time
-	// received is what the receiver had got when it last got something, and when.
-	received   gtid.Position
-	receivedAt time.Time
+	// received is what the receiver had got when it last got something, and when: not before
+	// it was connected, nor before somebody looked (askedAt) who had not for a while.
+	received            gtid.Position
+	receivedAt, askedAt time.Time
+	connected           bool
 }
 
 // more is what a report has that no task goes by.
@@ -61,7 +63,7 @@ func (o *observer) report(ctx context.Context, p picture) *cluster.Report {
 	now := time.Now()
 	r := &cluster.Report{
 		Name: o.a.o.Name, Address: o.a.o.Server.Addr(), Flavor: o.a.o.Install.Flavor, Time: now.UTC(),
-		Task: p.order.task(), Detail: p.detail, Process: p.process, Empty: p.empty, Lease: now.Before(o.a.o.Farm.Until()),
+		Task: p.order.task(), Detail: p.detail, Process: p.process, Empty: p.empty, Broken: p.broken, Lease: now.Before(o.a.o.Farm.Until()),
 	}
 	if p.order != nil {
 		r.Epoch, r.Serial = p.order.assignment.Epoch, p.order.assignment.Serial
@@ -167,7 +169,7 @@ func (o *observer) ask(ctx context.Context, p picture) error {
 	f, err := o.a.dialect.facts(ctx, o.conn)
 	if err == nil {
 		o.facts, o.known = f, true
-		o.arrived(f)
+		o.arrived(f, time.Now())
 		if f.lost && o.a.history.setIntact(false) {
 			err = o.a.memory.keep(func(k *kept) { k.IntactPID = 0 })
 		}
@@ -202,14 +204,20 @@ func (o *observer) measure(now time.Time) map[string]float64 {
 	return o.machine
 }
 
+// unlooked is for how long a receiver may not have been looked at, of which it is said that it
+// has got nothing meanwhile: the node may have stood still, and it with it.
+const unlooked = 1500 * time.Millisecond
+
 // arrived notes when the receiver has got something new.
-func (o *observer) arrived(f facts) {
+func (o *observer) arrived(f facts, now time.Time) {
+	connects := f.channel != nil && f.channel.Receiver == "Yes" && !o.connected
 	switch {
 	case f.channel == nil:
 		o.receivedAt = time.Time{}
-	case o.receivedAt.IsZero() || !o.received.Contains(f.received):
-		o.receivedAt, o.received = time.Now(), f.received
+	case o.receivedAt.IsZero(), connects, now.Sub(o.askedAt) > unlooked, !o.received.Contains(f.received):
+		o.receivedAt, o.received = now, f.received
 	}
+	o.askedAt, o.connected = now, f.channel != nil && f.channel.Receiver == "Yes"
 }
 
 // handing reports whether a handover from this server waits for the transactions to end.

@@ -31,6 +31,13 @@ type picture struct {
 	// to yield: it may have commits that nobody has acknowledged.
 	deposed bool
 
+	// unstarted counts how often the server's process has ended before it answered, from
+	// unstartedSince on. tried is when one was last tried on empty data, broken how its own
+	// ends once that has shown that the data is why.
+	unstarted             int
+	unstartedSince, tried time.Time
+	broken                string
+
 	empty  bool // there is no data
 	copied bool // the task is Clone, and the data is that of the source
 	// restored is the ID of the last restore that was done. restoreTries counts how often

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -91,6 +92,7 @@ func (a *Agent) hasServer(server *dbserver.Server) {
 	a.history.setIntact(false)
 	a.change(func(p *picture) {
 		p.process, p.server, p.life, p.asked, p.carried, p.deposed, p.detail = cluster.Running, server, life, false, nil, false, ""
+		p.unstarted, p.broken = 0, ""
 	})
 	a.watches.Go(func() {
 		<-server.Done()
@@ -151,11 +153,52 @@ func (a *Agent) start(ctx context.Context, o *order) error {
 	server, err := dbserver.Start(ctx, a.o.Install, c)
 	if err != nil {
 		a.change(func(p *picture) { p.process = before })
+		if errors.Is(err, dbserver.ErrEnded) {
+			a.notStarted(ctx, c, err)
+		}
 		return err
 	}
 	a.o.Log.Info("server answers", zap.String("address", server.Addr()), zap.Int("pid", server.PID()), zap.Duration("after", time.Since(began)))
 	a.hasServer(server)
 	return nil
+}
+
+// When a server whose process ends as soon as it is started is tried on empty data: not
+// before it could not be started so often, over such a time; and how often, where that
+// shows that the data is not to blame.
+const (
+	brokenStarts = 5
+	brokenAfter  = 10 * time.Second
+	tryAgain     = time.Minute
+)
+
+// notStarted takes note of a process that has ended before it answered. Whether its data is why is
+// tried: others can give it theirs then, which would be of no use if the program were
+// missing or the disk full.
+func (a *Agent) notStarted(ctx context.Context, c dbserver.Config, why error) {
+	now := time.Now()
+	a.change(func(p *picture) {
+		if p.unstarted++; p.unstarted == 1 {
+			p.unstartedSince = now
+		}
+	})
+	p := a.look()
+	if p.broken != "" || p.unstarted < brokenStarts || now.Sub(p.unstartedSince) < brokenAfter || now.Sub(p.tried) < tryAgain {
+		return
+	}
+	a.say("the server cannot be started; one on empty data is tried")
+	err := dbserver.Trial(ctx, a.o.Install, c)
+	if ctx.Err() != nil {
+		return
+	}
+	broken := ""
+	if err != nil {
+		a.o.Log.Error("the server cannot be started, and no other one: its data is not known to be broken", zap.Error(err))
+	} else {
+		broken, _, _ = strings.Cut(why.Error(), "\n")
+		a.o.Log.Error("the server cannot be started, but one on empty data can: its data is broken", zap.Int("tries", p.unstarted), zap.Error(why))
+	}
+	a.change(func(p *picture) { p.tried, p.broken = time.Now(), broken })
 }
 
 // stop shuts the server down in order.

@@ -16,8 +16,12 @@ import (
 
 // quarantine keeps, as readable SQL, the transactions that are on this server only,
 // before its data is thrown away: somebody may have been told that they were
-// committed. Without errant transactions it does nothing.
+// committed. Without errant transactions it does nothing. Of broken data, which nobody can
+// ask for them, it keeps the binlogs as they are.
 func (a *Agent) quarantine(ctx context.Context, o *order) error {
+	if a.look().broken != "" {
+		return a.keepBinlogs()
+	}
 	was := a.memory.kept()
 	c := comparison{Errant: was.Errant, After: was.ErrantAfter}
 	if c.Errant == "" {
@@ -36,6 +40,26 @@ func (a *Agent) quarantine(ctx context.Context, o *order) error {
 		return fmt.Errorf("keep the errant transactions %s before the data is thrown away: %w", c.Errant, err)
 	}
 	a.o.Log.Warn("errant transactions kept", zap.String("transactions", c.Errant), zap.String("file", path))
+	return nil
+}
+
+// keepBinlogs moves the binlogs out of data that is to be thrown away.
+func (a *Agent) keepBinlogs() error {
+	logs, err := binlogs(filepath.Join(a.o.Server.Dir, "data"))
+	if err != nil || len(logs) == 0 {
+		return err
+	}
+	dir := filepath.Join(a.o.Server.Dir, "quarantine", time.Now().UTC().Format("20060102T150405.000")+"-binlogs")
+	err = os.MkdirAll(dir, 0o700)
+	for _, log := range logs {
+		if err == nil {
+			err = os.Rename(log, filepath.Join(dir, filepath.Base(log)))
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("keep the binlogs of broken data: %w", err)
+	}
+	a.o.Log.Warn("binlogs of broken data kept: what only this server may have is in them", zap.String("directory", dir), zap.Int("files", len(logs)))
 	return nil
 }
 

@@ -1,10 +1,14 @@
 package mysqld
 
 import (
+	"fmt"
 	"testing"
 	"time"
 
 	"farmhand/internal/cluster"
+	"farmhand/internal/farm"
+	"farmhand/internal/gtid"
+	"farmhand/internal/mysqladmin"
 )
 
 // TestNews: what others wait for is told at once, also of a primary that is being
@@ -33,4 +37,45 @@ func TestNews(t *testing.T) {
 	if !news(nil, &was, false) {
 		t.Error("the first report is no news")
 	}
+}
+
+// TestForHowLongNothingWasReceived: it counts from when something was, from when the receiver
+// connected, and from when somebody looked again.
+func TestForHowLongNothingWasReceived(t *testing.T) {
+	o := &observer{}
+	now := time.Unix(1000, 0)
+	received := uint64(1)
+	look := func(after time.Duration, receiver string, age time.Duration) {
+		t.Helper()
+		now = now.Add(after)
+		position, err := gtid.Parse(farm.MariaDB, fmt.Sprintf("0-1-%d", received))
+		if err != nil {
+			t.Fatal(err)
+		}
+		o.arrived(facts{channel: &mysqladmin.Channel{Receiver: receiver}, received: position}, now)
+		if got := now.Sub(o.receivedAt); got != age {
+			t.Errorf("with %s and %d received it is %v, not %v", receiver, received, got, age)
+		}
+	}
+	const tick = 500 * time.Millisecond
+	look(0, "Connecting", 0)
+	look(tick, "Connecting", tick)
+	look(tick, "Yes", 0)
+	look(tick, "Yes", tick)
+	look(tick, "Yes", 2*tick)
+	received++
+	look(tick, "Yes", 0)
+	for n := range 10 {
+		look(tick, "Yes", time.Duration(n+1)*tick)
+	}
+	look(tick, "Connecting", 11*tick)
+	look(tick, "Yes", 0)
+	look(tick, "Yes", tick)
+	look(4*tick, "Yes", 0) // the node stood still
+	look(tick, "Yes", tick)
+	o.arrived(facts{}, now)
+	if !o.receivedAt.IsZero() {
+		t.Error("it follows nobody, and receives")
+	}
+	look(tick, "Yes", 0)
 }

@@ -89,7 +89,7 @@ func (a *Agent) hasData(keep func(*kept), how func(*picture)) error {
 		return err
 	}
 	a.change(func(p *picture) {
-		p.empty, p.detail = false, ""
+		p.empty, p.detail, p.unstarted, p.broken = false, "", 0, ""
 		how(p)
 	})
 	return nil
