@@ -21,8 +21,10 @@ const mostLanes = 16
 // Times of lanes.
 const (
 	// patience is how long a statement may have to wait in a lane for those before
-	// it, as far as that can be told; else it runs by itself.
-	patience = 40 * time.Millisecond
+	// it, as far as that can be told; else it runs by itself. Where the server's processors
+	// are what is waited for that is no faster, and takes them from the lanes: with a
+	// short patience a machine that is only just busy does nearly all by itself.
+	patience = 100 * time.Millisecond
 	// silence is how long a lane waits for a server's next answer. Then the
 	// statement that keeps it is not quick, and nobody waits for it any longer. Where
 	// batches usually take longer it waits longer, mostSilence at the most.

@@ -82,3 +82,38 @@ func TestBatchesOverlapOnALongWay(t *testing.T) {
 		return nil
 	})
 }
+
+// TestChoose: the lane with the least load, unless one would have to wait for too long there.
+func TestChoose(t *testing.T) {
+	type load struct {
+		n         int32
+		pace, way time.Duration
+	}
+	for _, c := range []struct {
+		loads []load
+		want  int // of the loads; -1: none
+	}{
+		{nil, -1},
+		{[]load{{3, 0, 0}, {2, 0, 0}, {4, 0, 0}}, 1},
+		{[]load{{most, 0, 0}, {most, 0, 0}}, -1},
+		{[]load{{99, time.Millisecond, 0}}, 0},
+		{[]load{{101, time.Millisecond, 0}}, -1},
+		{[]load{{59, time.Millisecond, 40 * time.Millisecond}}, 0},
+		{[]load{{61, time.Millisecond, 40 * time.Millisecond}}, -1},
+	} {
+		var list []*lane
+		for _, x := range c.loads {
+			l := &lane{}
+			l.load.Store(x.n)
+			l.pace.Store(int64(x.pace))
+			l.way.Store(int64(x.way))
+			list = append(list, l)
+		}
+		g := &Group{}
+		g.list.Store(&list)
+		got := g.choose()
+		if c.want < 0 && got != nil || c.want >= 0 && got != list[c.want] {
+			t.Errorf("of %v it is not number %d", c.loads, c.want)
+		}
+	}
+}
