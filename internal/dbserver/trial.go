@@ -18,9 +18,8 @@ func Trial(ctx context.Context, inst Install, c Config) (err error) {
 	if err != nil {
 		return fmt.Errorf("try a server on empty data: %w", err)
 	}
-	defer func() { err = errors.Join(err, port.Close()) }()
 	in := below(c, "trial")
-	if err := drop(in); err != nil { // of an attempt before
+	if err := errors.Join(port.Close(), drop(in)); err != nil { // what an attempt before has left
 		return err
 	}
 	defer func() { err = errors.Join(err, drop(in)) }()

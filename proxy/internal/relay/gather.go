@@ -30,13 +30,14 @@ type gathering struct {
 	conn gatherer
 
 	mu      sync.Mutex
-	on      bool        // they wait for gatherSize; the timer runs
-	timer   *time.Timer // rings every gatherTick
-	reads   int         // that were begun
-	seen    int         // reads when the timer rang last
-	waiting bool        // the last of them is under way
-	from    int64       // at so many bytes of the response they begin to
-	at      int64       // the bytes at the last read
+	on      bool        // they wait for gatherSize
+	timer   *time.Timer // rings every gatherTick while it runs
+	runs    bool
+	reads   int   // that were begun
+	seen    int   // reads when the timer rang last
+	waiting bool  // the last of them is under way
+	from    int64 // at so many bytes of the response they begin to
+	at      int64 // the bytes at the last read
 }
 
 // gather returns nil where the connection cannot.
@@ -54,17 +55,19 @@ func (g *gathering) begin(at int64) {
 	defer g.mu.Unlock()
 	g.reads++
 	g.waiting, g.at = true, at
-	if g.on || at < g.from {
-		return
+	if !g.on && at >= g.from {
+		if g.conn.Gather(gatherSize) != nil { // the read says why, if the connection is at fault
+			g.from = at + gatherFrom
+			return
+		}
+		g.on = true
 	}
-	if g.conn.Gather(gatherSize) != nil { // the read says why, if the connection is at fault
-		g.from = at + gatherFrom
-		return
-	}
-	g.on = true
-	if g.timer == nil {
-		g.timer = time.AfterFunc(gatherTick, g.tick)
-	} else {
+	switch {
+	case !g.on || g.runs:
+	case g.timer == nil:
+		g.runs, g.timer = true, time.AfterFunc(gatherTick, g.tick)
+	default:
+		g.runs = true
 		g.timer.Reset(gatherTick)
 	}
 }
@@ -81,15 +84,16 @@ func (g *gathering) end() {
 func (g *gathering) tick() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	g.runs = false
 	switch {
 	case !g.on: // it was stopped just now
-	case g.waiting && g.seen == g.reads:
+	case g.seen != g.reads:
+		g.seen, g.runs = g.reads, true
+		g.timer.Reset(gatherTick)
+	case g.waiting:
 		g.off()
 		g.from = g.at + gatherFrom
-	default:
-		g.seen = g.reads
-		g.timer.Reset(gatherTick)
-	}
+	} // else the client is slow: the next read has it ring again
 }
 
 // stop leaves the connection as it was.
@@ -98,6 +102,7 @@ func (g *gathering) stop() {
 	defer g.mu.Unlock()
 	if g.on {
 		g.timer.Stop()
+		g.runs = false
 		g.off()
 	}
 }

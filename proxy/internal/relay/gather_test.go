@@ -65,6 +65,18 @@ func TestWhenReadsGather(t *testing.T) {
 		g.end()
 		time.Sleep(10 * gatherTick)
 		expect("the client is slow, and no read waits")
+		g.mu.Lock()
+		if g.runs {
+			t.Error("the timer rings for a client that is slow")
+		}
+		g.mu.Unlock()
+		g.begin(2*gatherFrom + 1)
+		time.Sleep(3 * gatherTick)
+		expect("a read waits again", 1)
+		g.end()
+		g.begin(3*gatherFrom + 1)
+		expect("and later one does not", gatherSize)
+		g.end()
 		g.stop()
 		expect("the end", 1)
 		g.stop()
