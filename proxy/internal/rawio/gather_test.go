@@ -55,14 +55,14 @@ func TestGather(t *testing.T) {
 			if got.err != nil {
 				t.Fatal(got.err)
 			}
-			for most = max(most, got.n); got.n < piece*pieces; { // of a read that did not wait
+			most = max(most, got.n)
+			gather(1)
+			for got.n < piece*pieces { // of a read that did not wait
 				n, err := c.Read(b)
 				if err != nil {
 					t.Fatal(err)
 				}
-				if got.n += n; got.n < piece*pieces && n < piece*pieces-got.n {
-					gather(1)
-				}
+				got.n += n
 			}
 			gather(piece * pieces)
 		}

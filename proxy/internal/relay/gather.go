@@ -62,13 +62,8 @@ func (g *gathering) begin(at int64) {
 		}
 		g.on = true
 	}
-	switch {
-	case !g.on || g.runs:
-	case g.timer == nil:
+	if g.on && !g.runs {
 		g.runs, g.timer = true, time.AfterFunc(gatherTick, g.tick)
-	default:
-		g.runs = true
-		g.timer.Reset(gatherTick)
 	}
 }
 

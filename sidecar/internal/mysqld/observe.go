@@ -210,14 +210,14 @@ const unlooked = 1500 * time.Millisecond
 
 // arrived notes when the receiver has got something new.
 func (o *observer) arrived(f facts, now time.Time) {
-	connects := f.channel != nil && f.channel.Receiver == "Yes" && !o.connected
+	connected := f.channel != nil && f.channel.Receiver == "Yes"
 	switch {
 	case f.channel == nil:
 		o.receivedAt = time.Time{}
-	case o.receivedAt.IsZero(), connects, now.Sub(o.askedAt) > unlooked, !o.received.Contains(f.received):
+	case o.receivedAt.IsZero(), connected && !o.connected, now.Sub(o.askedAt) > unlooked, !o.received.Contains(f.received):
 		o.receivedAt, o.received = now, f.received
 	}
-	o.askedAt, o.connected = now, f.channel != nil && f.channel.Receiver == "Yes"
+	o.askedAt, o.connected = now, connected
 }
 
 // handing reports whether a handover from this server waits for the transactions to end.

@@ -27,15 +27,14 @@ func (a *Agent) quarantine(ctx context.Context, o *order) error {
 	if c.Errant == "" {
 		return nil
 	}
-	dir := filepath.Join(a.o.Server.Dir, "quarantine")
-	if err := os.MkdirAll(dir, 0o700); err != nil {
+	path := a.quarantined(".sql")
+	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
 		return fmt.Errorf("keep the errant transactions: %w", err)
 	}
 	logs, err := binlogs(filepath.Join(a.o.Server.Dir, "data"))
 	if err != nil {
 		return fmt.Errorf("keep the errant transactions: %w", err)
 	}
-	path := filepath.Join(dir, time.Now().UTC().Format("20060102T150405.000")+".sql")
 	if err := a.export(ctx, o, c, logs, path); err != nil {
 		return fmt.Errorf("keep the errant transactions %s before the data is thrown away: %w", c.Errant, err)
 	}
@@ -49,7 +48,7 @@ func (a *Agent) keepBinlogs() error {
 	if err != nil || len(logs) == 0 {
 		return err
 	}
-	dir := filepath.Join(a.o.Server.Dir, "quarantine", time.Now().UTC().Format("20060102T150405.000")+"-binlogs")
+	dir := a.quarantined("-binlogs")
 	err = os.MkdirAll(dir, 0o700)
 	for _, log := range logs {
 		if err == nil {
@@ -61,6 +60,11 @@ func (a *Agent) keepBinlogs() error {
 	}
 	a.o.Log.Warn("binlogs of broken data kept: what only this server may have is in them", zap.String("directory", dir), zap.Int("files", len(logs)))
 	return nil
+}
+
+// quarantined is where something is kept, by the time.
+func (a *Agent) quarantined(suffix string) string {
+	return filepath.Join(a.o.Server.Dir, "quarantine", time.Now().UTC().Format("20060102T150405.000")+suffix)
 }
 
 // binlogs are the server's, oldest first.
