@@ -248,7 +248,7 @@ func (b *bench) behindSubjects(p path) []int {
 	for _, s := range b.servers {
 		pids = append(pids, s.pid)
 	}
-	if p == byDelay {
+	if p == byDelay || p == localDelay {
 		pids = append(pids, b.delay.PID())
 	}
 	return pids

@@ -41,7 +41,7 @@ func (b *bench) startFarmhand(ctx context.Context, name, binary string) error {
 		return err
 	}
 	s.to = near.to
-	s.to[byDelay] = late.to[byTCP]
+	s.to[byDelay], s.to[localDelay] = late.to[byTCP], late.to[bySocket]
 	b.subjects = append(b.subjects, s)
 	return nil
 }

@@ -57,6 +57,7 @@ func (r *results) limits(counter counter) []limit {
 	for _, n := range []int{4, 16} {
 		relative(fmt.Sprintf("connections/s ÷ direct, +1 ms to the servers, %d", n), connectDelay, n, directName, rateOf, false, 2)
 	}
+	relative("connections/s ÷ direct, localhost, +1 ms to the servers, 16", connectLocal, 16, directName, rateOf, false, 2)
 	relative("connections/s ÷ direct, loopback", connectTCP, 16, directName, rateOf, false, 0.8)
 	relative("CPU/connection ÷ haproxy, loopback", connectTCP, 16, haproxyReads, cpuOf, true, 0.7)
 	relative("p99 ÷ haproxy at 70 % of its rate, 16 connections", selectAtShare, 16, haproxyReads, p99Of, true, 1.2)

@@ -60,7 +60,7 @@ mysql_query_rules=(
 		}
 		near.pids, socket.pids = []int{c.PID()}, []int{c.PID()}
 		if late {
-			s.to[byDelay] = near
+			s.to[byDelay], s.to[localDelay] = near, socket
 		} else {
 			s.to[byTCP], s.to[bySocket] = near, socket
 		}

@@ -23,10 +23,13 @@ import (
 type path string
 
 const (
-	byTCP     path = "tcp"     // the client's connection
-	bySocket  path = "socket"  // the same by unix socket
-	byDelay   path = "delay"   // by TCP, with the delay between web node and servers
-	encrypted path = "encrypt" // by TCP with TLS from the client to the subject
+	byTCP    path = "tcp"    // the client's connection
+	bySocket path = "socket" // the same by unix socket
+	byDelay  path = "delay"  // by TCP, with the delay between web node and servers
+	// The same as PHP's "localhost" means it: by unix socket to what is on the web
+	// node, and by TCP to a server, which is not.
+	localDelay path = "local delay"
+	encrypted  path = "encrypt" // by TCP with TLS from the client to the subject
 )
 
 // subject is one way from the clients to the servers.
@@ -78,9 +81,10 @@ func (b *bench) startSubjects(ctx context.Context, o options) error {
 		return fmt.Errorf("a certificate: %w", err)
 	}
 	b.subjects = []*subject{{name: directName, to: map[path]endpoint{
-		byTCP:    b.primary(),
-		bySocket: {network: "unix", address: b.servers[0].socket},
-		byDelay:  {network: "tcp", address: b.servers[0].late},
+		byTCP:      b.primary(),
+		bySocket:   {network: "unix", address: b.servers[0].socket},
+		byDelay:    {network: "tcp", address: b.servers[0].late},
+		localDelay: {network: "tcp", address: b.servers[0].late},
 	}}}
 	threads := []int{1, 2}
 	if o.quick {
@@ -135,11 +139,12 @@ func (b *bench) startHaproxy(ctx context.Context, n int) error {
 		socket := filepath.Join(b.dir, fmt.Sprintf("haproxy%d-%s.sock", n, name))
 		to := map[path]endpoint{
 			byTCP: {network: "tcp", address: b.place()}, bySocket: {network: "unix", address: socket},
-			byDelay: {network: "tcp", address: b.place()}, encrypted: {network: "tcp", address: b.place(), tls: frontTLS},
+			byDelay: {network: "tcp", address: b.place()}, localDelay: {network: "unix", address: socket + ".late"}, encrypted: {network: "tcp", address: b.place(), tls: frontTLS},
 		}
 		listen(to[byTCP].address, "", servers...)
 		listen("unix@"+socket, "", servers...)
 		listen(to[byDelay].address, "", late...)
+		listen("unix@"+to[localDelay].address, "", late...)
 		listen(to[encrypted].address, " ssl crt "+certificateFile(b.dir), servers...)
 		return to
 	}

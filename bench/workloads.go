@@ -40,6 +40,7 @@ const (
 	connectTCP     = "connect, query, close"
 	connectSocket  = "connect, query, close: socket"
 	connectDelay   = "connect, query, close: +1 ms to the servers"
+	connectLocal   = "connect, query, close: localhost, +1 ms to the servers"
 	result16Name   = "16 MB result"
 	resultTLS      = "16 MB result, TLS"
 )
@@ -69,6 +70,7 @@ var workloads = []workload{
 	{name: connectSocket, clients: 16, unit: connection, path: bySocket, onlyReads: true, load: inSessions(1)},
 	{name: connectDelay, clients: 4, unit: connection, path: byDelay, onlyReads: true, load: inSessions(1), quick: true},
 	{name: connectDelay, clients: 16, unit: connection, path: byDelay, onlyReads: true, load: inSessions(1), quick: true},
+	{name: connectLocal, clients: 16, unit: connection, path: localDelay, onlyReads: true, load: inSessions(1), quick: true},
 	{name: selectAtShare, clients: 16, unit: query, path: byTCP, onlyReads: true, load: atShare, quick: true},
 	{name: result16Name, clients: 1, unit: mb, path: byTCP, onlyReads: true, load: again(result16), quick: true},
 	{name: "1 GB result", clients: 1, unit: mb, path: byTCP, onlyReads: true, load: again(result1G)},
