@@ -98,6 +98,7 @@ func New(ctx context.Context, path string, c *config.Config, log *zap.Logger, le
 		Collation: d.collation,
 	}
 	d.lanes = lane.New(d.pool, d.monitor.Report)
+	d.lanes.Register(metrics)
 	if c.Pool.Pipelining {
 		d.deps.Lanes, d.deps.Quick = d.lanes, &lane.Quick{}
 	}

@@ -498,6 +498,38 @@ func TestWhatAFailedStatementSetIsItsSessionsOnly(t *testing.T) {
 	}
 }
 
+// TestLanesWhereTheServerReadsItsDisk: there are more of them than the server has
+// processors while what is asked is not in its memory.
+func TestLanesWhereTheServerReadsItsDisk(t *testing.T) {
+	f := farmtest.Start(t, farmtest.Options{Replicas: 1, ExtraArgs: []string{"--thread-pool-size=1", "--innodb-buffer-pool-size=8M"}})
+	const rows = 20_000 // of a kilobyte
+	f.Primary().Exec(t, "CREATE TABLE app.t (id INT PRIMARY KEY, v INT, pad VARCHAR(1000))",
+		fmt.Sprintf("INSERT INTO app.t SELECT seq, 10*seq, REPEAT('x', 1000) FROM app.seq_1_to_%d", rows))
+	f.WaitCaughtUp(t)
+	r := start(t, f, inSessions)
+	r.caughtUp(t)
+	db := r.open(t)
+	db.SetMaxOpenConns(24)
+	var all []*sql.Conn
+	for range 24 {
+		all = append(all, conn(t, db))
+	}
+	r.byLane(t, all[0], "SELECT v FROM t WHERE id=1")
+	if n := r.lanes.Count(); n != 1 {
+		t.Errorf("%d lanes to a server with one processor", n)
+	}
+	stop := readers(t, all, func(session int, c *sql.Conn, n int) error {
+		id := 1 + (session*7919+n*104729)%rows
+		return reads10(c.QueryRowContext(t.Context(), fmt.Sprintf("SELECT v FROM t WHERE id=%d", id)), id)
+	})
+	r.eventually(t, "there are more lanes", func() bool { return r.lanes.Count() > 2 })
+	stop()
+	if got := r.monitor.View().Replicas[0].DiskReads; got < 0.1 {
+		t.Errorf("%v pages a statement", got)
+	}
+	f.CheckNoOwnEvents(t)
+}
+
 // TestClientsOfLanesLeaveWithoutAWord: their sessions end, whatever they hold.
 func TestClientsOfLanesLeaveWithoutAWord(t *testing.T) {
 	f := farmtest.Start(t, farmtest.Options{Replicas: 1})

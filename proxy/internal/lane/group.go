@@ -10,13 +10,29 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"farmhand/proxy/internal/backend"
 	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
-// mostLanes is how many lanes sessions of equal state have to one server at most.
-const mostLanes = 16
+// How many lanes sessions of equal state have to one server at most: one for each of
+// its processors, and more where what is asked has the server wait for its disk, which
+// leaves them idle.
+const (
+	mostLanes = 16
+	perPage   = 4 // so many more for each, where every statement has a page read
+)
+
+// Size is how many lanes there are to be to a server with so many processors, where a
+// statement has it read so many pages from its disk. It is the rule for the size of a pool
+// of threads, processors × (1 + time that waits ÷ time that computes), with a page at four
+// times what a statement computes: a fast disk's. Where it is slower each web node's proxy
+// has lanes of its own, and what waits for too long goes past them.
+func Size(processors int, pages float64) int {
+	return int(min(mostLanes, float64(max(1, processors))*(1+perPage*pages)))
+}
 
 // Times of lanes.
 const (
@@ -34,6 +50,9 @@ const (
 	// in any case: a timer would wake the scheduler's threads.
 	look     = 10 * time.Millisecond
 	idleLook = 50 * time.Millisecond
+	// growth is how often a statement runs by itself where there are to be more lanes: its
+	// connection becomes one.
+	growth = 10 * time.Millisecond
 	// killLimit bounds the killing of a statement that a lane has given up.
 	killLimit = 5 * time.Second
 	// sweepInterval is how often the lanes that are lost, or not used, are forgotten.
@@ -70,10 +89,22 @@ type Group struct {
 	state backend.State
 	want  backend.Want // to reach the server beside the lanes
 
-	size int // lanes at most
+	size  atomic.Int32 // lanes that there are to be
+	grown atomic.Int64 // nanoseconds of the clock when a statement ran by itself to have one more
 
 	list atomic.Pointer[[]*lane] // changed under lanes.mu
 }
+
+// Register makes visible how many lanes there are.
+func (ls *Lanes) Register(to prometheus.Registerer) {
+	to.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "farmhand_proxy_lanes",
+		Help: "Connections that sessions of equal state share for short reads (pool.pipelining): as many to each server as it has processors, more where it reads its disk.",
+	}, func() float64 { return float64(ls.Count()) }))
+}
+
+// Count is how many lanes there are.
+func (ls *Lanes) Count() int { return len(ls.all()) }
 
 // Find returns the lanes for a state; nil if there are none.
 func (ls *Lanes) Find(state backend.State) *Group {
@@ -83,25 +114,32 @@ func (ls *Lanes) Find(state backend.State) *Group {
 }
 
 // Wants tells whether there may be one more lane.
-func (g *Group) Wants() bool { return len(*g.list.Load()) < g.size }
+func (g *Group) Wants() bool { return len(*g.list.Load()) < int(g.size.Load()) }
+
+// Resize says how many lanes there are to be, see Size.
+func (g *Group) Resize(size int) {
+	if n := int32(size); g.size.Load() != n {
+		g.size.Store(n)
+	}
+}
 
 // Gone tells whether the last lane has ended.
 func (g *Group) Gone() bool { return len(*g.list.Load()) == 0 }
 
 // Add makes a lane of a connection that the caller holds, on which w is
-// established. The connection is the lane's from now on. processors is how many
-// the server has: there are so many lanes that a statement waits for another one
-// only where all of them are at work.
-func (ls *Lanes) Add(w *backend.Want, c *backend.Conn, processors int) *Group {
+// established. The connection is the lane's from now on. size is how many there are
+// to be, see Size.
+func (ls *Lanes) Add(w *backend.Want, c *backend.Conn, size int) *Group {
 	state := w.State()
 	ls.mu.Lock()
 	defer ls.mu.Unlock()
 	g := ls.groups[state]
 	if g == nil {
-		g = &Group{lanes: ls, state: state, want: *w, size: max(1, min(processors, mostLanes))}
+		g = &Group{lanes: ls, state: state, want: *w}
 		g.list.Store(&[]*lane{})
 		ls.groups[state] = g
 	}
+	g.Resize(size)
 	l := &lane{group: g, conn: c, lease: c.Lease(), lent: true}
 	l.soon = l.flush
 	// One that cannot be watched is read by a goroutine, which finds it closed if that is why.
@@ -163,11 +201,13 @@ func (g *Group) enter(c *Call, command Command, then func()) (l *lane, due bool)
 }
 
 // choose returns the lane in which the least is to be waited for; nil if that is
-// too much.
+// too much, or the statement's connection is to become one more lane.
 func (g *Group) choose() *lane {
 	var best *lane
 	least := int32(most)
-	for _, l := range *g.list.Load() {
+	list := *g.list.Load()
+	size := int(g.size.Load())
+	for _, l := range list[:min(size, len(list))] { // the others are forgotten: nobody uses them
 		if n := l.load.Load(); n < least {
 			best, least = l, n
 		}
@@ -175,7 +215,16 @@ func (g *Group) choose() *lane {
 	if best == nil || best.way.Load()+int64(least)*best.pace.Load() > int64(patience) {
 		return nil
 	}
+	if least > 1 && len(list) < size && g.grows() {
+		return nil
+	}
 	return best
+}
+
+// grows tells whether it is time for one more lane.
+func (g *Group) grows() bool {
+	now, last := g.lanes.now(), g.grown.Load()
+	return now-last >= int64(growth) && g.grown.CompareAndSwap(last, now)
 }
 
 // watch has somebody look at the lanes.

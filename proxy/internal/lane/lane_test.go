@@ -110,10 +110,52 @@ func TestChoose(t *testing.T) {
 			list = append(list, l)
 		}
 		g := &Group{}
+		g.Resize(len(list))
 		g.list.Store(&list)
 		got := g.choose()
 		if c.want < 0 && got != nil || c.want >= 0 && got != list[c.want] {
 			t.Errorf("of %v it is not number %d", c.loads, c.want)
+		}
+	}
+}
+
+// TestChooseKeepsToTheSize: what there is beyond the size is not used, and a statement
+// runs by itself now and then where lanes are missing and all there are have work.
+func TestChooseKeepsToTheSize(t *testing.T) {
+	group := func(size int, loads ...int32) (*Group, []*lane) {
+		var list []*lane
+		for _, n := range loads {
+			l := &lane{}
+			l.load.Store(n)
+			list = append(list, l)
+		}
+		g := &Group{lanes: &Lanes{start: time.Now().Add(-time.Hour)}}
+		g.Resize(size)
+		g.list.Store(&list)
+		return g, list
+	}
+	g, list := group(2, 5, 4, 0)
+	if g.choose() != list[1] || g.Wants() {
+		t.Error("a lane beyond the size is used, or there is to be another")
+	}
+	g, list = group(3, 2, 3)
+	if !g.Wants() || g.choose() != nil || g.choose() != list[0] {
+		t.Error("not one statement runs by itself, or the next one does as well")
+	}
+	if g, list = group(3, 3, 1); g.choose() != list[1] {
+		t.Error("there is to be one more lane, though one has no work but for one statement")
+	}
+}
+
+// TestSize: a lane for each processor, and more where statements wait for the disk.
+func TestSize(t *testing.T) {
+	for _, c := range []struct {
+		processors int
+		pages      float64
+		want       int
+	}{{0, 0, 1}, {2, 0, 2}, {2, 0.1, 2}, {2, 0.25, 4}, {2, 1, 10}, {4, 0.5, 12}, {4, 50, mostLanes}, {64, 0, mostLanes}} {
+		if got := Size(c.processors, c.pages); got != c.want {
+			t.Errorf("%d processors, %v pages: %d instead of %d", c.processors, c.pages, got, c.want)
 		}
 	}
 }

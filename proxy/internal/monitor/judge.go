@@ -60,6 +60,7 @@ func judge(s *subject, c cluster, now time.Time, slowStart time.Duration) *Serve
 		v.ServerID, v.ServerUUID = f.state.ServerID, f.state.UUID
 		v.ReadOnly = f.state.ReadOnly || f.state.SuperReadOnly
 		v.Variables, v.Collations = f.variables, f.collations
+		v.Processors, v.DiskReads = processors(f.variables), f.diskReads
 	}
 	if s.role == farm.Primary {
 		judgePrimary(v, s)

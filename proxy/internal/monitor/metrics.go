@@ -12,6 +12,7 @@ import (
 type metrics struct {
 	up, eligible, writable, weight *prometheus.GaugeVec
 	branches                       *prometheus.GaugeVec
+	diskReads                      *prometheus.GaugeVec
 	lag                            *prometheus.GaugeVec // absent while unknown: unknown is not zero
 	failures, reports, transitions *prometheus.CounterVec
 	probeSeconds                   *prometheus.HistogramVec
@@ -33,6 +34,8 @@ func newMetrics() *metrics {
 		weight:   gauge("farmhand_proxy_server_weight", "The server's weight among the readers, slow start included; 0 while it takes no reads."),
 		branches: gauge("farmhand_proxy_server_prepared_transactions",
 			"Prepared XA transactions on a MariaDB replica that applies in parallel and logs it: while there are any, reads that need a position rather go elsewhere."),
+		diskReads: gauge("farmhand_proxy_server_disk_reads",
+			"Pages that a statement has had the server read from its disk of late, on average; 0 where that is not known."),
 		lag: gauge("farmhand_proxy_replication_lag_seconds",
 			"Upper bound of the age of the replica's data when it was last probed; absent while unknown."),
 		failures:    counter("farmhand_proxy_probe_failures_total", "Probes of the server that failed."),
@@ -54,7 +57,7 @@ func newMetrics() *metrics {
 
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
-		m.up, m.eligible, m.writable, m.weight, m.branches, m.lag, m.failures, m.reports, m.transitions, m.probeSeconds,
+		m.up, m.eligible, m.writable, m.weight, m.branches, m.diskReads, m.lag, m.failures, m.reports, m.transitions, m.probeSeconds,
 		m.lookups, m.queries,
 	}
 }
@@ -95,6 +98,7 @@ func (m *metrics) show(s *Server) {
 	set(m.writable, s.Writable)
 	m.weight.WithLabelValues(s.Name).Set(float64(s.EffectiveWeight))
 	m.branches.WithLabelValues(s.Name).Set(float64(s.Branches))
+	m.diskReads.WithLabelValues(s.Name).Set(s.DiskReads)
 	if s.LagKnown {
 		m.lag.WithLabelValues(s.Name).Set(s.Lag.Seconds())
 	} else {
@@ -105,7 +109,7 @@ func (m *metrics) show(s *Server) {
 // forget deletes what is shown of a server.
 func (m *metrics) forget(server string) {
 	labels := prometheus.Labels{"server": server}
-	for _, g := range []*prometheus.GaugeVec{m.up, m.eligible, m.writable, m.weight, m.branches, m.lag} {
+	for _, g := range []*prometheus.GaugeVec{m.up, m.eligible, m.writable, m.weight, m.branches, m.diskReads, m.lag} {
 		g.DeletePartialMatch(labels)
 	}
 	for _, c := range []*prometheus.CounterVec{m.failures, m.reports, m.transitions} {

@@ -21,6 +21,7 @@ type prober struct {
 	conn        *mysqladmin.Conn // nil while there is none
 	variables   map[string]string
 	variablesAt time.Time
+	load        load
 }
 
 // watch probes a server until ctx ends.
@@ -137,6 +138,14 @@ func (p *prober) ask(ctx context.Context) (*facts, error) {
 		p.variablesAt = now
 	}
 	f.variables = p.variables
+	if now := time.Now(); f.greeting.Flavor() == farm.MariaDB && now.Sub(p.load.at) >= loadEvery {
+		statements, pages, err := readLoad(ctx, p.conn)
+		if err != nil {
+			return nil, err
+		}
+		p.load = p.load.after(now, statements, pages)
+	}
+	f.diskReads = p.load.perStatement
 	if f.state.AheadOfXA {
 		if f.branches, err = p.conn.Branches(ctx); err != nil {
 			return nil, err

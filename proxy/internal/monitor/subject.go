@@ -18,6 +18,7 @@ type facts struct {
 	channels   []mysqladmin.Channel
 	channelErr string // why channels could not be read; empty if they could
 	variables  map[string]string
+	diskReads  float64 // see Server.DiskReads
 	collations *Collations
 	branches   int // prepared XA transactions, asked after state; only where that is AheadOfXA
 }

@@ -135,6 +135,11 @@ type Server struct {
 	// the name the server has for them, and facts that routing needs:
 	// see the names in variables.go. Nil until they have been read once.
 	Variables map[string]string
+	// Processors is how many the server has, as far as it tells; 0 until it was asked.
+	Processors int
+	// DiskReads is how many pages a statement has had the server read from its disk of
+	// late, on average; 0 where that is not known, as of MySQL.
+	DiskReads float64
 	// Collations are those that the server's version has; nil until known.
 	Collations *Collations
 }

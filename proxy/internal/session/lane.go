@@ -2,7 +2,6 @@ package session
 
 import (
 	"context"
-	"strconv"
 	"time"
 
 	"farmhand/internal/farm"
@@ -231,8 +230,11 @@ func (s *Session) cameByLane(payload []byte, st *statement) {
 func (s *Session) lanes(server *monitor.Server, found bool) *lane.Group {
 	sh := s.shares
 	k := kind{address: server.Address, schema: s.state.schema, settings: s.state.settings(), caps: s.client.Caps, credential: s.client.Credential}
-	if sh.group != nil && sh.kind == k && !sh.group.Gone() && (s.replica == nil || !sh.group.Wants()) {
-		return sh.group
+	size := lane.Size(server.Processors, server.DiskReads)
+	if sh.group != nil && sh.kind == k && !sh.group.Gone() {
+		if sh.group.Resize(size); s.replica == nil || !sh.group.Wants() {
+			return sh.group
+		}
 	}
 	w := backend.Want{Server: server.Server, Credential: s.client.Credential, Caps: s.client.Caps, Schema: s.state.schema, Settings: k.settings}
 	sh.group, sh.kind = s.Lanes.Find(w.State()), k
@@ -246,25 +248,16 @@ func (s *Session) lanes(server *monitor.Server, found bool) *lane.Group {
 		c := s.replica
 		if c == nil && s.Pool.Suits(&w) {
 			if idle, err := s.Pool.Get(s.ctx, &w); err == nil { // else the statement is served in another way
-				sh.group = s.Lanes.Add(&w, idle, processors(server))
+				sh.group = s.Lanes.Add(&w, idle, size)
 			}
 		}
 		if c != nil && c.Server.Name == server.Name && c.Server.Address == server.Address && s.use(c) && s.lendable(c) &&
 			c.Synced == s.state.version && c.Schema == s.state.schema && s.shared.running.set(nil) {
 			s.forget(c) // what it knows of the statement before, nobody asks any more
-			sh.group = s.Lanes.Add(&w, c, processors(server))
+			sh.group = s.Lanes.Add(&w, c, size)
 		}
 	}
 	return sh.group
-}
-
-// processors is how many processors a server has, as far as it tells.
-func processors(server *monitor.Server) int {
-	const usual = 4
-	if n, err := strconv.Atoi(server.Variables["thread_pool_size"]); err == nil && n > 0 {
-		return n
-	}
-	return usual
 }
 
 // recall has a connection of the session's run the command that went by a lane
