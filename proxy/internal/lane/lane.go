@@ -25,6 +25,9 @@ const (
 	// having more in it.
 	mostFlights = 8
 	perFlight   = 250 * time.Microsecond
+	// far is the way to a server whose answers the poller does not wait for: to wait for one
+	// that is near has clients' statements gather meanwhile, but keeps them waiting.
+	far = int64(500 * time.Microsecond)
 )
 
 // lane is one shared connection. What its sessions ask is sent in batches; to a server
@@ -61,6 +64,7 @@ type lane struct {
 	begun       bool
 	flights     []flight // batches of out that are not answered
 	landing     int64    // when the last one was
+	least       int64    // nanoseconds to the server and back, the least that was seen; 0: none was
 	usual       int64    // nanoseconds that a batch takes
 	varies      int64    // by so much
 	tracker     wire.Tracker
@@ -146,7 +150,7 @@ func (l *lane) send() error {
 		l.group.lanes.work.Go(l.turn)
 		return nil
 	}
-	l.watched.Expect(true)
+	l.watched.Expect(l.least < far)
 	all, err := l.conn.FlushNow()
 	if err == nil && !all {
 		l.busy = true
@@ -477,6 +481,9 @@ func (l *lane) landed() {
 		longer := way + way/1024 + 1
 		if way = now - f.sent; l.way.Load() != 0 {
 			way = min(way, longer)
+		}
+		if l.least == 0 || way < l.least {
+			l.least = way
 		}
 		l.way.Store(way)
 	}
