@@ -13,7 +13,7 @@ const binlogState = "SELECT @@gtid_binlog_state AS v"
 // swapped copies d's data to n and starts it.
 func (n *node) swapped(t *testing.T, j clone.Joiner) {
 	t.Helper()
-	c, err := clone.Fetch(t.Context(), j)
+	c, err := fetch(t, j)
 	if err != nil {
 		t.Fatal(err)
 	}
