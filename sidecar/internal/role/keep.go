@@ -59,6 +59,7 @@ type program struct {
 	ended chan struct{} // closed when it is not kept any more
 	mu    sync.Mutex
 	now   running // nil while it does not run
+	began time.Time
 }
 
 // newProgram is one of the configuration's, whose process is noted in the directory state.
@@ -150,10 +151,27 @@ func (p *program) keep(finish, now context.Context) error {
 	}
 }
 
-// reload has the program read its files anew. One that does not run will.
+// deaf is how long a program that has begun may not hear signals yet: one that is ignored
+// until then, as SIGHUP of what was begun by nohup, is lost.
+const deaf = 2 * time.Second
+
+// reload has the program read its files anew. One that does not run will; one that has just
+// begun is told again.
 func (p *program) reload() error {
-	if p.signal(p.reloadSignal) {
-		p.log.Info("program reads its files anew", zap.Stringer("signal", p.reloadSignal))
+	if !p.signal(p.reloadSignal) {
+		return nil
+	}
+	p.log.Info("program reads its files anew", zap.Stringer("signal", p.reloadSignal))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if now := p.now; now != nil && time.Since(p.began) < deaf {
+		time.AfterFunc(deaf, func() {
+			p.mu.Lock()
+			defer p.mu.Unlock()
+			if p.now == now {
+				now.signal(p.reloadSignal)
+			}
+		})
 	}
 	return nil
 }
@@ -196,7 +214,7 @@ func (p *program) run(finish, now context.Context) error {
 func (p *program) set(r running) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.now = r
+	p.now, p.began = r, time.Now()
 }
 
 // end ends a process in order; the end of now makes that short.

@@ -1,6 +1,7 @@
 package role
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"os"
@@ -227,6 +228,32 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 		t.Errorf("got %v", err)
 	}
 	must(t, read.Close())
+}
+
+// TestProgramThatHasJustBegun hears of new files, though it ignores the signal at first.
+func TestProgramThatHasJustBegun(t *testing.T) {
+	read, write, err := os.Pipe()
+	must(t, err)
+	p := &program{
+		args:       []string{"/bin/sh", "-c", `trap "" HUP; echo begun; sleep 0.5; trap "echo told" HUP; while :; do sleep 0.1; done`},
+		stopSignal: syscall.SIGKILL, reloadSignal: syscall.SIGHUP, stopAfter: time.Minute,
+		output: write, log: zap.NewNop(), told: func(int, error) {},
+	}
+	finish, stop := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- p.keep(finish, context.Background()) }()
+	lines := bufio.NewScanner(read)
+	if !lines.Scan() || lines.Text() != "begun" {
+		t.Fatalf("it says %q, %v", lines.Text(), lines.Err())
+	}
+	must(t, p.reload())
+	must(t, read.SetReadDeadline(time.Now().Add(time.Minute)))
+	if !lines.Scan() || lines.Text() != "told" {
+		t.Errorf("it says %q, %v", lines.Text(), lines.Err())
+	}
+	stop()
+	<-done // it was killed
+	must(t, errors.Join(write.Close(), read.Close()))
 }
 
 // nowhere is a farm of which nothing is heard.
