@@ -60,6 +60,7 @@ type program struct {
 	mu    sync.Mutex
 	now   running // nil while it does not run
 	began time.Time
+	stale bool // its files have changed since its next process was to start
 }
 
 // newProgram is one of the configuration's, whose process is noted in the directory state.
@@ -155,25 +156,34 @@ func (p *program) keep(finish, now context.Context) error {
 // until then, as SIGHUP of what was begun by nohup, is lost.
 const deaf = 2 * time.Second
 
-// reload has the program read its files anew. One that does not run will; one that has just
-// begun is told again.
+// reload has the program read its files anew. One that does not run will, or is told once
+// it does; one that has just begun is told again.
 func (p *program) reload() error {
-	if !p.signal(p.reloadSignal) {
-		return nil
-	}
-	p.log.Info("program reads its files anew", zap.Stringer("signal", p.reloadSignal))
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if now := p.now; now != nil && time.Since(p.began) < deaf {
-		time.AfterFunc(deaf, func() {
-			p.mu.Lock()
-			defer p.mu.Unlock()
-			if p.now == now {
-				now.signal(p.reloadSignal)
-			}
-		})
+	if p.now == nil {
+		p.stale = true
+		return nil
+	}
+	p.now.signal(p.reloadSignal)
+	p.log.Info("program reads its files anew", zap.Stringer("signal", p.reloadSignal))
+	if time.Since(p.began) < deaf {
+		p.reloadLater()
 	}
 	return nil
+}
+
+// reloadLater has the process that runs read its files anew once it listens. The caller has
+// the lock.
+func (p *program) reloadLater() {
+	now := p.now
+	time.AfterFunc(deaf, func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if p.now == now {
+			now.signal(p.reloadSignal)
+		}
+	})
 }
 
 // signal sends the program a signal; false if it does not run.
@@ -189,6 +199,9 @@ func (p *program) signal(s syscall.Signal) bool {
 
 // run runs the program once. The error is why it ended unasked, or not cleanly.
 func (p *program) run(finish, now context.Context) error {
+	p.mu.Lock()
+	p.stale = false // what changed before, it reads
+	p.mu.Unlock()
 	process, err := p.start(finish, now)
 	if err != nil {
 		return err
@@ -211,10 +224,14 @@ func (p *program) run(finish, now context.Context) error {
 	return p.end(process, now)
 }
 
+// set notes the process that runs, nil for none.
 func (p *program) set(r running) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.now, p.began = r, time.Now()
+	if r != nil && p.stale {
+		p.reloadLater()
+	}
 }
 
 // end ends a process in order; the end of now makes that short.

@@ -230,30 +230,40 @@ func TestProgramThatDoesNotEnd(t *testing.T) {
 	must(t, read.Close())
 }
 
-// TestProgramThatHasJustBegun hears of new files, though it ignores the signal at first.
+// TestProgramThatHasJustBegun hears of new files, though it does not listen at first: whether
+// they changed while it was started or when it had begun.
 func TestProgramThatHasJustBegun(t *testing.T) {
-	read, write, err := os.Pipe()
-	must(t, err)
-	p := &program{
-		args:       []string{"/bin/sh", "-c", `trap "" HUP; echo begun; sleep 0.5; trap "echo told" HUP; while :; do sleep 0.1; done`},
-		stopSignal: syscall.SIGKILL, reloadSignal: syscall.SIGHUP, stopAfter: time.Minute,
-		output: write, log: zap.NewNop(), told: func(int, error) {},
+	for name, when := range map[string]string{"while it is started": "start", "when it has begun": "begun"} {
+		t.Run(name, func(t *testing.T) {
+			read, write, err := os.Pipe()
+			must(t, err)
+			p := &program{
+				// A shell does not listen to what was ignored when it began, as SIGHUP is by nohup.
+				args:       []string{"/bin/sh", "-c", `trap "" USR1; echo begun; sleep 0.5; trap "echo told" USR1; while :; do sleep 0.1; done`},
+				stopSignal: syscall.SIGKILL, reloadSignal: syscall.SIGUSR1, stopAfter: time.Minute,
+				output: write, log: zap.NewNop(), told: func(int, error) {},
+			}
+			if when == "start" {
+				p.prepare = p.reload
+			}
+			finish, stop := context.WithCancel(t.Context())
+			done := make(chan error, 1)
+			go func() { done <- p.keep(finish, context.Background()) }()
+			must(t, read.SetReadDeadline(time.Now().Add(time.Minute)))
+			lines := bufio.NewScanner(read)
+			for _, line := range []string{"begun", "told"} {
+				if !lines.Scan() || lines.Text() != line {
+					t.Fatalf("it says %q, %v", lines.Text(), lines.Err())
+				}
+				if line == "begun" && when == "begun" {
+					must(t, p.reload())
+				}
+			}
+			stop()
+			<-done // it was killed
+			must(t, errors.Join(write.Close(), read.Close()))
+		})
 	}
-	finish, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	go func() { done <- p.keep(finish, context.Background()) }()
-	lines := bufio.NewScanner(read)
-	if !lines.Scan() || lines.Text() != "begun" {
-		t.Fatalf("it says %q, %v", lines.Text(), lines.Err())
-	}
-	must(t, p.reload())
-	must(t, read.SetReadDeadline(time.Now().Add(time.Minute)))
-	if !lines.Scan() || lines.Text() != "told" {
-		t.Errorf("it says %q, %v", lines.Text(), lines.Err())
-	}
-	stop()
-	<-done // it was killed
-	must(t, errors.Join(write.Close(), read.Close()))
 }
 
 // nowhere is a farm of which nothing is heard.
