@@ -139,7 +139,8 @@ func (b *bench) startHaproxy(ctx context.Context, n int) error {
 		socket := filepath.Join(b.dir, fmt.Sprintf("haproxy%d-%s.sock", n, name))
 		to := map[path]endpoint{
 			byTCP: {network: "tcp", address: b.place()}, bySocket: {network: "unix", address: socket},
-			byDelay: {network: "tcp", address: b.place()}, localDelay: {network: "unix", address: socket + ".late"}, encrypted: {network: "tcp", address: b.place(), tls: frontTLS},
+			byDelay: {network: "tcp", address: b.place()}, localDelay: {network: "unix", address: socket + ".late"},
+			encrypted: {network: "tcp", address: b.place(), tls: frontTLS},
 		}
 		listen(to[byTCP].address, "", servers...)
 		listen("unix@"+socket, "", servers...)

@@ -3,7 +3,6 @@ package monitor
 import (
 	"context"
 	"fmt"
-	"strconv"
 	"time"
 
 	"farmhand/internal/mysqladmin"
@@ -19,13 +18,13 @@ const (
 // nothing yet.
 type load struct {
 	at           time.Time // when the counters were read
-	statements   uint64    // since the server began
-	pages        uint64    // that were read from the disk since
+	statements   int64     // since the server began
+	pages        int64     // that were read from the disk since
 	perStatement float64   // pages, of late
 }
 
 // after is the load once the counters were read again at the time at.
-func (l load) after(at time.Time, statements, pages uint64) load {
+func (l load) after(at time.Time, statements, pages int64) load {
 	next := load{at: at, statements: statements, pages: pages, perStatement: l.perStatement}
 	if l.at.IsZero() || statements < l.statements || pages < l.pages {
 		return next // the server has begun anew
@@ -40,30 +39,22 @@ func (l load) after(at time.Time, statements, pages uint64) load {
 }
 
 // readLoad reads the counters of a server's load.
-func readLoad(ctx context.Context, conn *mysqladmin.Conn) (statements, pages uint64, err error) {
+func readLoad(ctx context.Context, conn *mysqladmin.Conn) (statements, pages int64, err error) {
 	rows, err := conn.Query(ctx, "SHOW GLOBAL STATUS WHERE Variable_name IN ('Questions','Innodb_buffer_pool_reads')")
 	if err != nil {
 		return 0, 0, fmt.Errorf("read the counters of its load: %w", err)
 	}
 	for _, row := range rows {
-		n, err := strconv.ParseUint(row.String("Value"), 10, 64)
-		if err != nil {
-			return 0, 0, fmt.Errorf("read the counters of its load: %s: %w", row.String("Variable_name"), err)
+		name := row.String("Variable_name")
+		n, ok := row.Int("Value")
+		if !ok {
+			return 0, 0, fmt.Errorf("read the counters of its load: %s is %q", name, row.String("Value"))
 		}
-		if row.String("Variable_name") == "Questions" {
+		if name == "Questions" {
 			statements = n
 		} else {
 			pages = n
 		}
 	}
 	return statements, pages, nil
-}
-
-// processors is how many processors a server has, as far as it tells.
-func processors(variables map[string]string) int {
-	const usual = 4
-	if n, err := strconv.Atoi(variables["thread_pool_size"]); err == nil && n > 0 {
-		return n
-	}
-	return usual
 }

@@ -8,7 +8,7 @@ import (
 // TestLoad: the pages of late, over enough statements to say something.
 func TestLoad(t *testing.T) {
 	at := time.Unix(1000, 0)
-	read := func(l load, statements, pages uint64) load {
+	read := func(l load, statements, pages int64) load {
 		at = at.Add(time.Second)
 		return l.after(at, statements, pages)
 	}

@@ -3,6 +3,7 @@ package monitor
 import (
 	"context"
 	"fmt"
+	"strconv"
 	"strings"
 
 	"farmhand/internal/mysqladmin"
@@ -66,4 +67,13 @@ func readVariables(ctx context.Context, conn *mysqladmin.Conn) (map[string]strin
 		values[strings.ToLower(row.String("Variable_name"))] = row.String("Value")
 	}
 	return values, nil
+}
+
+// processors is how many processors a server has, as far as it tells.
+func processors(variables map[string]string) int {
+	const usual = 4
+	if n, err := strconv.Atoi(variables["thread_pool_size"]); err == nil && n > 0 {
+		return n
+	}
+	return usual
 }

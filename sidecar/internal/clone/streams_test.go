@@ -13,7 +13,7 @@ const binlogState = "SELECT @@gtid_binlog_state AS v"
 // swapped copies d's data to n and starts it.
 func (n *node) swapped(t *testing.T, j clone.Joiner) {
 	t.Helper()
-	c, err := fetch(t, j)
+	c, err := fetch(t, func() clone.Joiner { return j })
 	if err != nil {
 		t.Fatal(err)
 	}
