@@ -33,6 +33,7 @@ type summary struct {
 	skips                   map[string][]string // reason -> tests
 	broken                  []string            // packages that failed beside their tests
 	slow                    []slow
+	why                     []string // each test that failed with the last that it said
 }
 
 // slow is a test that took long.
@@ -44,6 +45,11 @@ type slow struct {
 const (
 	slowFrom = 20 // seconds
 	slowMost = 20 // that are shown
+
+	// What failed is said again at the end, where people look first: this many of its
+	// last lines, each no longer than this many bytes.
+	whyLines = 4
+	whyBytes = 500
 )
 
 // maxLine bounds one event in bytes; a test's own line may be long.
@@ -102,6 +108,7 @@ func (s *summary) take(e event) error {
 		s.skips[reason] = append(s.skips[reason], e.Package+"."+e.Test)
 	case "fail":
 		s.failed++
+		s.why = append(s.why, why(id, text))
 		_, err := fmt.Fprintf(s.out, "FAIL %s %s (%.1f s)\n%s", e.Package, e.Test, e.Elapsed, indent(text))
 		return err
 	}
@@ -124,7 +131,9 @@ func (s *summary) endPackage(e event, text string) error {
 	for id, output := range s.output {
 		if id.pkg == e.Package {
 			s.failed++
-			text += "unfinished: " + id.test + "\n" + strings.Join(output, "")
+			cut := strings.Join(output, "")
+			s.why = append(s.why, why(id, cut))
+			text += "unfinished: " + id.test + "\n" + cut
 			delete(s.output, id)
 		}
 	}
@@ -153,6 +162,12 @@ func (s *summary) end() (ok bool, err error) {
 		}
 		fmt.Fprintf(&b, "    %.0f s %s\n", t.seconds, t.test)
 	}
+	for i, why := range s.why {
+		if i == 0 {
+			b.WriteString("what failed:\n")
+		}
+		b.WriteString(why)
+	}
 	if len(s.broken) > 0 {
 		fmt.Fprintf(&b, "failed packages: %s\n", strings.Join(s.broken, " "))
 	}
@@ -167,6 +182,23 @@ func (s *summary) end() (ok bool, err error) {
 }
 
 var place = regexp.MustCompile(`^\s*\S+\.go:\d+: `)
+
+// why is a test that failed and what it said last, without the log of what it tested.
+func why(id name, output string) string {
+	var lines []string
+	for line := range strings.Lines(output) {
+		trimmed := strings.TrimSpace(line)
+		if trimmed == "" || strings.HasPrefix(trimmed, "===") || strings.HasPrefix(trimmed, "---") || strings.HasPrefix(trimmed, "logger.go:") {
+			continue
+		}
+		if len(trimmed) > whyBytes {
+			trimmed = strings.ToValidUTF8(trimmed[:whyBytes], "") + "…"
+		}
+		lines = append(lines, trimmed)
+	}
+	text := strings.Join(lines[max(0, len(lines)-whyLines):], "\n")
+	return fmt.Sprintf("    %s.%s\n%s", id.pkg, id.test, indent(indent(text)))
+}
 
 // reasonOf is what t.Skip was given, out of a skipped test's output.
 func reasonOf(output string) string {

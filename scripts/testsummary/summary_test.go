@@ -34,7 +34,16 @@ func TestSummary(t *testing.T) {
 			events: `{"Action":"output","Package":"p","Test":"A","Output":"    a_test.go:3: wrong\n"}
 {"Action":"fail","Package":"p","Test":"A","Elapsed":0.1}
 {"Action":"fail","Package":"p"}`,
-			want: []string{"FAIL p A (0.1 s)\n        a_test.go:3: wrong\n", "failed packages: p\n", "0 passed, 1 failed, 0 skipped\n"},
+			want: []string{"FAIL p A (0.1 s)\n        a_test.go:3: wrong\n", "what failed:\n    p.A\n        a_test.go:3: wrong\nfailed packages: p\n", "0 passed, 1 failed, 0 skipped\n"},
+		},
+		"failure is said again without the log": {
+			events: `{"Action":"output","Package":"p","Test":"A","Output":"    a_test.go:3: first\n"}
+{"Action":"output","Package":"p","Test":"A","Output":"    logger.go:146: INFO something\n"}
+{"Action":"output","Package":"p","Test":"A","Output":"    a_test.go:9: ` + strings.Repeat("x", whyBytes) + `\n"}
+{"Action":"output","Package":"p","Test":"A","Output":"--- FAIL: A (0.00s)\n"}
+{"Action":"fail","Package":"p","Test":"A","Elapsed":0.1}
+{"Action":"fail","Package":"p"}`,
+			want: []string{"what failed:\n    p.A\n        a_test.go:3: first\n        a_test.go:9: xxx", "x…\nfailed packages: p\n"},
 		},
 		"package that does not build": {
 			events: `{"ImportPath":"p [p.test]","Action":"build-output","Output":"p/a.go:1: undefined: x\n"}
@@ -45,7 +54,7 @@ func TestSummary(t *testing.T) {
 		"test that a crash cut off": {
 			events: `{"Action":"output","Package":"p","Test":"A","Output":"panic: boom\n"}
 {"Action":"fail","Package":"p"}`,
-			want: []string{"unfinished: A\n", "panic: boom\n", "0 passed, 1 failed, 0 skipped\n"},
+			want: []string{"unfinished: A\n", "panic: boom\n", "what failed:\n    p.A\n        panic: boom\n", "0 passed, 1 failed, 0 skipped\n"},
 		},
 	}
 	for name, c := range cases {

@@ -17,14 +17,15 @@ type entry struct {
 	thread  string
 	command string // "Query", "Execute", "Init DB" …
 	text    string
+	user    string // who logged in with the connection
 }
 
 // generalLog reads a server's general log, which has every command before it is
 // run.
 type generalLog struct {
-	server  string
-	file    *os.File
-	clients map[string]bool // threads that logged in, other than the monitor's: the applier has not
+	server string
+	file   *os.File
+	users  map[string]string // of the threads that logged in, which the applier has not
 }
 
 func openLog(t testing.TB, s *farmtest.Server) *generalLog {
@@ -39,7 +40,7 @@ func openLog(t testing.TB, s *farmtest.Server) *generalLog {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = f.Close() })
-	return &generalLog{server: s.Name(), file: f, clients: map[string]bool{}}
+	return &generalLog{server: s.Name(), file: f, users: map[string]string{}}
 }
 
 // The line on which an entry begins: a time, which MariaDB leaves out where it
@@ -57,10 +58,12 @@ func (l *generalLog) since(t testing.TB) []entry {
 	}
 	var entries []entry
 	add := func(e entry) {
-		if e.command == "Connect" {
-			l.clients[e.thread] = !strings.HasPrefix(e.text, farmtest.Monitor.User+"@") && !strings.HasPrefix(e.text, "root@")
+		if e.command == "Connect" { // or "Access denied for user …"
+			if user, _, ok := strings.Cut(e.text, "@"); ok && !strings.Contains(user, " ") {
+				l.users[e.thread] = user
+			}
 		}
-		if l.clients[e.thread] {
+		if e.user = l.users[e.thread]; e.user != "" && e.user != farmtest.Monitor.User && e.user != "root" {
 			entries = append(entries, e)
 		}
 	}
@@ -76,7 +79,7 @@ func (l *generalLog) since(t testing.TB) []entry {
 		if begun {
 			add(open)
 		}
-		open, begun = entry{l.server, string(line[m[2]:m[3]]), string(line[m[4]:m[5]]), string(line[m[1]:])}, true
+		open, begun = entry{server: l.server, thread: string(line[m[2]:m[3]]), command: string(line[m[4]:m[5]]), text: string(line[m[1]:])}, true
 	}
 	if begun {
 		add(open)
