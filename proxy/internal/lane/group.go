@@ -200,22 +200,26 @@ func (g *Group) enter(c *Call, command Command, then func()) (l *lane, due bool)
 	return l, due
 }
 
-// choose returns the lane in which the least is to be waited for; nil if that is
-// too much, or the statement's connection is to become one more lane.
+// choose returns the lane in which the least is to be waited for, or one that fills;
+// nil if that is too much, or the statement's connection is to become one more lane.
 func (g *Group) choose() *lane {
 	var best *lane
-	least := int32(most)
+	least, fills := int32(most), false
 	list := *g.list.Load()
 	size := int(g.size.Load())
 	for _, l := range list[:min(size, len(list))] { // the others are forgotten: nobody uses them
-		if n := l.load.Load(); n < least {
+		n := l.load.Load()
+		if fills = l.fills(n); fills || n < least {
 			best, least = l, n
+		}
+		if fills {
+			break
 		}
 	}
 	if best == nil || best.way.Load()+int64(least)*best.pace.Load() > int64(patience) {
 		return nil
 	}
-	if least > 1 && len(list) < size && g.grows() {
+	if !fills && least > 1 && len(list) < size && g.grows() {
 		return nil
 	}
 	return best

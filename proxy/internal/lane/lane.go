@@ -28,6 +28,11 @@ const (
 	// far is the way to a server whose answers the poller does not wait for: to wait for one
 	// that is near has clients' statements gather meanwhile, but keeps them waiting.
 	far = int64(500 * time.Microsecond)
+	// filling is how long those in a lane to a server that is far may keep one more waiting
+	// there, though another lane is empty, and mostFilling how many they are at most: on so
+	// long a way that is little, and a batch costs as much as some statements do.
+	filling     = int64(time.Millisecond)
+	mostFilling = 8
 )
 
 // lane is one shared connection. What its sessions ask is sent in batches; to a server
@@ -119,6 +124,12 @@ func (l *lane) submit(c *Call) (ok, due bool) {
 	due = !l.due && !l.busy && len(l.flights) < l.depth()
 	l.due = l.due || due
 	return true, due
+}
+
+// fills tells whether the next statement is to go by this lane, which has n, whatever
+// others have. By an encrypted one it would wait until the batch before is answered.
+func (l *lane) fills(n int32) bool {
+	return n > 0 && n < mostFilling && l.watched != nil && l.way.Load() >= far && int64(n)*l.pace.Load() < filling
 }
 
 // flush sends what has gathered, without waiting for anything.

@@ -14,6 +14,7 @@ import (
 	"farmhand/internal/farmtest"
 	"farmhand/proxy/internal/auth"
 	"farmhand/proxy/internal/backend"
+	"farmhand/proxy/internal/rawio"
 	"farmhand/proxy/internal/wire"
 )
 
@@ -83,7 +84,8 @@ func TestBatchesOverlapOnALongWay(t *testing.T) {
 	})
 }
 
-// TestChoose: the lane with the least load, unless one would have to wait for too long there.
+// TestChoose: the lane with the least load, or the first to a server that is far until those
+// in it keep others waiting; none where one would have to wait for too long.
 func TestChoose(t *testing.T) {
 	type load struct {
 		n         int32
@@ -100,10 +102,18 @@ func TestChoose(t *testing.T) {
 		{[]load{{101, time.Millisecond, 0}}, -1},
 		{[]load{{59, time.Millisecond, 40 * time.Millisecond}}, 0},
 		{[]load{{61, time.Millisecond, 40 * time.Millisecond}}, -1},
+		{[]load{{3, 0, time.Millisecond}, {2, 0, time.Millisecond}, {0, 0, time.Millisecond}}, 0},
+		{[]load{{0, 0, time.Millisecond}, {7, 60 * time.Microsecond, time.Millisecond}}, 1},
+		{[]load{{8, 60 * time.Microsecond, time.Millisecond}, {0, 60 * time.Microsecond, time.Millisecond}}, 1},
+		{[]load{{8, 0, time.Millisecond}, {9, 0, time.Millisecond}}, 0},
+		{[]load{{3, 0, 499 * time.Microsecond}, {2, 0, 499 * time.Microsecond}}, 1},
+		{[]load{{1, 999 * time.Microsecond, time.Millisecond}, {0, 999 * time.Microsecond, time.Millisecond}}, 0},
+		{[]load{{1, time.Millisecond, time.Millisecond}, {0, time.Millisecond, time.Millisecond}}, 1},
+		{[]load{{1, 0, 101 * time.Millisecond}}, -1},
 	} {
 		var list []*lane
 		for _, x := range c.loads {
-			l := &lane{}
+			l := &lane{watched: &rawio.Watched{}}
 			l.load.Store(x.n)
 			l.pace.Store(int64(x.pace))
 			l.way.Store(int64(x.way))
@@ -144,6 +154,15 @@ func TestChooseKeepsToTheSize(t *testing.T) {
 	}
 	if g, list = group(3, 3, 1); g.choose() != list[1] {
 		t.Error("there is to be one more lane, though one has no work but for one statement")
+	}
+	g, list = group(3, 3)
+	list[0].watched = &rawio.Watched{}
+	if list[0].way.Store(int64(time.Millisecond)); g.choose() != list[0] {
+		t.Error("there is to be one more lane to a server that is far, though the one there is takes more")
+	}
+	g, list = group(2, 3, 2)
+	if list[0].way.Store(int64(time.Millisecond)); g.choose() != list[1] {
+		t.Error("an encrypted lane is filled")
 	}
 }
 

@@ -43,7 +43,7 @@ func listen(plain net.Listener, source syscall.Conn) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	l := &listener{Socket: &Socket{fd: -1, local: plain.Addr()}}
+	l := &listener{Socket: &Socket{fd: -1, listens: true, local: plain.Addr()}}
 	failed := raw.Control(func(own uintptr) {
 		if l.fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0); err == nil && l.local.Network() == "tcp" {
 			err = unix.SetsockoptInt(l.fd, unix.IPPROTO_TCP, unix.TCP_NODELAY, 1)
@@ -145,7 +145,7 @@ func Serve(plain net.Listener, take func(net.Conn)) error {
 	var mu sync.Mutex
 	ended := false
 	w := &Watched{socket: l.Socket}
-	w.then = func(bool) {
+	accept := func() {
 		mu.Lock()
 		defer mu.Unlock()
 		for range burst {
@@ -167,9 +167,10 @@ func Serve(plain net.Listener, take func(net.Conn)) error {
 			l.control(unix.EPOLL_CTL_MOD, unix.EPOLLIN)
 		}
 	}
+	w.then = func(bool) { lastly(accept) } // who is being served comes first
 	l.watch.Store(w)
 	defer w.End()
-	w.then(false) // who is there already
+	accept() // who is there already
 	return <-end
 }
 

@@ -14,6 +14,9 @@ func AllowRings(t *testing.T, allowed bool) {
 	})
 }
 
+// Lastly is for what the poller calls.
+var Lastly = lastly
+
 // HasRing tells whether the poller sends together. It is for what the poller calls.
 func HasRing() bool {
 	watched.Lock()

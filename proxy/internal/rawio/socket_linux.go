@@ -21,13 +21,14 @@ import (
 // A read makes its system call only when the poller has told of input, and not
 // before it is told again once a call has given less than there was room for.
 type Socket struct {
-	poller *poller
-	epoll  int // of the poller's two
-	fd     int
-	serial uint32
-	users  atomic.Int32 // of fd: calls under way, and one while it is open
-	local  net.Addr     // the listener's, of one that was accepted
-	peer   netip.AddrPort
+	poller  *poller
+	epoll   int // of the poller's two
+	fd      int
+	serial  uint32
+	users   atomic.Int32 // of fd: calls under way, and one while it is open
+	listens bool         // its address is to be free when it is closed
+	local   net.Addr     // the listener's, of one that was accepted
+	peer    netip.AddrPort
 
 	settled atomic.Pointer[settled] // nil while the poller watches it
 
@@ -225,9 +226,11 @@ func (s *Socket) leave() {
 		return
 	}
 	forget(s)
-	// The scheduler is not told, which would wake its monitor; it takes no longer
-	// than a write.
-	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(s.fd), 0, 0)
+	if s.listens {
+		closeNow(s.fd)
+	} else {
+		closeSoon(s.fd)
+	}
 }
 
 // over is the error of a call that a side's state ends.

@@ -16,10 +16,12 @@ var soon struct {
 // Writer is told what became of a WriteSoon: what WriteNow would have returned.
 type Writer = interface{ Wrote(n int, err error) }
 
-// errands are what Soon and WriteSoon ask for.
+// errands are what Soon, WriteSoon, lastly and closeSoon ask for, done in this order.
 type errands struct {
 	calls  []func()
 	writes []outgoing
+	last   []func()
+	closes []int // descriptors
 }
 
 // outgoing is what a socket is to send.
@@ -67,6 +69,39 @@ func (s *Socket) WriteSoon(b []byte, then Writer) bool {
 	return true
 }
 
+// lastly has f called as Soon does, but when all has been sent that others wait for: f
+// takes longer than that.
+func lastly(f func()) {
+	soon.Lock()
+	if soon.telling {
+		soon.last = append(soon.last, f)
+		soon.Unlock()
+		return
+	}
+	soon.Unlock()
+	f()
+}
+
+// closeSoon closes a descriptor at once, or where the poller tells of input when all is
+// done that comes of that: to close a connection takes as long as to send two answers,
+// and nobody waits for it.
+func closeSoon(fd int) {
+	soon.Lock()
+	if soon.telling {
+		soon.closes = append(soon.closes, fd)
+		soon.Unlock()
+		return
+	}
+	soon.Unlock()
+	closeNow(fd)
+}
+
+// closeNow does not tell the scheduler, which would wake its monitor: it takes no longer
+// than a write.
+func closeNow(fd int) {
+	_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, uintptr(fd), 0, 0)
+}
+
 // startTelling and endTelling are around what the poller tells.
 func startTelling() {
 	soon.Lock()
@@ -77,7 +112,7 @@ func startTelling() {
 func (p *poller) endTelling() {
 	soon.Lock()
 	defer soon.Unlock()
-	for len(soon.calls) > 0 || len(soon.writes) > 0 {
+	for len(soon.calls) > 0 || len(soon.writes) > 0 || len(soon.last) > 0 || len(soon.closes) > 0 {
 		now := soon.errands
 		soon.errands, soon.spare = soon.spare, errands{}
 		soon.Unlock()
@@ -85,10 +120,17 @@ func (p *poller) endTelling() {
 			f()
 		}
 		p.write(now.writes)
+		for _, f := range now.last {
+			f()
+		}
+		for _, fd := range now.closes {
+			closeNow(fd)
+		}
 		clear(now.calls)
 		clear(now.writes)
+		clear(now.last)
 		soon.Lock()
-		soon.spare = errands{now.calls[:0], now.writes[:0]}
+		soon.spare = errands{now.calls[:0], now.writes[:0], now.last[:0], now.closes[:0]}
 	}
 	soon.telling = false
 }

@@ -7,6 +7,8 @@ import (
 	"errors"
 	"io"
 	"net"
+	"os"
+	"strings"
 	"syscall"
 	"testing"
 	"time"
@@ -184,5 +186,68 @@ type again struct {
 func (w *again) Wrote(n int, err error) {
 	if w.left--; w.left > 0 && err == nil && n == 5 {
 		w.socket.WriteSoon([]byte("again"), w)
+	}
+}
+
+// TestAnswersComeFirst: what is sent goes out before what takes longer is begun and before
+// connections are closed, whichever was asked for first; an address is free at once.
+func TestAnswersComeFirst(t *testing.T) {
+	closed, peer := sockets(t, "tcp accepted")
+	other, _ := sockets(t, "tcp accepted")
+	plain, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	listener, err := rawio.Listen(plain)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var order []string
+	all := make(chan struct{})
+	open := func() bool {
+		if err := peer.SetReadDeadline(time.Now().Add(20 * time.Millisecond)); err != nil {
+			t.Error(err)
+		}
+		_, err := peer.Read(make([]byte, 1))
+		return errors.Is(err, os.ErrDeadlineExceeded)
+	}
+	whileTelling(t, "tcp accepted", func() {
+		if err := errors.Join(closed.Close(), listener.Close()); err != nil {
+			t.Error(err)
+		}
+		if again, err := net.Listen("tcp", listener.Addr().String()); err != nil || again.Close() != nil {
+			t.Errorf("the address of a closed listener: %v", err)
+		}
+		rawio.Lastly(func() {
+			if order = append(order, "last"); !open() {
+				t.Error("a connection was closed before")
+			}
+			close(all)
+		})
+		if !other.(*rawio.Socket).WriteSoon([]byte("x"), told(func() { order = append(order, "written") })) {
+			t.Error("nothing can be written")
+		}
+		rawio.Soon(func() { order = append(order, "soon") })
+	})
+	mustBeTold(t, "what comes last", all)
+	mustEnd(t, peer)
+	if got := strings.Join(order, ", "); got != "soon, written, last" {
+		t.Errorf("in this order: %s", got)
+	}
+}
+
+// told is a function that is told of a WriteSoon.
+type told func()
+
+func (f told) Wrote(int, error) { f() }
+
+// mustEnd reads the end of what peer sends.
+func mustEnd(t *testing.T, peer net.Conn) {
+	t.Helper()
+	if err := peer.SetReadDeadline(time.Now().Add(patience)); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := peer.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
+		t.Errorf("%d bytes, %v instead of the end", n, err)
 	}
 }
