@@ -113,19 +113,37 @@ func (h *Handle) Signal(signal unix.Signal) error {
 }
 
 // Await waits until the process has ended and returns nil, or why ctx ended first.
-func (h *Handle) Await(ctx context.Context) error {
-	for {
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
+func (h *Handle) Await(ctx context.Context) (err error) {
+	defer func() {
+		if err != nil && ctx.Err() == nil {
+			err = fmt.Errorf("wait for process %d: %w", h.PID, err)
+		} else if err != nil {
+			err = context.Cause(ctx)
 		}
-		// The descriptor becomes readable with the process's end (pidfd_open(2)). The
-		// wait is short, to notice ctx.
-		n, err := unix.Poll([]unix.PollFd{{Fd: int32(h.fd), Events: unix.POLLIN}}, int((100 * time.Millisecond).Milliseconds()))
-		if err != nil && !errors.Is(err, unix.EINTR) {
-			return fmt.Errorf("wait for process %d: %w", h.PID, err)
-		}
-		if n > 0 {
-			return nil
-		}
+	}()
+	fd, err := unix.FcntlInt(uintptr(h.fd), unix.F_DUPFD_CLOEXEC, 0)
+	if err != nil {
+		return err
 	}
+	if err = unix.SetNonblock(fd, true); err != nil { // for os to have Go's poller watch it
+		return errors.Join(err, unix.Close(fd))
+	}
+	f := os.NewFile(uintptr(fd), "pidfd")
+	defer func() { err = errors.Join(err, f.Close()) }()
+	defer context.AfterFunc(ctx, func() { _ = f.SetReadDeadline(time.Unix(1, 0)) })() // it fails on a closed one only
+	raw, err := f.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var failed error
+	err = raw.Read(func(fd uintptr) bool {
+		// The descriptor becomes readable with the process's end (pidfd_open(2)).
+		var n int
+		n, failed = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
+		if errors.Is(failed, unix.EINTR) {
+			failed = nil
+		}
+		return n > 0 || failed != nil
+	})
+	return errors.Join(err, failed)
 }
