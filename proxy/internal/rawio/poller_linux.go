@@ -158,6 +158,20 @@ func (p *poller) collect() {
 // take takes events, waiting for the first as long as it may, and tells of them. It
 // returns how many there were.
 func (p *poller) take(fd int, wait time.Duration) int {
+	n := p.await(fd, wait)
+	if n > 0 {
+		startTelling()
+		defer p.endTelling()
+		if p.tell(p.events[:n]) {
+			p.tell(p.events[:p.await(p.answers, 0)])
+		}
+	}
+	return n
+}
+
+// await has the events that there are in p.events, and returns how many. It waits for the
+// first as long as it may.
+func (p *poller) await(fd int, wait time.Duration) int {
 	var n uintptr
 	var errno syscall.Errno
 	if p.coarse {
@@ -168,6 +182,7 @@ func (p *poller) take(fd int, wait time.Duration) int {
 	}
 	switch errno {
 	case 0:
+		return int(n)
 	case syscall.EINTR: // the scheduler wants the processor
 		return 0
 	case syscall.ENOSYS: // Linux before 5.11
@@ -176,10 +191,6 @@ func (p *poller) take(fd int, wait time.Duration) int {
 	default: // the descriptor or the call is wrong
 		panic("rawio: epoll_pwait: " + errno.Error())
 	}
-	if n > 0 && p.tell(p.events[:n]) {
-		p.take(p.answers, 0)
-	}
-	return int(n)
 }
 
 // yieldEvery is how often the poller yields anyhow. The scheduler interrupts a goroutine
@@ -205,8 +216,6 @@ func MakeWay() {
 
 // tell tells of events, but for those of the other epoll: nested is that there are some.
 func (p *poller) tell(events []unix.EpollEvent) (nested bool) {
-	startTelling()
-	defer p.endTelling()
 	watched.Lock()
 	for i := range events {
 		e := &events[i]
