@@ -140,7 +140,7 @@ func (h *Handle) Await(ctx context.Context) (err error) {
 		// The descriptor becomes readable with the process's end (pidfd_open(2)).
 		var n int
 		n, failed = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}, 0)
-		if errors.Is(failed, unix.EINTR) {
+		if errors.Is(failed, unix.EINTR) { // only where it has not ended
 			failed = nil
 		}
 		return n > 0 || failed != nil

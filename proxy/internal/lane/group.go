@@ -209,11 +209,12 @@ func (g *Group) choose() *lane {
 	size := int(g.size.Load())
 	for _, l := range list[:min(size, len(list))] { // the others are forgotten: nobody uses them
 		n := l.load.Load()
-		if fills = l.fills(n); fills || n < least {
-			best, least = l, n
-		}
-		if fills {
+		if l.fills(n) {
+			best, least, fills = l, n, true
 			break
+		}
+		if n < least {
+			best, least = l, n
 		}
 	}
 	if best == nil || best.way.Load()+int64(least)*best.pace.Load() > int64(patience) {

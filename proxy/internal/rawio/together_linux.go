@@ -39,14 +39,19 @@ type outgoing struct {
 // there then. Where it tells of none, f is called at once. f must not wait for
 // anything.
 func Soon(f func()) {
-	soon.Lock()
-	if soon.telling {
-		soon.calls = append(soon.calls, f)
-		soon.Unlock()
-		return
+	if !leaveTo(&soon.calls, f) {
+		f()
 	}
-	soon.Unlock()
-	f()
+}
+
+// leaveTo puts an errand on its list in soon; false where the poller tells of no input.
+func leaveTo[T any](list *[]T, errand T) bool {
+	soon.Lock()
+	defer soon.Unlock()
+	if soon.telling {
+		*list = append(*list, errand)
+	}
+	return soon.telling
 }
 
 // WriteSoon has b written as by WriteNow, but when the poller has told of all the
@@ -72,28 +77,18 @@ func (s *Socket) WriteSoon(b []byte, then Writer) bool {
 // lastly has f called as Soon does, but when all has been sent that others wait for: f
 // takes longer than that.
 func lastly(f func()) {
-	soon.Lock()
-	if soon.telling {
-		soon.last = append(soon.last, f)
-		soon.Unlock()
-		return
+	if !leaveTo(&soon.last, f) {
+		f()
 	}
-	soon.Unlock()
-	f()
 }
 
 // closeSoon closes a descriptor at once, or where the poller tells of input when all is
 // done that comes of that: to close a connection takes as long as to send two answers,
 // and nobody waits for it.
 func closeSoon(fd int) {
-	soon.Lock()
-	if soon.telling {
-		soon.closes = append(soon.closes, fd)
-		soon.Unlock()
-		return
+	if !leaveTo(&soon.closes, fd) {
+		closeNow(fd)
 	}
-	soon.Unlock()
-	closeNow(fd)
 }
 
 // closeNow does not tell the scheduler, which would wake its monitor: it takes no longer

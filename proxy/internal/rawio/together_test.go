@@ -194,14 +194,7 @@ func (w *again) Wrote(n int, err error) {
 func TestAnswersComeFirst(t *testing.T) {
 	closed, peer := sockets(t, "tcp accepted")
 	other, _ := sockets(t, "tcp accepted")
-	plain, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	listener, err := rawio.Listen(plain)
-	if err != nil {
-		t.Fatal(err)
-	}
+	listener := listen(t)
 	var order []string
 	all := make(chan struct{})
 	open := func() bool {
